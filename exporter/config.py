@@ -1,0 +1,109 @@
+"""The recipe as plain data: what `conf/`, `recipes/` and the command line compose to.
+
+Nothing here knows Hydra, OmegaConf or TensorFlow. `_hydra.py` fills these classes from YAML;
+`jobs.export` reads them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class SaveFormat(StrEnum):
+    """The three kinds of artifact."""
+
+    TF = "tf"  # a SavedModel directory, which is also an unzipped Keras archive
+    H5 = "h5"  # one HDF5 file in the legacy Keras layout
+    KERAS = "keras"  # the native Keras zip
+
+
+class VerifyMode(StrEnum):
+    """How much is proven before the artifact reaches its path."""
+
+    FULL = "full"  # a fresh process loads it and compares everything
+    RELOAD = "reload"  # a fresh process loads it and predicts
+    NONE = "none"  # nothing is proven
+
+
+class VariablePolicy(StrEnum):
+    """`tf.saved_model.experimental.VariablePolicy`, by name."""
+
+    NONE = "none"  # as TensorFlow does by default
+    SAVE_VARIABLE_DEVICES = "save_variable_devices"  # keep the device that each variable was on
+    EXPAND_DISTRIBUTED_VARIABLES = "expand_distributed_variables"  # also every replica's component
+
+
+class Sharding(StrEnum):
+    """How the variables are spread over checkpoint files."""
+
+    SHARD_BY_TASK = "shard_by_task"  # one file per task: TensorFlow's default
+    MAX_SHARD_SIZE = "max_shard_size"  # files of at most `max_shard_size` bytes
+
+
+@dataclass(kw_only=True, slots=True)
+class TensorConfig:
+    """One input of an endpoint."""
+
+    shape: list[int | None] | None = None  # null for a dimension that may vary; default: the model's own
+    dtype: str | None = None  # default: the model's own
+
+
+@dataclass(kw_only=True, slots=True)
+class SignatureConfig:
+    """One endpoint of a SavedModel."""
+
+    method: str = "predict"  # predict | train | evaluate | the name of a method of the model
+    inputs: dict[str, TensorConfig] = field(default_factory=dict)  # by name; empty: the model's own
+    outputs: list[str] = field(default_factory=list)  # the ones to keep, in order; empty: all
+    preprocess: dict[str, Any] = field(default_factory=dict)  # `_target_`: runs before the method, inside the graph
+    postprocess: dict[str, Any] = field(default_factory=dict)  # `_target_`: runs on the outputs, inside the graph
+
+
+@dataclass(kw_only=True, slots=True)
+class ShardingConfig:
+    """`experimental_sharding_callback`: how the variables are spread over files."""
+
+    policy: Sharding | None = None  # null: one file
+    max_shard_size: int | None = None  # bytes, for policy=max_shard_size
+
+
+@dataclass(kw_only=True, slots=True)
+class OptionsConfig:
+    """`tf.saved_model.SaveOptions`, field by field."""
+
+    namespace_whitelist: list[str] = field(default_factory=list)  # custom-op namespaces that may be saved
+    save_debug_info: bool = False  # write debug/saved_model_debug_info.pb with stack traces
+    function_aliases: dict[str, str] = field(default_factory=dict)  # alias -> endpoint
+    experimental_debug_stripper: bool = False  # remove Assert, CheckNumerics and Print nodes
+    experimental_io_device: str | None = None  # the device that does the input and output, such as /job:localhost
+    experimental_variable_policy: VariablePolicy | None = None  # what is kept of the variables' placement
+    experimental_custom_gradients: bool = True  # keep gradient functions: a revived model needs them to train
+    experimental_image_format: bool = False  # disabled by TensorFlow's open-source builds
+    experimental_skip_saver: bool = False  # leave the graph's own save and restore nodes out
+    experimental_sharding_callback: ShardingConfig = field(default_factory=ShardingConfig)
+    extra_tags: list[str] = field(default_factory=list)  # tags of the MetaGraph beside "serve"
+
+
+@dataclass(kw_only=True, slots=True)
+class VerifyConfig:
+    """The proof."""
+
+    mode: VerifyMode = VerifyMode.FULL
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 2, 3])  # each is predicted and compared
+    data: str | None = None  # .npz with the model's inputs by name; default: seeded random inputs
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """One export: the arguments of `save_model`, where the model comes from, and what is done with the result."""
+
+    model: Any  # {_target_: dotted name of a function that returns a keras.Model, **arguments}, or a live keras.Model
+    filepath: str  # relative to the caller's directory
+    save_format: SaveFormat | None = None  # null: by the suffix of filepath
+    overwrite: bool = True  # replace what is at filepath
+    include_optimizer: bool = True  # the optimizer's state and the compile configuration
+    signatures: dict[str, SignatureConfig] = field(default_factory=dict)  # empty: serving_default from the model
+    options: OptionsConfig = field(default_factory=OptionsConfig)  # SavedModel only
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
+    seed: int = 0  # of Python, NumPy and Keras, before the model is built, and of the proof's inputs
+    strict: bool = False  # true: what the format cannot hold is an error; false: it is listed as left out

@@ -1,0 +1,78 @@
+"""Errors that a user can mend.
+
+Every message says what happened, what was expected, what was received and how to fix it. Each class is
+also the built-in error that a Python caller would expect, so `except ValueError` keeps working, and each
+carries the exit code with which the command line ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ExporterError(Exception):
+    """A fault with a remedy: the command line prints its message without a traceback.
+
+    Attributes:
+        exit_code: The process's exit code when the error reaches the command line.
+    """
+
+    exit_code: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a recipe or a command line.
+
+    Attributes:
+        path: The dotted config path, such as `options.extra_tags`, or the argument as it was typed.
+        message: What was received, what is allowed, and how to fix it.
+        place: Where it was written: the command line, or the file of a recipe; empty when that is not known.
+    """
+
+    path: str
+    message: str
+    place: str = ""
+
+
+class UsageError(ExporterError, ValueError):
+    """A recipe or a command line that cannot be run; holds every fault that was found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(f"{fault.path}: {fault.message}" for fault in self.faults))
+
+
+class ExportError(ExporterError, RuntimeError):
+    """The model could not be built, saved or published."""
+
+
+class ArgumentError(ExportError, ValueError):
+    """An argument of the save core, or a combination of them, that is not allowed."""
+
+
+class ModelError(ExportError, ValueError):
+    """A model that cannot be saved as it is, or not in this format."""
+
+
+class NotAModelError(ExportError, TypeError):
+    """Something that is not a Keras 3 model was given in place of one."""
+
+
+class TargetExistsError(ExportError, FileExistsError):
+    """The target exists and `overwrite` is false."""
+
+
+class MissingDependencyError(ExportError, ImportError):
+    """A package that this format or feature needs is not installed."""
+
+
+class ArtifactError(ExportError, ValueError):
+    """A file or directory that is damaged, incomplete or not an artifact that can be loaded."""
+
+
+class ProofError(ExportError):
+    """The artifact that was written is not the same model; nothing was published."""
+
+    exit_code = 4

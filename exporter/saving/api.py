@@ -1,0 +1,414 @@
+"""The policy of saving and loading: which format, is it allowed, does the target exist.
+
+The bytes are written by one module an artifact: `saved_model.py`, `hdf5.py` and `keras_archive.py`.
+TensorFlow, Keras and h5py are imported when a function needs them, so that this module is free to import.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from exporter._staging import publish, stage_beside
+from exporter.errors import (
+    ArgumentError,
+    ArtifactError,
+    MissingDependencyError,
+    ModelError,
+    NotAModelError,
+    TargetExistsError,
+)
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+    from exporter.saving.contents import Contents
+
+Format = Literal["tf", "h5", "keras"]
+
+SUFFIXES: dict[str, Format] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
+FORMATS: tuple[Format, ...] = ("tf", "h5", "keras")
+
+
+@dataclass(frozen=True, slots=True)
+class SavePlan:
+    """One save whose arguments and model have been checked.
+
+    Attributes:
+        model: The model.
+        target: Where the artifact goes.
+        save_format: `tf`, `h5` or `keras`.
+        include_optimizer: Whether the optimizer and the compile configuration are saved.
+        signatures: As `tf.saved_model.save` takes them, or None.
+        options: The `tf.saved_model.SaveOptions`, or None.
+    """
+
+    model: "keras.Model"
+    target: Path
+    save_format: Format
+    include_optimizer: bool = True
+    signatures: Any = None
+    options: Any = None
+
+    def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
+        """Writes the artifact at a path that does not exist yet.
+
+        Args:
+            staged: The path to write, usually beside the target on the same file system.
+            notes: Files, by name, that are kept inside the artifact, such as the recipe which made it.
+
+        Returns:
+            What was written, and what was left out.
+
+        Raises:
+            ModelError: The model has something that the format cannot hold; nothing is left at `staged`.
+        """
+        notes = notes or {}
+        if self.save_format == "h5":
+            from exporter.saving.hdf5 import write_hdf5
+
+            return write_hdf5(self.model, staged, self.include_optimizer, notes)
+        if self.save_format == "keras":
+            from exporter.saving.keras_archive import write_keras_archive
+
+            return write_keras_archive(self.model, staged, self.include_optimizer, notes)
+        from exporter.saving.saved_model import write_saved_model
+
+        return write_saved_model(self.model, staged, self.include_optimizer, self.signatures, self.options, notes)
+
+
+def save_model(
+    model: "keras.Model",
+    filepath: "str | os.PathLike[str] | h5py.File",
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    save_format: Format | None = None,
+    signatures: Any = None,
+    options: Any = None,
+) -> "Path":
+    """Saves a model so that it comes back in the exact same state.
+
+    The artifact is written beside its path and takes its place in one step: a failed save leaves what was there.
+    The model itself is not changed.
+
+    Args:
+        model: A built `keras.Model`: Sequential, Functional, or a subclassed one that has been called.
+        filepath: A path, or for HDF5 an open and writable `h5py.File`. Missing parent directories are made.
+        overwrite: True replaces what is at the path. False: in a terminal a person is asked, elsewhere it is an
+            error.
+        include_optimizer: Whether the optimizer's state and the compile configuration are saved.
+        save_format: `tf` for a SavedModel directory, `h5`, `keras`, or None: by the suffix of `filepath`, or `tf`.
+        signatures: For `tf`: a `tf.function` with an input signature, a concrete function, or a dict of them; None
+            gives `serving_default` with the model's own names and a dynamic batch.
+        options: For `tf`: a `tf.saved_model.SaveOptions`.
+
+    Returns:
+        The path that was written; for an open `h5py.File` the path that it names.
+
+    Raises:
+        ArgumentError: A ValueError: an argument, or a combination of arguments, is not allowed.
+        NotAModelError: A TypeError: `model` is not a Keras 3 model.
+        ModelError: A ValueError: the model is not built, or the format cannot hold it.
+        TargetExistsError: A FileExistsError: the target exists and may not be replaced.
+        MissingDependencyError: An ImportError: HDF5 was asked for and h5py is not installed.
+    """
+    if _is_open_hdf5(filepath):
+        return _save_to_open_hdf5(model, filepath, include_optimizer, save_format, signatures, options)
+    plan = plan_save(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
+    with stage_beside(plan.target) as staged:
+        plan.write(staged)
+        publish(staged, plan.target)
+    return plan.target
+
+
+def plan_save(
+    model: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    save_format: str | None = None,
+    signatures: Any = None,
+    options: Any = None,
+) -> SavePlan:
+    """Checks every argument of `save_model`, and the model, without writing anything.
+
+    Args:
+        model: See `save_model`.
+        filepath: A path.
+        overwrite: See `save_model`.
+        include_optimizer: See `save_model`.
+        save_format: See `save_model`.
+        signatures: See `save_model`.
+        options: See `save_model`.
+
+    Returns:
+        The save that can now be written.
+
+    Raises:
+        ArgumentError: An argument, or a combination of arguments, is not allowed.
+        NotAModelError: `model` is not a Keras 3 model.
+        ModelError: The model is not built, or the format cannot hold it.
+        TargetExistsError: The target exists and may not be replaced.
+        MissingDependencyError: HDF5 was asked for and h5py is not installed.
+    """
+    target = _check_path(filepath)
+    chosen = _choose_format(target, save_format)
+    _check_flags(overwrite=overwrite, include_optimizer=include_optimizer)
+    _check_tf_only(chosen, signatures, options)
+    _check_h5py(chosen)
+    _check_model(model)
+    _check_format_holds(model, chosen, include_optimizer)
+    _check_target(target, chosen)
+    if not overwrite and os.path.lexists(target):
+        _ask_to_overwrite(target)
+    return SavePlan(model, target, chosen, include_optimizer, signatures, options)
+
+
+def load_model(
+    filepath: "str | os.PathLike[str] | h5py.File",
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> "keras.Model":
+    """Loads a model in the exact state in which it was saved.
+
+    Args:
+        filepath: What `save_model` wrote, in any format; also an artifact that Keras wrote itself, and an open
+            `h5py.File`.
+        custom_objects: Classes and functions by the name under which the model was saved.
+        compile: Whether the model is compiled, and its optimizer's state restored.
+        safe_mode: Refuses what would run code from inside the artifact, such as a marshalled lambda.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArtifactError: A ValueError: the file is missing, damaged, or not an artifact that can be loaded.
+        MissingDependencyError: An ImportError: HDF5 is asked for and h5py is not installed.
+    """
+    if _is_open_hdf5(filepath):
+        from exporter.saving.hdf5 import read_hdf5
+
+        return read_hdf5(filepath, custom_objects, compile, safe_mode)
+    path = _check_path(filepath)
+    reader = _find_reader(path)
+    return reader(path, custom_objects, compile, safe_mode)
+
+
+def _find_reader(path: Path) -> "Callable[..., keras.Model]":
+    """Returns the function that reads what is at `path`, by what it is and not by its name."""
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            from exporter.saving.saved_model import read_saved_model
+
+            return read_saved_model
+        if (path / "config.json").is_file():
+            from exporter.saving.keras_archive import read_keras_directory
+
+            return read_keras_directory
+        raise ArtifactError(
+            f"{path} is a directory without a model. Expected `saved_model.pb` (a SavedModel) or `config.json` "
+            f"(an unzipped .keras archive). Received: {_list_directory(path)}."
+        )
+    if not path.exists():
+        raise ArtifactError(f"There is no file or directory at {path}. Give the path of a saved model.")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head == b"\x89HDF\r\n\x1a\n":
+        _check_h5py("h5")
+        from exporter.saving.hdf5 import read_hdf5
+
+        return read_hdf5
+    if head.startswith(b"PK\x03\x04"):
+        _check_h5py("keras")
+        from exporter.saving.keras_archive import read_keras_archive
+
+        return read_keras_archive
+    raise ArtifactError(
+        f"{path} is neither an HDF5 file nor a .keras archive: it begins with {head!r}. Expected a file that "
+        "`save_model` or Keras wrote; the file may be damaged or incomplete."
+    )
+
+
+def _list_directory(path: Path) -> str:
+    names = sorted(entry.name for entry in path.iterdir())
+    shown = ", ".join(names[:5])
+    return f"{shown}, and {len(names) - 5} more" if len(names) > 5 else shown or "an empty directory"
+
+
+def _check_path(filepath: Any) -> Path:
+    if not isinstance(filepath, (str, os.PathLike)):
+        raise ArgumentError(
+            "`filepath` must be a str, a pathlib.Path or an open h5py.File. "
+            f"Received: {filepath!r} (of type {type(filepath).__name__})."
+        )
+    text = os.fspath(filepath)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
+    return Path(text).expanduser()
+
+
+def _choose_format(target: Path, save_format: str | None) -> Format:
+    by_suffix = SUFFIXES.get(target.suffix.lower())
+    if save_format is None:
+        return by_suffix or "tf"
+    if save_format not in FORMATS:
+        raise ArgumentError(f"`save_format` must be 'tf', 'h5', 'keras' or None. Received: {save_format!r}.")
+    chosen: Format = next(known for known in FORMATS if known == save_format)
+    if by_suffix is not None and by_suffix != chosen:
+        raise ArgumentError(
+            f"The suffix of `filepath` contradicts `save_format`: {target.name!r} is a name for {by_suffix!r}, and "
+            f"save_format={str(chosen)!r} was asked for. Change one of them, or leave `save_format` out."
+        )
+    return chosen
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ArgumentError(
+                f"`{name}` must be True or False. Received: {value!r} (of type {type(value).__name__})."
+            )
+
+
+def _check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
+    given = [name for name, value in (("signatures", signatures), ("options", options)) if value is not None]
+    if chosen != "tf" and given:
+        raise ArgumentError(
+            f"`{'` and `'.join(given)}` belong to a SavedModel: {chosen!r} has no place for them. "
+            f"Leave {'them' if len(given) > 1 else 'it'} out, or save with save_format='tf'."
+        )
+    if options is not None:
+        import tensorflow as tf
+
+        if not isinstance(options, tf.saved_model.SaveOptions):
+            raise ArgumentError(
+                f"`options` must be a tf.saved_model.SaveOptions. Received: {options!r} "
+                f"(of type {type(options).__name__})."
+            )
+
+
+def _check_h5py(chosen: Format) -> None:
+    if importlib.util.find_spec("h5py") is None:
+        purpose = (
+            "an HDF5 file" if chosen == "h5" else "the weights of a .keras archive or of a SavedModel's Keras twin"
+        )
+        raise MissingDependencyError(f"h5py is needed for {purpose} and is not installed. Install it: pip install h5py")
+
+
+def _check_model(model: Any) -> None:
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise NotAModelError(_describe_stranger(model))
+    if not model.built:
+        raise ModelError(
+            f"The model {model.name!r} is not built: it has no weights yet. "
+            "Call it on a batch of data, or call `model.build(input_shape)`, and save it then."
+        )
+
+
+def _describe_stranger(model: Any) -> str:
+    kind = type(model)
+    received = f"Received: {kind.__module__}.{kind.__qualname__}."
+    families = {base.__module__.split(".")[0] for base in kind.__mro__}
+    if isinstance(model, type):
+        return (
+            f"`model` must be a keras.Model, not a class. Received: the class {model.__qualname__}. Make an instance."
+        )
+    if families & {"tf_keras"}:
+        return (
+            f"`model` is a model of Keras 2 (tf_keras), which Keras 3 cannot save. {received} "
+            "Save it with `model.save('model.keras')` in its own Keras and rebuild it with Keras 3 layers."
+        )
+    if "tensorflow" in families:
+        return (
+            f"`model` is a TensorFlow object, not a keras.Model. {received} "
+            "Save a tf.Module with `tf.saved_model.save`, or put its functions into a keras.Model."
+        )
+    return f"`model` must be a keras.Model of Keras 3. {received}"
+
+
+def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer: bool) -> None:
+    if chosen == "h5":
+        from exporter.saving.hdf5 import check_hdf5_holds
+
+        check_hdf5_holds(model)
+    elif chosen == "keras":
+        from exporter.saving.keras_archive import check_keras_archive_holds
+
+        check_keras_archive_holds(model, include_optimizer)
+
+
+def _check_target(target: Path, chosen: Format) -> None:
+    for parent in target.parents:
+        if parent.is_dir():
+            break
+        if os.path.lexists(parent):
+            raise ArgumentError(
+                f"{target} cannot be written: {parent} is a file, where a directory is needed. "
+                "Choose another `filepath`, or move that file away."
+            )
+    if chosen != "tf" and target.is_dir() and not target.is_symlink():
+        raise ArgumentError(
+            f"{target} is a directory, and save_format={str(chosen)!r} writes one file. "
+            "Give the name of a file, or save with save_format='tf'."
+        )
+    if chosen == "tf" and target.is_dir() and not _is_replaceable(target):
+        raise ArgumentError(
+            f"{target} is a directory that holds something else than a model ({_list_directory(target)}); replacing it "
+            "would delete that. Give a path of its own, such as "
+            f"{target / 'model'}."
+        )
+
+
+def _is_replaceable(directory: Path) -> bool:
+    """A SavedModel or an unzipped archive may be replaced as a whole, and so may an empty directory."""
+    names = {entry.name for entry in directory.iterdir()}
+    return not names or "saved_model.pb" in names or {"config.json", "metadata.json"} <= names
+
+
+def _ask_to_overwrite(target: Path) -> None:
+    refusal = TargetExistsError(
+        f"{target} exists and `overwrite` is false. Choose another `filepath`, or allow it with overwrite=true."
+    )
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
+        raise refusal
+    try:
+        answer = input(f"{target} exists. Replace it? [y/N] ")
+    except EOFError:
+        raise refusal from None
+    if answer.strip().lower() not in ("y", "yes"):
+        raise refusal
+
+
+def _is_open_hdf5(filepath: Any) -> bool:
+    # Whoever holds an open file has imported h5py; without it there is nothing to ask.
+    module = sys.modules.get("h5py")
+    return module is not None and isinstance(filepath, module.File)
+
+
+def _save_to_open_hdf5(
+    model: Any, file: Any, include_optimizer: bool, save_format: str | None, signatures: Any, options: Any
+) -> Path:
+    from exporter.saving.hdf5 import check_hdf5_holds, write_open_hdf5
+
+    if save_format not in (None, "h5"):
+        raise ArgumentError(
+            f"An open h5py.File takes save_format='h5' or None. Received: {save_format!r}. "
+            "Give a path to save in another format."
+        )
+    _check_flags(include_optimizer=include_optimizer)
+    _check_tf_only("h5", signatures, options)
+    if not file:
+        raise ArgumentError("The h5py.File is closed. Open it with mode 'w' or 'a', and close it after the save.")
+    if file.mode == "r":
+        raise ArgumentError(f"The h5py.File {file.filename!r} is open for reading only. Open it with mode 'w' or 'a'.")
+    _check_model(model)
+    check_hdf5_holds(model)
+    write_open_hdf5(model, file, include_optimizer, {})
+    return Path(file.filename)

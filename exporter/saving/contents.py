@@ -1,0 +1,70 @@
+"""What an artifact holds, in words that a person reads and a receipt keeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One kind of thing that the artifact holds.
+
+    Attributes:
+        what: Its name, such as `weights` or `optimizer`.
+        detail: How much of it, such as `10 tensors, 80.1 kB`.
+    """
+
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One kind of thing that the model has and the artifact does not hold.
+
+    Attributes:
+        what: Its name.
+        why: The reason, and what to do where there is something to do.
+    """
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of an endpoint.
+
+    Attributes:
+        shape: The dimensions, `None` for one that may vary; `None` for an unknown rank.
+        dtype: The name of the dtype, such as `float32`.
+    """
+
+    shape: tuple[int | None, ...] | None
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The inputs and outputs of one signature, by name."""
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was written: what is held, what was left out and why, and the endpoints."""
+
+    held: tuple[Holding, ...]
+    left_out: tuple[LeftOut, ...]
+    signatures: Mapping[str, Endpoint]
+
+
+def format_bytes(count: int) -> str:
+    """Returns a size such as `3.2 kB`, in powers of 1000."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,330 @@
+"""One HDF5 file in the legacy Keras layout, which stock Keras opens, with the exact state beside it.
+
+The layout is that of `keras.src.legacy.saving.legacy_h5_format`: the attributes `model_config` and
+`training_config`, the groups `model_weights` and `optimizer_weights`. What it cannot say stands in the group
+`exporter`: Keras's native configuration, the record of the state, an index from each variable's path to its
+dataset, the variables that the legacy groups have no place for, vocabularies, and notes. No value is stored twice.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
+from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
+
+from exporter.errors import ArtifactError, ModelError
+from exporter.saving.contents import Contents
+from exporter.saving.holdings import describe_holdings
+from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.state import Array, State, collect, join, to_array
+from exporter.saving.topology import Config, serialize_model
+from exporter.saving.weights_file import read_dataset
+
+OURS = "exporter"
+_LEGACY = ("model_weights", "optimizer_weights")
+_ATTRIBUTES = ("model_config", "training_config", "keras_version", "backend")
+
+# HDF5 keeps an attribute in its object's header, which holds at most 64 KiB; Keras splits longer lists.
+_HEADER_LIMIT = 64512
+
+# `compile` understands these for itself, by the shape of the output.
+_SHAPE_DEPENDENT_METRICS = ("accuracy", "acc", "crossentropy", "ce")
+
+
+def check_hdf5_holds(model: keras.Model) -> None:
+    """Checks that the legacy layout can hold a model.
+
+    Raises:
+        ModelError: The model is subclassed, or a layer of it has no configuration.
+    """
+    if not isinstance(model, keras.Sequential) and type(model)._obj_type(model) != "Functional":
+        raise ModelError(
+            f"HDF5 cannot hold the subclassed model {model.name!r} ({type(model).__name__}): its layout knows the "
+            "layers of Sequential and Functional models only, by their order. "
+            "Save it with save_format='tf' or 'keras'."
+        )
+    serialize_model(model)
+
+
+def write_hdf5(model: keras.Model, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]) -> Contents:
+    """Writes a new HDF5 file.
+
+    Args:
+        model: A built Sequential or Functional model.
+        staged: The path to write.
+        include_optimizer: Whether the optimizer and the compile configuration are saved.
+        notes: Files that are kept inside, by name.
+
+    Returns:
+        What was written.
+    """
+    with h5py.File(staged, "w") as file:
+        return write_open_hdf5(model, file, include_optimizer, notes)
+
+
+def write_open_hdf5(
+    model: keras.Model, file: h5py.File, include_optimizer: bool, notes: Mapping[str, bytes]
+) -> Contents:
+    """Writes into an open file, in place of a model that it may hold already; everything else in it stays."""
+    config = serialize_model(model, include_optimizer)
+    state = collect(model, include_optimizer)
+    for name in (*_LEGACY, OURS):
+        if name in file:
+            del file[name]
+    for name in _ATTRIBUTES:
+        file.attrs.pop(name, None)
+
+    writer = _Writer(file, state)
+    file.attrs["keras_version"] = keras.__version__
+    file.attrs["backend"] = keras.backend.backend()
+    file.attrs["model_config"] = json.dumps({k: v for k, v in config.items() if k != "compile_config"}).encode()
+    if config.get("compile_config"):
+        file.attrs["training_config"] = json.dumps(_legacy_training_config(config["compile_config"])).encode()
+    _write_model_weights(file, model, writer)
+    if include_optimizer and model.compiled and model.optimizer is not None:
+        group = file.create_group("optimizer_weights")
+        writer.write_list(group, model.optimizer.variables)
+
+    ours = file.create_group(OURS)
+    writer.write_rest(ours)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        assets = save_assets(state, Path(directory))
+        for name in assets:
+            _write_bytes(ours, f"assets/{name}", Path(directory, name).read_bytes())
+    _write_bytes(ours, "config", json.dumps(config).encode())
+    _write_bytes(ours, "state", describe_state(model, state, include_optimizer, assets).to_json().encode())
+    _write_bytes(ours, "index", json.dumps(writer.index).encode())
+    for name, note in notes.items():
+        _write_bytes(ours, f"notes/{name}", note)
+    file.flush()
+    return Contents(*describe_holdings(model, state, config, assets), signatures={})
+
+
+class _Writer:
+    """Writes every variable once and remembers where."""
+
+    def __init__(self, file: h5py.File, state: State) -> None:
+        self.index: dict[str, str] = {}
+        self._file = file
+        self._state = state
+        self._paths = {id(variable): path for path, variable in state.variables.items()}
+        self._datasets: dict[int, h5py.Dataset] = {}
+
+    def write_list(self, group: h5py.Group, variables: Iterable[keras.Variable]) -> None:
+        """Writes the variables under their Keras paths, and the list of names that gives their order."""
+        names: list[bytes] = []
+        for variable in variables:
+            name = _free_name(group, variable.path)
+            self._write(group, name, variable)
+            names.append(name.encode())
+        _write_names(group, "weight_names", names)
+
+    def write_rest(self, ours: h5py.Group) -> None:
+        """Writes what the legacy groups have no place for."""
+        for path, variable in self._state.variables.items():
+            if id(variable) not in self._datasets:
+                self._write(ours, f"variables/{path}", variable)
+        for saveable in self._state.tree:
+            for key, value in saveable.entries.items():
+                path = join(saveable.path, f"vars/{key}")
+                if isinstance(value, keras.Variable) and id(value) in self._datasets:
+                    self.index[path] = self._datasets[id(value)].name
+                else:
+                    array = np.asarray(keras.ops.convert_to_numpy(value))
+                    self.index[path] = ours.create_dataset(f"entries/{path}", data=_widen(array)).name
+
+    def _write(self, group: h5py.Group, name: str, variable: keras.Variable) -> None:
+        known = self._datasets.get(id(variable))
+        if known is not None:
+            group[name] = known  # tied weights: a hard link costs no bytes
+            return
+        dataset = self._datasets[id(variable)] = group.create_dataset(name, data=_widen(to_array(variable)))
+        path = self._paths.get(id(variable))
+        if path is not None:
+            self.index[path] = dataset.name
+
+
+def _widen(array: Array) -> Array:
+    """Returns an array whose dtype HDF5 and the stock reader know, with the very same values.
+
+    bfloat16 and the 8-bit floats are exact in float32, and 4-bit integers in int8.
+    """
+    match array.dtype.name:
+        case "bfloat16" | "float8_e4m3fn" | "float8_e5m2":
+            return array.astype(np.float32)
+        case "int4":
+            return array.astype(np.int8)
+        case "uint4":
+            return array.astype(np.uint8)
+        case _:
+            return array
+
+
+def _free_name(group: h5py.Group, name: str) -> str:
+    """Returns a name that is not taken: sub-layers of one name have variables of one path."""
+    candidate, number = name, 0
+    while candidate in group or _is_below_dataset(group, candidate):
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+def _is_below_dataset(group: h5py.Group, name: str) -> bool:
+    parts = name.split("/")
+    return any(isinstance(group.get("/".join(parts[:end])), h5py.Dataset) for end in range(1, len(parts)))
+
+
+def _write_model_weights(file: h5py.File, model: keras.Model, writer: _Writer) -> None:
+    group = file.create_group("model_weights")
+    group.attrs["backend"] = keras.backend.backend()
+    group.attrs["keras_version"] = keras.__version__
+    _write_names(group, "layer_names", [layer.name.encode() for layer in model.layers])
+    for layer in model.layers:
+        writer.write_list(group.create_group(layer.name), layer.trainable_weights + layer.non_trainable_weights)
+    listed = {id(variable) for variable in model.weights}
+    own = [v for v in [*model._trainable_variables, *model._non_trainable_variables] if id(v) in listed]
+    writer.write_list(group.create_group("top_level_model_weights"), own)
+
+
+def _write_names(group: h5py.Group, attribute: str, names: list[bytes]) -> None:
+    array = np.asarray(names) if names else np.asarray([], dtype="S1")
+    chunks = max(1, -(-array.nbytes // _HEADER_LIMIT))
+    if chunks == 1:
+        group.attrs[attribute] = array
+        return
+    for number, chunk in enumerate(np.array_split(array, chunks)):
+        group.attrs[f"{attribute}{number}"] = chunk
+
+
+def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
+    group.create_dataset(name, data=np.frombuffer(content, dtype=np.uint8))
+
+
+def _read_bytes(group: h5py.Group, name: str) -> bytes:
+    dataset = group.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ArtifactError(f"{group.file.filename} lacks {group.name}/{name}: the file is incomplete.")
+    return bytes(np.asarray(dataset[()], dtype=np.uint8).tobytes())
+
+
+def _legacy_training_config(config: Config) -> Config:
+    """Returns the compile configuration with names that the stock reader resolves.
+
+    It looks names up among objects, and fails on an alias such as `mse`, so each name becomes what it stands for.
+    """
+    return {
+        "optimizer_config": config.get("optimizer"),
+        "loss": _resolve_names(config.get("loss"), keras.losses),
+        "metrics": _resolve_names(config.get("metrics"), keras.metrics),
+        "weighted_metrics": _resolve_names(config.get("weighted_metrics"), keras.metrics),
+        "loss_weights": config.get("loss_weights"),
+    }
+
+
+def _resolve_names(node: Any, module: Any) -> Any:
+    if isinstance(node, str):
+        return node if node in _SHAPE_DEPENDENT_METRICS else module.serialize(module.get(node))
+    if isinstance(node, dict) and "class_name" not in node:
+        return {key: _resolve_names(child, module) for key, child in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_resolve_names(child, module) for child in node]
+    return node
+
+
+def read_hdf5(
+    source: Path | h5py.File,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> keras.Model:
+    """Loads an HDF5 file that we or Keras wrote; see `exporter.load_model`."""
+    if isinstance(source, h5py.File):
+        return _read_open_hdf5(source, custom_objects, compile, safe_mode)
+    try:
+        with h5py.File(source, "r") as file:
+            return _read_open_hdf5(file, custom_objects, compile, safe_mode)
+    except OSError as error:
+        raise ArtifactError(f"{source} cannot be read: {error}. The file is damaged or incomplete.") from error
+
+
+def _read_open_hdf5(
+    file: h5py.File, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool
+) -> keras.Model:
+    if OURS not in file:
+        return _read_stock(file, custom_objects, compiled, safe_mode)
+    ours = file[OURS]
+    index: dict[str, str] = json.loads(_read_bytes(ours, "index"))
+    addresses: dict[str, dict[str, str]] = {}
+    for path, name in index.items():
+        address, _, key = path.rpartition("vars/")
+        addresses.setdefault(address.rstrip("/"), {})[key] = name
+
+    def read(path: str) -> Array:
+        dataset = file.get(index.get(path, ""))
+        if not isinstance(dataset, h5py.Dataset):
+            raise ArtifactError(f"{file.filename} holds no value for the variable {path!r}: the file is incomplete.")
+        return read_dataset(dataset)
+
+    reader = StateReader(
+        variable=read,
+        entries=lambda address: {key: read_dataset(file[name]) for key, name in addresses.get(address, {}).items()},
+        asset=lambda name: _read_bytes(ours, f"assets/{name}"),
+    )
+    record = StateRecord.from_json(_read_bytes(ours, "state"))
+    return revive_state(json.loads(_read_bytes(ours, "config")), record, reader, custom_objects, compiled, safe_mode)
+
+
+def _read_stock(
+    file: h5py.File, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool
+) -> keras.Model:
+    if "model_config" not in file.attrs:
+        raise ArtifactError(
+            f"{file.filename} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
+            "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
+        )
+    try:
+        model = load_model_from_hdf5(file, custom_objects=custom_objects, compile=False, safe_mode=safe_mode)
+        if compiled and "training_config" in file.attrs:
+            config = json.loads(file.attrs["training_config"])
+            for key, module in (
+                ("loss", keras.losses),
+                ("metrics", keras.metrics),
+                ("weighted_metrics", keras.metrics),
+            ):
+                config[key] = _resolve_names(config.get(key), module)
+            model.compile(**compile_args_from_training_config(config, custom_objects))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"Keras cannot load {file.filename}: {error}") from error
+    if model.compiled and "optimizer_weights" in file:
+        _restore_stock_optimizer(file, model)
+    return model
+
+
+def _restore_stock_optimizer(file: h5py.File, model: keras.Model) -> None:
+    """Gives the optimizer the slots that stock Keras leaves in the file.
+
+    Keras builds the optimizer for the model's direct variables, of which a Sequential or Functional model has none;
+    a freshly compiled one is built for all of them, in the order in which they were saved.
+    """
+    group = file["optimizer_weights"]
+    names = [name for key in sorted(group.attrs, key=_chunk_order) for name in group.attrs[key]]
+    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    optimizer.build(model.trainable_variables)
+    if len(names) != len(optimizer.variables):
+        raise ArtifactError(
+            f"{file.filename} holds {len(names)} optimizer variables, and a {type(optimizer).__name__} for this model "
+            f"has {len(optimizer.variables)}. Load it with compile=False and compile it anew."
+        )
+    for variable, name in zip(optimizer.variables, names, strict=True):
+        variable.assign(read_dataset(group[name]))
+    model.optimizer = optimizer
+
+
+def _chunk_order(attribute: str) -> int:
+    return int(attribute.removeprefix("weight_names") or 0)

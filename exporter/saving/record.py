@@ -1,0 +1,247 @@
+"""What an artifact says of the state that it holds, and how a model is put into that state."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from exporter.errors import ArtifactError
+from exporter.saving.state import Array, Saveable, State, collect, is_saveable
+from exporter.saving.topology import Config, compile_model, rebuild_model, serialize_compile_extras
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRecord:
+    """One variable: its dtype, its shape, and whether it is trained."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """The state, without its values.
+
+    Attributes:
+        variables: Every variable, by path.
+        trainable: The trainable flag of every layer, by its address.
+        optimizers: For every built optimizer, the paths of the variables that it trains, in its order.
+        compile_extras: The arguments of `compile` that Keras's configuration forgets; None for an uncompiled model.
+        assets: Files that layers keep beside their variables, such as vocabularies: `<address>/<file name>`.
+    """
+
+    variables: Mapping[str, VariableRecord]
+    trainable: Mapping[str, bool]
+    optimizers: Mapping[str, tuple[str, ...]]
+    compile_extras: Config | None
+    assets: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Returns the record as JSON text."""
+        return json.dumps({"version": VERSION, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "StateRecord":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ArtifactError: The text is damaged, or of a version that is not known.
+        """
+        try:
+            data = json.loads(text)
+            if data["version"] != VERSION:
+                raise ArtifactError(
+                    f"The artifact's state record is of version {data['version']}; this exporter reads version "
+                    f"{VERSION}. Install the exporter that wrote it."
+                )
+            return cls(
+                variables={
+                    path: VariableRecord(item["dtype"], tuple(item["shape"]), item["trainable"])
+                    for path, item in data["variables"].items()
+                },
+                trainable=data["trainable"],
+                optimizers={path: tuple(paths) for path, paths in data["optimizers"].items()},
+                compile_extras=data["compile_extras"],
+                assets=tuple(data["assets"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ArtifactError):
+                raise
+            raise ArtifactError(f"The artifact's state record is damaged: {error!r}.") from error
+
+
+def describe_state(
+    model: keras.Model, state: State, include_optimizer: bool, assets: tuple[str, ...] = ()
+) -> StateRecord:
+    """Returns the record of a state that was collected from `model`."""
+    return StateRecord(
+        variables={
+            path: VariableRecord(variable.dtype, tuple(variable.shape), bool(variable.trainable))
+            for path, variable in state.variables.items()
+        },
+        trainable=state.trainable,
+        optimizers=state.optimizers,
+        compile_extras=serialize_compile_extras(model) if include_optimizer else None,
+        assets=assets,
+    )
+
+
+def save_assets(state: State, directory: Path) -> tuple[str, ...]:
+    """Lets every layer that keeps files beside its variables write them, as Keras's own archives do.
+
+    Args:
+        state: The state.
+        directory: Where to write; each layer gets its address as a sub-directory.
+
+    Returns:
+        The files, relative to the directory, sorted.
+    """
+    for saveable in state.tree:
+        if hasattr(saveable.target, "save_assets"):
+            place = directory / saveable.path
+            place.mkdir(parents=True, exist_ok=True)
+            saveable.target.save_assets(str(place))
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    return tuple(sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()))
+
+
+@dataclass(frozen=True, slots=True)
+class StateReader:
+    """How the values of one artifact are read.
+
+    Attributes:
+        variable: Reads a variable by its path.
+        entries: Reads what Keras stored for the object at an address.
+        asset: Reads a file by its name in the record.
+    """
+
+    variable: Callable[[str], Array]
+    entries: Callable[[str], Mapping[str, Array]]
+    asset: Callable[[str], bytes]
+
+
+def revive_state(
+    config: Config,
+    record: StateRecord,
+    reader: StateReader,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> keras.Model:
+    """Rebuilds a model from its configuration and puts it into the recorded state.
+
+    Args:
+        config: The configuration of the model, with its `compile_config` if it was compiled.
+        record: What is known of the state.
+        reader: Where the values are.
+        custom_objects: Classes and functions by the name under which they were saved.
+        compile: Whether the model is compiled and its optimizer restored.
+        safe_mode: Refuses marshalled lambdas.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
+    """
+    model = rebuild_model(config, custom_objects, safe_mode)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        _load_assets(model, record, reader, Path(directory))
+    layers = {s.path: s.target for s in collect(model, include_optimizer=False).tree}
+    for path, flag in record.trainable.items():  # parents come first: setting a parent sets its children
+        if path in layers and layers[path].trainable != flag:
+            layers[path].trainable = flag
+
+    compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
+    if compiled:
+        compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
+        _build_optimizers(model, record)
+    restore_variables(model, record, reader, include_optimizer=compiled)
+    return model
+
+
+def _load_assets(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
+    if not record.assets:
+        return
+    for name in record.assets:
+        place = directory / name
+        if not place.resolve().is_relative_to(directory.resolve()):
+            raise ArtifactError(f"The artifact names a file outside itself: {name!r}.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(reader.asset(name))
+    for saveable in collect(model, include_optimizer=False).tree:
+        if hasattr(saveable.target, "load_assets") and (directory / saveable.path).is_dir():
+            saveable.target.load_assets(str(directory / saveable.path))
+
+
+def _build_optimizers(model: keras.Model, record: StateRecord) -> None:
+    """Gives every optimizer its slots, for the variables that it trained, in its own order."""
+    variables = collect(model, include_optimizer=False).variables
+    # The outermost optimizer builds the ones inside it; it may itself train nothing.
+    paths = next((paths for paths in record.optimizers.values() if paths), ())
+    if not paths:
+        return
+    missing = [path for path in paths if path not in variables]
+    if missing:
+        raise ArtifactError(f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}.")
+    model.optimizer.build([variables[path] for path in paths])
+
+
+def restore_variables(model: keras.Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:
+    """Gives every variable of a model its recorded value.
+
+    Args:
+        model: The model, built.
+        record: What is known of the state.
+        reader: Where the values are.
+        include_optimizer: Whether the optimizer's variables are restored too.
+
+    Raises:
+        ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
+    """
+    state = collect(model, include_optimizer)
+    for saveable in state.tree:
+        if _loads_by_itself(saveable):
+            saveable.target.load_own_variables(reader.entries(saveable.path))
+    state = collect(model, include_optimizer)  # a layer may make its variables when it loads them
+
+    expected = {
+        path: item for path, item in record.variables.items() if include_optimizer or not path.startswith("optimizer/")
+    }
+    faults = [f"the file has no {path}" for path in state.variables if path not in expected]
+    faults += [f"the model has no {path}" for path in expected if path not in state.variables]
+    faults += [
+        f"{path} has shape {tuple(variable.shape)} in the model and {expected[path].shape} in the file"
+        for path, variable in state.variables.items()
+        if path in expected and tuple(variable.shape) != expected[path].shape
+    ]
+    if faults:
+        raise ArtifactError(
+            f"The rebuilt model does not fit the saved state: {_shorten(faults)}. "
+            "Load it with the code with which it was saved."
+        )
+    for path, variable in state.variables.items():
+        variable.assign(reader.variable(path))
+        if bool(variable.trainable) != expected[path].trainable:
+            variable.trainable = expected[path].trainable
+
+
+def _loads_by_itself(saveable: Saveable) -> bool:
+    """Whether the object has loading code of its own, which may set more than its variables."""
+    own = getattr(type(saveable.target), "load_own_variables", None)
+    plain = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
+    return is_saveable(saveable.target) and own is not None and own not in plain
+
+
+def _shorten(items: list[str]) -> str:
+    shown = ", ".join(items[:3])
+    return f"{shown}, and {len(items) - 3} more" if len(items) > 3 else shown

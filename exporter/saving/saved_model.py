@@ -1,0 +1,357 @@
+"""A SavedModel directory: for TensorFlow, for stock Keras, and for our own `load_model`.
+
+TensorFlow reads `saved_model.pb` and `variables/`. Keras reads `config.json`, `metadata.json` and
+`model.weights.h5`: an unzipped archive. The weights lie on disk once: the checkpoint's data file is an HDF5 file,
+`model.weights.h5` is a relative link to it, and the checkpoint's index names the offsets of its datasets. Our own
+record is in `assets.extra/exporter/`, a place that TensorFlow and TF Serving leave alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2, trackable_object_graph_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
+from tensorflow.python.saved_model import save as tensorflow_save
+
+from exporter.errors import ArtifactError, ModelError
+from exporter.saving.contents import Contents, Holding, LeftOut
+from exporter.saving.graph_saver import add_saver
+from exporter.saving.holdings import describe_holdings
+from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
+from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.signatures import (
+    SERVING_DEFAULT,
+    canonicalize,
+    describe_inputs,
+    read_endpoints,
+    trace_serving,
+)
+from exporter.saving.state import Array, State, collect
+from exporter.saving.tensor_bundle import BundleEntry, encode_string, write_index
+from exporter.saving.topology import Config, serialize_model
+from exporter.saving.weights_file import create_dataset, write_weights
+
+GRAPH = "saved_model.pb"
+OURS = Path("assets.extra", "exporter")
+STATE = OURS / "state.json"
+_DATA = "variables.data-00000-of-00001"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# TensorFlow finds a variable's tensor by this end of its key.
+_KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+Trackable = tf.__internal__.tracking.Trackable
+AutoTrackable = tf.__internal__.tracking.AutoTrackable
+
+
+def write_saved_model(
+    model: keras.Model,
+    staged: Path,
+    include_optimizer: bool,
+    signatures: Any,
+    options: tf.saved_model.SaveOptions | None,
+    notes: Mapping[str, bytes],
+) -> Contents:
+    """Writes a SavedModel directory.
+
+    Args:
+        model: A built model.
+        staged: The directory to write.
+        include_optimizer: Whether the optimizer and the compile configuration are saved.
+        signatures: What `tf.saved_model.save` takes, or None for `serving_default` from the model itself.
+        options: What `tf.saved_model.save` takes, or None.
+        notes: Files that are kept inside, by name.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ModelError: The model's inputs are not known.
+    """
+    options = options or tf.saved_model.SaveOptions()
+    state = collect(model, include_optimizer)
+    if signatures is None:
+        endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model))}
+    else:
+        endpoints = canonicalize(signatures)
+    root = _build_root(model, state, endpoints)
+
+    (staged / OURS).mkdir(parents=True)
+    # A layer's assets come first: TensorFlow adds its own to the same directory.
+    assets = save_assets(state, staged / ASSETS)
+    record = describe_state(model, state, include_optimizer, assets)
+    (staged / STATE).write_text(record.to_json())
+    for name, note in notes.items():
+        (staged / OURS / name).write_bytes(note)
+
+    left_out: list[LeftOut] = []
+    config: Config | None = None
+    try:
+        config = serialize_model(model, include_optimizer)
+    except ModelError as error:
+        left_out.append(LeftOut("Keras configuration", str(error)))
+
+    reason = _write_graph_and_variables(root, staged, endpoints, options, state)
+    if config is not None and reason is None:
+        (staged / CONFIG).write_text(json.dumps(config))
+        (staged / METADATA).write_bytes(write_metadata(record, {}))
+        (staged / WEIGHTS).symlink_to(Path("variables", _DATA))
+    elif config is not None:
+        (staged / OURS / CONFIG).write_text(json.dumps(config))
+        left_out.append(LeftOut("Keras twin", f"stock keras.models.load_model needs one data file, and {reason}"))
+    _write_fingerprint(staged)
+
+    held, not_held = describe_holdings(model, state, config or {}, assets)
+    functions = _describe_functions(endpoints)
+    return Contents((*held, functions), (*not_held, *left_out), read_endpoints(staged))
+
+
+def _describe_functions(endpoints: Mapping[str, Any]) -> Holding:
+    return Holding("endpoints", ", ".join(sorted(endpoints)))
+
+
+def _build_root(model: keras.Model, state: State, endpoints: Mapping[str, Any]) -> Any:
+    """Makes the object whose attributes `tf.saved_model.load` gives back.
+
+    It is not the model itself: TensorFlow would rename the model's inputs, and converters leave its variables
+    uninitialised.
+    """
+    root = AutoTrackable()
+    weights = list(model.weights)
+    root.variables = [variable.value for variable in weights]
+    root.trainable_variables = [variable.value for variable in weights if variable.trainable]
+    root.non_trainable_variables = [variable.value for variable in weights if not variable.trainable]
+    for name, value in _find_attachments(model):
+        if not hasattr(root, name):
+            setattr(root, name, value)
+    root.exporter = AutoTrackable()
+    root.exporter.state = [variable.value for variable in state.variables.values()]
+    known = {id(variable) for variable in root.exporter.state}
+    captured = [v for function in endpoints.values() for v in function.variables if id(v) not in known]
+    root.exporter.captured = list({id(variable): variable for variable in captured}.values())
+    root.exporter.resources = list(_find_resources(state))
+    return root
+
+
+def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Finds what a user attached to the model: functions, variables, tables, assets, modules."""
+    own = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimizer, keras.metrics.Metric, keras.losses.Loss)
+    for owner in type(model).__mro__:
+        if owner.__module__.partition(".")[0] == "keras":
+            break
+        for name, value in vars(owner).items():
+            if isinstance(value, tf.types.experimental.PolymorphicFunction):
+                yield name, getattr(model, name)
+    for name, value in vars(model).items():
+        public = not name.startswith("_") and not name.endswith(("train_function", "test_function", "predict_function"))
+        function = isinstance(value, tf.types.experimental.PolymorphicFunction)
+        resource = isinstance(value, (tf.Variable, tf.Module, tf.saved_model.Asset))
+        table = isinstance(value, tf.saved_model.experimental.TrackableResource)
+        if public and not isinstance(value, own) and (function or resource or table):
+            yield name, value
+
+
+def _find_resources(state: State) -> Iterator[Any]:
+    """Finds the lookup tables that layers hold; a function that captures one needs it in the object graph."""
+    seen: set[int] = set()
+    for saveable in state.tree:
+        for value in vars(saveable.target).values():
+            if isinstance(value, tf.saved_model.experimental.TrackableResource) and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+
+def _write_graph_and_variables(
+    root: Any, staged: Path, endpoints: Mapping[str, Any], options: tf.saved_model.SaveOptions, state: State
+) -> str | None:
+    """Writes what TensorFlow reads. Returns why the variables are not one HDF5 file, or None if they are."""
+    reason = _find_reason_for_tensorflow(options)
+    if reason is not None:
+        tf.saved_model.save(root, str(staged), endpoints, options)
+        return reason
+    skipping = tf.saved_model.SaveOptions(**{**vars_of(options), "experimental_skip_saver": True})
+    nodes, _ = tensorflow_save.save_and_return_nodes(
+        root, str(staged), endpoints, skipping, experimental_skip_checkpoint=True
+    )
+    strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
+    if strange:
+        tf.saved_model.save(root, str(staged), endpoints, options)
+        return f"{type(strange[0]).__name__} is saved by TensorFlow's own code"
+
+    paths = {id(variable.value): path for path, variable in state.variables.items()}
+    variables: dict[int, tuple[str, tf.Variable]] = {}
+    for number, node in enumerate(nodes):
+        if isinstance(node, tf.Variable):
+            variables[number] = (paths.get(id(node), f"captured/{number}"), node)
+    saved_model = saved_model_pb2.SavedModel.FromString((staged / GRAPH).read_bytes())
+    meta_graph = saved_model.meta_graphs[0]
+    if not options.experimental_skip_saver:
+        add_saver(meta_graph, {number: path + _KEY_SUFFIX for number, (path, _) in variables.items()})
+    (staged / GRAPH).write_bytes(saved_model.SerializeToString(deterministic=True))
+    object_graph = _describe_checkpoint(meta_graph.object_graph_def, variables)
+    _write_checkpoint(staged / "variables", state, variables, object_graph)
+    return None
+
+
+def vars_of(options: tf.saved_model.SaveOptions) -> dict[str, Any]:
+    """Returns the fields of SaveOptions, as its constructor takes them."""
+    fields = {name: getattr(options, name) for name in options.__slots__}
+    fields["experimental_variable_policy"] = options.experimental_variable_policy
+    return fields
+
+
+def _find_reason_for_tensorflow(options: tf.saved_model.SaveOptions) -> str | None:
+    if options.experimental_sharding_callback is not None:
+        return "experimental_sharding_callback spreads the variables over several"
+    if options.experimental_io_device is not None:
+        return "experimental_io_device lets TensorFlow write them on another device"
+    if options.experimental_variable_policy._expand_distributed_variables():
+        return "experimental_variable_policy writes every replica's variables"
+    return None
+
+
+def _serializes_itself(node: Any) -> bool:
+    """Whether a checkpoint holds something of the object beyond variables, such as a mutable table's rows."""
+    if not isinstance(node, Trackable):
+        return False
+    own = type(node)
+    return (
+        own._serialize_to_tensors is not Trackable._serialize_to_tensors
+        or own._gather_saveables_for_checkpoint is not Trackable._gather_saveables_for_checkpoint
+    )
+
+
+def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, tf.Variable]]) -> bytes:
+    """Returns the object graph of a checkpoint: that of the SavedModel, with each variable's key."""
+    described = trackable_object_graph_pb2.TrackableObjectGraph()
+    for number, node in enumerate(object_graph.nodes):
+        copy = described.nodes.add()
+        for child in node.children:
+            copy.children.add(node_id=child.node_id, local_name=child.local_name)
+        if number in variables:
+            path, variable = variables[number]
+            copy.attributes.add(
+                name="VARIABLE_VALUE", full_name=variable._shared_name, checkpoint_key=path + _KEY_SUFFIX
+            )
+            copy.has_checkpoint_values.value = True
+    return bytes(described.SerializeToString(deterministic=True))
+
+
+def _write_checkpoint(
+    directory: Path, state: State, variables: Mapping[int, tuple[str, tf.Variable]], object_graph: bytes
+) -> None:
+    """Writes the variables as one HDF5 file, and the index that makes a checkpoint of it."""
+    directory.mkdir(exist_ok=True)
+    entries: dict[str, BundleEntry] = {}
+
+    def add_entry(path: str, dataset: h5py.Dataset, value: Array) -> None:
+        contiguous = np.ascontiguousarray(value)
+        entries[path + _KEY_SUFFIX] = BundleEntry(
+            dtype=tf.as_dtype(value.dtype).as_datatype_enum,
+            shape=tuple(value.shape),
+            offset=dataset.id.get_offset() or 0,  # an empty dataset has no place
+            size=value.nbytes,
+            crc32c=google_crc32c.value(contiguous.reshape(-1).view(np.uint8)) if value.nbytes else 0,
+        )
+
+    with h5py.File(directory / _DATA, "w") as file:
+        write_weights(file, state, add_entry)
+        for path, variable in variables.values():
+            if path + _KEY_SUFFIX not in entries:
+                value = variable.numpy()
+                add_entry(path, create_dataset(file, path, value), value)
+    # The object graph trails the HDF5 data, whose reader stops where its own superblock says.
+    encoded, checksum = encode_string(object_graph)
+    with (directory / _DATA).open("ab") as data:
+        offset = data.tell()
+        data.write(encoded)
+    entries[_OBJECT_GRAPH] = BundleEntry(tf.string.as_datatype_enum, (), offset, len(encoded), checksum)
+    write_index(directory / "variables.index", entries)
+
+
+def _write_fingerprint(staged: Path) -> None:
+    """Writes `fingerprint.pb`, whose uuid is a function of the content instead of a random number."""
+    (staged / "fingerprint.pb").unlink(missing_ok=True)
+    fingerprinting_utils.write_fingerprint(str(staged))
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString((staged / "fingerprint.pb").read_bytes())
+    fingerprint.uuid = ""
+    content = hashlib.sha256(fingerprint.SerializeToString(deterministic=True))
+    content.update((staged / GRAPH).read_bytes())
+    index = staged / "variables" / "variables.index"
+    if index.is_file():
+        content.update(index.read_bytes())
+    fingerprint.uuid = str(int.from_bytes(content.digest()[:16], "big"))
+    (staged / "fingerprint.pb").write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def read_saved_model(
+    path: Path,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> keras.Model:
+    """Loads a SavedModel directory that we or Keras wrote; see `exporter.load_model`."""
+    if not (path / STATE).is_file():
+        if (path / CONFIG).is_file():
+            return read_keras_directory(path, custom_objects, compile, safe_mode)
+        raise ArtifactError(
+            f"{path} is a SavedModel without a Keras model: it was not written by `exporter.save_model`. "
+            "Its functions are there with `tf.saved_model.load`."
+        )
+    record = StateRecord.from_json((path / STATE).read_bytes())
+    if (path / CONFIG).is_file():
+        return read_keras_directory(path, custom_objects, compile, safe_mode, record)
+    if not (path / OURS / CONFIG).is_file():
+        raise ArtifactError(
+            f"{path} holds no configuration of the model; its functions are there with `tf.saved_model.load`."
+        )
+    checkpoint = _Checkpoint.open(path, record)
+    reader = StateReader(
+        variable=checkpoint.read,
+        entries=lambda address: checkpoint.read_entries(address),
+        asset=lambda name: (path / ASSETS / name).read_bytes(),
+    )
+    config = json.loads((path / OURS / CONFIG).read_bytes())
+    return revive_state(config, record, reader, custom_objects, compile, safe_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """The variables of a SavedModel as TensorFlow's own writer laid them out."""
+
+    keys: Mapping[str, str]
+    reader: Any
+
+    @classmethod
+    def open(cls, path: Path, record: StateRecord) -> "_Checkpoint":
+        reader = tf.train.load_checkpoint(os.fspath(path / "variables" / "variables"))
+        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
+
+        def child(number: int, name: str) -> int:
+            for reference in graph.nodes[number].children:
+                if reference.local_name == name:
+                    return int(reference.node_id)
+            raise ArtifactError(f"The checkpoint of {path} has no object {name!r}: the artifact is incomplete.")
+
+        state = child(child(0, "exporter"), "state")
+        keys = {
+            name: graph.nodes[child(state, str(index))].attributes[0].checkpoint_key
+            for index, name in enumerate(record.variables)
+        }
+        return cls(keys, reader)
+
+    def read(self, path: str) -> Array:
+        return np.asarray(self.reader.get_tensor(self.keys[path]))
+
+    def read_entries(self, address: str) -> dict[str, Array]:
+        prefix = f"{address}/vars/" if address else "vars/"
+        return {path.removeprefix(prefix): self.read(path) for path in self.keys if path.startswith(prefix)}

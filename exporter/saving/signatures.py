@@ -1,0 +1,350 @@
+"""What a model takes and gives, by name, and the endpoints of a SavedModel."""
+
+import keyword
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from exporter.errors import ArgumentError, ArtifactError, ModelError
+from exporter.saving.contents import Endpoint, Tensor
+
+SERVING_DEFAULT = "serving_default"
+_INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
+
+
+@dataclass(frozen=True, slots=True)
+class InputLeaf:
+    """One tensor that the model takes.
+
+    Attributes:
+        name: Of the input, unique within the model.
+        shape: With the batch dimension first; None for a dimension that may vary.
+        dtype: Such as `float32` or `string`.
+        sparse: Whether the model takes a sparse tensor.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    sparse: bool = False
+
+    def to_spec(self) -> Any:
+        """Returns TensorFlow's description of the tensor."""
+        if self.sparse:
+            return tf.SparseTensorSpec(self.shape, self.dtype)
+        return tf.TensorSpec(self.shape, self.dtype, name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a model takes.
+
+    Attributes:
+        leaves: The tensors, in the order of `structure`.
+        structure: The positional arguments of the model's call as nested `{"dict": ...}`, `{"list": ...}`,
+            `{"tuple": ...}` with positions in `leaves` as leaves, so that JSON can say it.
+    """
+
+    leaves: tuple[InputLeaf, ...]
+    structure: tuple[Any, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data for `from_json`."""
+        return {"leaves": [asdict(leaf) for leaf in self.leaves], "structure": list(self.structure)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Inputs":
+        """Reads what `to_json` returned."""
+        leaves = tuple(InputLeaf(**{**leaf, "shape": tuple(leaf["shape"])}) for leaf in fields["leaves"])
+        return cls(leaves, tuple(fields["structure"]))
+
+
+def describe_inputs(model: keras.Model) -> Inputs:
+    """Reads what a built model takes.
+
+    Args:
+        model: Sequential, Functional, or a subclass that has been called.
+
+    Returns:
+        The model's inputs. A subclassed model knows only their shapes; their dtypes are those of the data that it
+        was trained, evaluated or asked with, and the model's own input dtype if there was none.
+
+    Raises:
+        ModelError: The model does not know the shapes of its inputs.
+    """
+    leaves: list[InputLeaf] = []
+
+    def add(name: str, shape: Sequence[int | None], dtype: str, sparse: bool = False) -> int:
+        name = to_argument_name(name)
+        taken = {leaf.name for leaf in leaves}
+        unique = name if name not in taken else f"{name}_{len(leaves)}"
+        leaves.append(InputLeaf(unique, tuple(shape), dtype, sparse))
+        return len(leaves) - 1
+
+    def convert(value: Any, name: str) -> Any:
+        if isinstance(value, dict):
+            return {"dict": {key: convert(item, str(key)) for key, item in value.items()}}
+        if isinstance(value, keras.KerasTensor):
+            return add(value.name or name, value.shape, keras.backend.standardize_dtype(value.dtype), value.sparse)
+        if isinstance(value, tf.TypeSpec):
+            return add(name, (None, *value.shape[1:]), value.dtype.name, isinstance(value, tf.SparseTensorSpec))
+        if isinstance(value, (tuple, list)) and all(item is None or isinstance(item, int) for item in value):
+            return add(name, (None, *value[1:]), model.input_dtype)
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [convert(item, f"{name}_{index}") for index, item in enumerate(value)]}
+
+    kind = type(model)._obj_type(model)
+    if kind == "Sequential":
+        arguments = [convert(model.inputs[0], "inputs")] if model.inputs else []
+    elif kind == "Functional":
+        arguments = [convert(model._inputs_struct, "inputs")]
+    else:
+        shapes = getattr(model, "_build_shapes_dict", None) or {}
+        seen = observe_data(model)
+        names = [name.removesuffix("_shape") for name in shapes]
+        first = names[0] if names and names[0] != "input" else "inputs"
+        arguments = (
+            [convert(seen[0], first)]
+            if seen
+            else [
+                convert(shape, first if index == 0 else name)
+                for index, (name, shape) in enumerate(zip(names, shapes.values(), strict=True))
+            ]
+        )
+    if not leaves:
+        raise ModelError(
+            f"The inputs of the model {model.name!r} are not known. Call it once on a batch of data, and save it then."
+        )
+    return Inputs(tuple(leaves), tuple(arguments))
+
+
+def observe_data(model: keras.Model) -> tuple[Any, ...]:
+    """Finds the data with which a model was trained, evaluated or asked.
+
+    Args:
+        model: The model.
+
+    Returns:
+        `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs with free batches, as given to `fit`, else to
+        `evaluate`, else to `predict`; empty if it saw no data.
+    """
+    for attribute in ("train_function", "test_function", "predict_function"):
+        for function in _find_tf_functions(getattr(model, attribute, None), depth=3):
+            for concrete in function._list_all_concrete_functions():
+                for argument in tf.nest.flatten(concrete.structured_input_signature):
+                    if isinstance(argument, tf.data.IteratorSpec):
+                        element = argument.element_spec
+                        return tuple(element) if isinstance(element, tuple) else (element,)
+    return ()
+
+
+def _find_tf_functions(function: Any, depth: int) -> Iterator[Any]:
+    if hasattr(function, "_list_all_concrete_functions"):
+        yield function
+    elif depth:
+        for cell in getattr(function, "__closure__", None) or ():
+            yield from _find_tf_functions(cell.cell_contents, depth - 1)
+
+
+def to_argument_name(name: str) -> str:
+    """Returns the name under which TensorFlow serves an input: letters, digits and underscores."""
+    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not cleaned or cleaned[0].isdigit():
+        cleaned = f"arg_{cleaned}"
+    return f"{cleaned}_" if keyword.iskeyword(cleaned) else cleaned
+
+
+def build_structure(structure: Any, leaves: Sequence[Any]) -> Any:
+    """Puts leaves into their places; see `Inputs.structure`."""
+    if isinstance(structure, int):
+        return leaves[structure]
+    [(kind, items)] = structure.items()
+    if kind == "dict":
+        return {key: build_structure(item, leaves) for key, item in items.items()}
+    built = [build_structure(item, leaves) for item in items]
+    return tuple(built) if kind == "tuple" else built
+
+
+def make_call(model: keras.Model, inputs: Inputs, training: bool = False) -> Callable[..., Any]:
+    """Returns the model as a function of its input tensors.
+
+    Args:
+        model: The model.
+        inputs: What it takes.
+        training: Whether layers such as dropout behave as in training.
+
+    Returns:
+        A function of one tensor per leaf of `inputs`, which returns the model's own output structure.
+    """
+    arguments = {"training": training} if model._call_has_training_arg else {}
+
+    def call(*leaves: Any) -> Any:
+        return model(*(build_structure(argument, leaves) for argument in inputs.structure), **arguments)
+
+    return call
+
+
+def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
+    """Gives the tensors of an output structure their names.
+
+    Args:
+        model: The model that made them.
+        outputs: Its output structure.
+
+    Returns:
+        Name -> tensor: the keys of a dict, the model's own output names where it has them, else the path in the
+        structure.
+    """
+    found = {
+        "_".join(str(step) for step in path) or "output_0": value
+        for path, value in keras.tree.flatten_with_path(outputs)
+    }
+    if isinstance(outputs, dict):
+        return found
+    names = _output_names(model)
+    if len(names) == len(found):
+        return dict(zip(names, found.values(), strict=True))
+    return {key if key.startswith("output") else f"output_{key}": value for key, value in found.items()}
+
+
+def _output_names(model: keras.Model) -> list[str]:
+    """Returns the names of the layers that make the outputs of a Functional or Sequential model, each once."""
+    names: list[str] = []
+    try:
+        tensors = keras.tree.flatten(model.outputs) if model.outputs is not None else []
+    except AttributeError:  # a subclassed model has no outputs of its own
+        return []
+    for tensor in tensors:
+        name = to_argument_name(tensor._keras_history.operation.name)
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
+
+
+@contextmanager
+def losses_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back what a call of the model leaves in its layers: the losses that they added."""
+    kept = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in model._flatten_layers()]
+    try:
+        yield
+    finally:
+        for layer, losses, identities in kept:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(identities)
+
+
+def trace_serving(model: keras.Model, inputs: Inputs) -> Any:
+    """Traces the model's inference with its own input and output names.
+
+    Args:
+        model: The model.
+        inputs: What it takes.
+
+    Returns:
+        A concrete function of keyword arguments which returns a dict.
+    """
+    call = make_call(model, inputs)
+    names = [leaf.name for leaf in inputs.leaves]
+
+    def serve(**tensors: Any) -> dict[str, Any]:
+        return name_outputs(model, call(*(tensors[name] for name in names)))
+
+    with losses_kept(model):
+        return tf.function(serve, autograph=False).get_concrete_function(
+            **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
+        )
+
+
+def canonicalize(signatures: Any) -> dict[str, Any]:
+    """Returns signatures as a dict of concrete functions.
+
+    Args:
+        signatures: A `tf.function` with an input signature, a concrete function, or a dict of them.
+
+    Returns:
+        Name -> concrete function. A single function becomes `serving_default`.
+
+    Raises:
+        ArgumentError: Something else was given, or a function without an input signature.
+    """
+    if not isinstance(signatures, Mapping):
+        signatures = {SERVING_DEFAULT: signatures}
+    traced: dict[str, Any] = {}
+    for name, function in signatures.items():
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(f"`signatures` must have names of type str. Received the name: {name!r}.")
+        if isinstance(function, tf.types.experimental.ConcreteFunction):
+            traced[name] = function
+        elif isinstance(function, tf.types.experimental.PolymorphicFunction):
+            if function.input_signature is None:
+                raise ArgumentError(
+                    f"The signature {name!r} is a tf.function without an input signature, so its shapes are not known. "
+                    "Decorate it with `@tf.function(input_signature=[tf.TensorSpec(...)])`, or give "
+                    "`function.get_concrete_function(...)`."
+                )
+            traced[name] = function.get_concrete_function()
+        else:
+            raise ArgumentError(
+                f"The signature {name!r} must be a tf.function or a concrete function. "
+                f"Received: {function!r} (of type {type(function).__name__})."
+            )
+    return traced
+
+
+def read_meta_graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
+    """Reads the serving graph of a SavedModel directory, without loading it.
+
+    Raises:
+        ArtifactError: There is no SavedModel, it is damaged, or it has no graph for serving.
+    """
+    try:
+        saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} is not a SavedModel: {error}.") from error
+    except Exception as error:  # the protobuf library's own error type has changed between versions
+        raise ArtifactError(f"{path / 'saved_model.pb'} is damaged: {error}.") from error
+    for meta_graph in saved_model.meta_graphs:
+        if "serve" in meta_graph.meta_info_def.tags:
+            return meta_graph
+    raise ArtifactError(f"{path / 'saved_model.pb'} has no graph with the tag 'serve'.")
+
+
+def read_endpoints(path: Path) -> dict[str, Endpoint]:
+    """Reads the endpoints of a SavedModel from its file.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        Name -> endpoint, sorted by name.
+
+    Raises:
+        ArtifactError: There is no SavedModel, or it is damaged.
+    """
+    signatures = read_meta_graph(path).signature_def
+    return {
+        name: Endpoint(_describe(signatures[name].inputs), _describe(signatures[name].outputs))
+        for name in sorted(signatures)
+        if name not in _INTERNAL_SIGNATURES
+    }
+
+
+def _describe(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Tensor]:
+    described = {}
+    for name in sorted(tensors):
+        info = tensors[name]
+        dims = (
+            None
+            if info.tensor_shape.unknown_rank
+            else tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+        )
+        described[name] = Tensor(dims, types_pb2.DataType.Name(info.dtype).removeprefix("DT_").lower())
+    return described

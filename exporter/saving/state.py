@@ -1,0 +1,295 @@
+"""The state of a model: every variable of it and of its optimizer, by a path that does not change between processes.
+
+The addresses are those of Keras's own archives (`layers/dense/vars/0`, `optimizer/vars/2`), so that one tree
+serves `model.weights.h5`, our own groups and TensorFlow's checkpoint alike. What Keras does not save (seed
+generators, variables that a layer's own saving code folds into others) stands in the same tree under
+`seed_generators/<n>` and `own/<n>` of its owner.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.trainers.compile_utils import CompileMetrics
+from keras.src.utils.naming import to_snake_case
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Keras reads these values as they are given, so a layer's variables can be stored without copying them.
+Entries = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Saveable:
+    """One object of the model's tree which Keras addresses by itself: a layer, an optimizer, a loss, a metric.
+
+    Attributes:
+        path: Its address, `""` for the model itself.
+        target: The object.
+        entries: What Keras stores for it under `<path>/vars`: variables, or arrays where the object's own
+            saving code computes them.
+    """
+
+    path: str
+    target: Any
+    entries: Entries = field(default_factory=dict)
+
+
+class _Recorder(MutableMapping[str, Any]):
+    """The store that `save_own_variables` writes to: it keeps what it is given, uncopied."""
+
+    def __init__(self) -> None:
+        self.entries: Entries = {}
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.entries[key] = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entries[key]
+
+    def __delitem__(self, key: str) -> None:
+        del self.entries[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def is_saveable(value: Any) -> bool:
+    """Returns whether Keras addresses `value` by itself when it saves."""
+    return hasattr(type(value), "_obj_type")
+
+
+@cache
+def _skipped_attributes(kind: str) -> frozenset[str]:
+    """Returns the attributes that Keras does not follow on this kind of object.
+
+    These are the attributes of a plain object of the kind, as in `keras/src/saving/saving_lib.py`. The plain
+    objects are named here, since an automatic name would change the names of the user's next layers.
+    """
+    always = {"_self_unconditional_dependency_names"}
+    layer = keras.layers.Layer(name="skipped")
+    match kind:
+        case "Layer":
+            return frozenset(always | set(dir(layer)))
+        case "Functional":
+            return frozenset(always | set(dir(layer)) | {"operations", "_operations"})
+        case "Sequential":
+            return frozenset(always | set(dir(layer)) | {"_functional"})
+        case "Operation":
+            return frozenset(always | set(dir(keras.Operation(name="skipped"))))
+        case "Metric":
+            metrics = CompileMetrics([], [], name="skipped")
+            return frozenset(always | set(dir(keras.metrics.Metric(name="skipped"))) | set(dir(metrics)))
+        case "Optimizer":
+            optimizer = keras.optimizers.Optimizer(1.0, name="skipped")
+            return frozenset(always | set(dir(optimizer)) - {"variables"})
+        case "Loss":
+            return frozenset(always | set(dir(keras.losses.Loss(name="skipped"))))
+        case _:  # Cross and Feature of a FeatureSpace hold no state beyond their attributes
+            return frozenset(always)
+
+
+@cache
+def _class_attributes(owner: type, kind: str) -> frozenset[str]:
+    return frozenset(dir(owner)) - _skipped_attributes(kind)
+
+
+def join(path: str, name: str) -> str:
+    """Returns the path of `name` under `path`, where `""` is the root."""
+    return f"{path}/{name}" if path else name
+
+
+def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
+    """Lists the model's tree in the order and with the addresses of Keras's own archives.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the optimizer is part of the tree.
+
+    Returns:
+        Every object once, the model first, without entries.
+    """
+    found: list[Saveable] = []
+    visited: set[int] = set()
+    if not include_optimizer and getattr(model, "optimizer", None) is not None:
+        visited.add(id(model.optimizer))
+
+    # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
+    stack: list[Iterator[tuple[str, Any]]] = [iter([("", model)])]
+    while stack:
+        for path, value in stack[-1]:
+            if id(value) not in visited:
+                visited.add(id(value))
+                found.append(Saveable(path, value))
+                stack.append(_children(path, value))
+                break
+        else:
+            stack.pop()
+    return found
+
+
+def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
+    kind: str = target._obj_type()
+    owner: type = type(target)
+    attributes = []
+    if kind in ("Sequential", "Functional"):
+        attributes.append("layers")
+    names = _class_attributes(owner, kind) | (vars(target).keys() - _skipped_attributes(kind))
+    # Keras visits private attributes last; the first visit decides an object's address.
+    attributes += sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name)
+    for name in attributes:
+        if name.startswith("__"):
+            continue
+        try:
+            value = getattr(target, name)
+        except Exception:  # a property of the user's class may raise anything; Keras passes over it too
+            continue
+        if is_saveable(value):
+            yield join(path, name), value
+        elif isinstance(value, (list, dict, tuple)):
+            yield from _container_items(join(path, name), value, set())
+
+
+def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, Any]]:
+    if id(container) in open_containers:
+        return
+    open_containers.add(id(container))
+    used: dict[str, int] = {}
+    for item in list(container.values()) if isinstance(container, dict) else container:
+        saveable = is_saveable(item)
+        if saveable:
+            name = to_snake_case(type(item).__name__)
+        elif isinstance(item, (list, dict, tuple)):
+            name = "container"
+        else:
+            continue
+        used[name] = used.get(name, -1) + 1
+        item_path = join(path, f"{name}_{used[name]}" if used[name] else name)
+        if saveable:
+            yield item_path, item
+        else:
+            yield from _container_items(item_path, item, open_containers)
+
+
+def _record_entries(target: Any) -> Entries:
+    if isinstance(target, keras.optimizers.Optimizer) and (
+        type(target).save_own_variables is keras.optimizers.Optimizer.save_own_variables
+    ):
+        # Optimizer.save_own_variables copies every slot into a NumPy array; these are the same variables, in order.
+        return {str(index): variable for index, variable in enumerate(target.variables)}
+    if not hasattr(target, "save_own_variables"):
+        return {}
+    recorder = _Recorder()
+    target.save_own_variables(recorder)
+    return recorder.entries
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of one model.
+
+    Attributes:
+        tree: Every object that Keras addresses, with what Keras stores for it.
+        variables: Every variable, by path, each once; the order is that of the tree.
+        trainable: The trainable flag of every layer, by its address.
+        optimizers: For every built optimizer, by its address, the paths of the variables that it trains, in its
+            own order: slots belong to them by position.
+    """
+
+    tree: tuple[Saveable, ...]
+    variables: Mapping[str, keras.Variable]
+    trainable: Mapping[str, bool]
+    optimizers: Mapping[str, tuple[str, ...]]
+
+
+def collect(model: keras.Model, include_optimizer: bool = True) -> State:
+    """Collects the state of a model.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the optimizer's variables belong to it.
+
+    Returns:
+        The state. Accumulators of metrics are not part of it: Keras itself resets them at the start of each epoch.
+    """
+    tree = walk(model, include_optimizer)
+    variables: dict[str, keras.Variable] = {}
+    paths: dict[int, str] = {id(variable): "" for variable in _metric_variables(model)}
+
+    def add(path: str, variable: keras.Variable) -> None:
+        if id(variable) not in paths:
+            paths[id(variable)] = path
+            variables[path] = variable
+
+    for saveable in tree:
+        saveable.entries = _record_entries(saveable.target)
+        for key, value in saveable.entries.items():
+            if isinstance(value, keras.Variable):
+                add(join(saveable.path, f"vars/{key}"), value)
+    for saveable in tree:
+        for index, generator in enumerate(getattr(saveable.target, "_seed_generators", ())):
+            add(join(saveable.path, f"seed_generators/{index}"), generator.state)
+        for index, variable in enumerate(_own_variables(saveable.target)):
+            add(join(saveable.path, f"own/{index}"), variable)
+    for index, variable in enumerate(model.variables):
+        add(f"unaddressed/{index}", variable)
+
+    return State(
+        tree=tuple(tree),
+        variables=variables,
+        trainable={s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)},
+        optimizers={
+            s.path: tuple(paths[id(variable)] for variable in s.target._trainable_variables)
+            for s in tree
+            if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built
+        },
+    )
+
+
+def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[str, keras.Variable]:
+    """Returns every variable of a model and its optimizer by its path, each once, in a fixed order."""
+    return dict(collect(model, include_optimizer).variables)
+
+
+def _own_variables(target: Any) -> list[keras.Variable]:
+    if isinstance(target, keras.optimizers.Optimizer):
+        return list(target.variables)
+    if isinstance(target, keras.layers.Layer):
+        return [*target._trainable_variables, *target._non_trainable_variables]
+    return []
+
+
+def _metric_variables(model: keras.Model) -> list[keras.Variable]:
+    found = list(model.metrics_variables)
+    for layer in model._flatten_layers():
+        found += [variable for metric in layer._metrics for variable in metric.variables]
+    return found
+
+
+def to_array(variable: keras.Variable) -> Array:
+    """Returns a variable's value, without a copy where the memory is the host's.
+
+    The array is read-only by convention: it is the variable's own memory.
+    """
+    tensor = variable.value
+    try:
+        array = np.asarray(memoryview(tensor))
+    except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device
+        array = np.asarray(tensor)
+    return array
+
+
+def digest(variable: keras.Variable) -> str:
+    """Returns the SHA-256 of a variable's dtype, shape and bytes, in hexadecimal."""
+    array = np.ascontiguousarray(to_array(variable))
+    head = f"{array.dtype.name} {array.shape}\n".encode()
+    checksum = hashlib.sha256(head)
+    checksum.update(memoryview(array.reshape(-1).view(np.uint8)))
+    return checksum.hexdigest()

@@ -1,0 +1,143 @@
+"""The model's and the compile configuration, to and from JSON."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras.src.saving.serialization_lib import ObjectSharingScope
+
+from exporter.errors import ArtifactError, ModelError
+
+Config = dict[str, Any]
+
+
+def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Config:
+    """Returns a model's configuration in Keras's own format.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the compile configuration (optimizer, loss, metrics) is part of it.
+
+    Returns:
+        What `config.json` of a Keras archive holds. Objects that are shared are numbered in order of appearance,
+        where Keras itself uses memory addresses.
+
+    Raises:
+        ModelError: The model, or one of its layers, has no configuration.
+    """
+    try:
+        with ObjectSharingScope(), warnings.catch_warnings():
+            # Keras warns about lambdas; what is said about them is the format's business, and said there.
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            config: Config = keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"The model {model.name!r} has no configuration: {_first_line(error)} "
+            "Give each of its own classes a `get_config` method that returns its constructor's arguments."
+        ) from error
+    if not include_optimizer:
+        config.pop("compile_config", None)
+    elif config.get("compile_config") and "optimizer" not in config["compile_config"]:
+        # Keras's own HDF5 writer takes the optimizer out of the live model's compile configuration.
+        config["compile_config"]["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+    _number_shared_objects(config, {})
+    return config
+
+
+def _first_line(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if text.endswith(".") else f"{text}."
+
+
+def _number_shared_objects(node: Any, numbers: dict[int, int]) -> None:
+    if isinstance(node, dict):
+        if isinstance(node.get("shared_object_id"), int):
+            node["shared_object_id"] = numbers.setdefault(node["shared_object_id"], len(numbers))
+        for child in node.values():
+            _number_shared_objects(child, numbers)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _number_shared_objects(child, numbers)
+
+
+def serialize_compile_extras(model: keras.Model) -> Config | None:
+    """Returns the arguments of `compile` that Keras's own compile configuration forgets, or None if uncompiled."""
+    if not model.compiled:
+        return None
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    # `compile` wraps the optimizer of a mixed_float16 model by itself unless it is told not to.
+    return {"auto_scale_loss": scaled or model.dtype_policy.name != "mixed_float16"}
+
+
+def rebuild_model(
+    config: Config, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> keras.Model:
+    """Builds a model from its configuration, uncompiled.
+
+    Args:
+        config: What `serialize_model` returned.
+        custom_objects: Classes and functions by the name under which they were saved.
+        safe_mode: Refuses marshalled lambdas.
+
+    Returns:
+        The model, with freshly initialised weights.
+
+    Raises:
+        ArtifactError: The configuration names a class that cannot be found, or cannot be built.
+    """
+    config = {key: value for key, value in config.items() if key != "compile_config"}
+    try:
+        with ObjectSharingScope():
+            model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
+    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
+        raise ArtifactError(f"The model's configuration cannot be rebuilt: {_explain(error)}") from error
+    if not isinstance(model, keras.Model):
+        raise ArtifactError(f"The configuration describes a {type(model).__name__}, not a keras.Model.")
+    return model
+
+
+def _explain(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "safe_mode" in text or "unsafe" in text:
+        return f"{_first_line(error)} Load it with safe_mode=False only if you trust where the file comes from."
+    if "Could not locate" in text:
+        head = text.split(". ")[0]
+        return (
+            f"{head}. Import the module that defines it, register it with "
+            "`@keras.saving.register_keras_serializable()`, or name it in `custom_objects`."
+        )
+    return _first_line(error)
+
+
+def compile_model(
+    model: keras.Model,
+    config: Config,
+    extras: Config,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> None:
+    """Compiles a rebuilt model as it was; the optimizer is not built yet.
+
+    Args:
+        model: The model.
+        config: The `compile_config` of the model's configuration.
+        extras: What `serialize_compile_extras` returned.
+        custom_objects: Classes and functions by the name under which they were saved.
+        safe_mode: Refuses marshalled lambdas.
+
+    Raises:
+        ArtifactError: A loss, a metric or the optimizer cannot be found.
+    """
+    try:
+        with keras.saving.custom_object_scope(dict(custom_objects or {})):
+            if type(model).compile is not keras.Model.compile:
+                model.compile_from_config(config)
+                return
+            arguments = keras.saving.deserialize_keras_object(config, safe_mode=safe_mode)
+            model.compile(**arguments, **extras)
+    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
+        raise ArtifactError(
+            f"The compile configuration cannot be rebuilt: {_explain(error)} "
+            "With compile=False the model is loaded without it."
+        ) from error
