@@ -4,8 +4,9 @@ The bytes are written by one module an artifact: `saved_model.py`, `hdf5.py` and
 TensorFlow, Keras and h5py are imported when a function needs them, so that this module is free to import.
 """
 
-import importlib.util
+import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def save_model(
         model: A built `keras.Model`: Sequential, Functional, or a subclassed one that has been called.
         filepath: A path, or for HDF5 an open and writable `h5py.File`. Missing parent directories are made.
         overwrite: True replaces what is at the path. False: in a terminal a person is asked, elsewhere it is an
-            error.
+            error. For an open `h5py.File` this is about the model in it; everything else in the file stays.
         include_optimizer: Whether the optimizer's state and the compile configuration are saved.
         save_format: `tf` for a SavedModel directory, `h5`, `keras`, or None: by the suffix of `filepath`, or `tf`.
         signatures: For `tf`: a `tf.function` with an input signature, a concrete function, or a dict of them; None
@@ -114,10 +115,11 @@ def save_model(
         NotAModelError: A TypeError: `model` is not a Keras 3 model.
         ModelError: A ValueError: the model is not built, or the format cannot hold it.
         TargetExistsError: A FileExistsError: the target exists and may not be replaced.
-        MissingDependencyError: An ImportError: HDF5 was asked for and h5py is not installed.
+        MissingDependencyError: An ImportError: HDF5 was asked for and h5py cannot be imported.
+        OSError: The file system refused; what was at the path is unchanged.
     """
     if _is_open_hdf5(filepath):
-        return _save_to_open_hdf5(model, filepath, include_optimizer, save_format, signatures, options)
+        return _save_to_open_hdf5(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
     plan = plan_save(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
     with stage_beside(plan.target) as staged:
         plan.write(staged)
@@ -153,7 +155,7 @@ def plan_save(
         NotAModelError: `model` is not a Keras 3 model.
         ModelError: The model is not built, or the format cannot hold it.
         TargetExistsError: The target exists and may not be replaced.
-        MissingDependencyError: HDF5 was asked for and h5py is not installed.
+        MissingDependencyError: HDF5 was asked for and h5py cannot be imported.
     """
     target = _check_path(filepath)
     chosen = _choose_format(target, save_format)
@@ -164,7 +166,7 @@ def plan_save(
     _check_format_holds(model, chosen, include_optimizer)
     _check_target(target, chosen)
     if not overwrite and os.path.lexists(target):
-        _ask_to_overwrite(target)
+        _ask_to_overwrite(f"{target} exists")
     return SavePlan(model, target, chosen, include_optimizer, signatures, options)
 
 
@@ -187,26 +189,40 @@ def load_model(
         The model.
 
     Raises:
+        ArgumentError: A ValueError: an argument is not allowed.
         ArtifactError: A ValueError: the file is missing, damaged, or not an artifact that can be loaded.
-        MissingDependencyError: An ImportError: HDF5 is asked for and h5py is not installed.
+        MissingDependencyError: An ImportError: h5py cannot be imported.
     """
+    _check_flags(compile=compile, safe_mode=safe_mode)
+    if not isinstance(custom_objects, (Mapping, type(None))):
+        raise ArgumentError(
+            "`custom_objects` must be a dict of names and classes or functions. "
+            f"Received: {custom_objects!r} (of type {type(custom_objects).__name__})."
+        )
     if _is_open_hdf5(filepath):
         from exporter.saving.hdf5 import read_hdf5
 
+        if not filepath:
+            raise ArgumentError("The h5py.File is closed. Open it with mode 'r', and close it after the load.")
         return read_hdf5(filepath, custom_objects, compile, safe_mode)
     path = _check_path(filepath)
-    reader = _find_reader(path)
-    return reader(path, custom_objects, compile, safe_mode)
+    try:
+        reader = _find_reader(path)
+        return reader(path, custom_objects, compile, safe_mode)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 
 
 def _find_reader(path: Path) -> "Callable[..., keras.Model]":
     """Returns the function that reads what is at `path`, by what it is and not by its name."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
+            _check_h5py("tf")
             from exporter.saving.saved_model import read_saved_model
 
             return read_saved_model
         if (path / "config.json").is_file():
+            _check_h5py("keras")
             from exporter.saving.keras_archive import read_keras_directory
 
             return read_keras_directory
@@ -216,6 +232,8 @@ def _find_reader(path: Path) -> "Callable[..., keras.Model]":
         )
     if not path.exists():
         raise ArtifactError(f"There is no file or directory at {path}. Give the path of a saved model.")
+    if not path.is_file():
+        raise ArtifactError(f"{path} is neither a file nor a directory. Give the path of a saved model.")
     with path.open("rb") as file:
         head = file.read(8)
     if head == b"\x89HDF\r\n\x1a\n":
@@ -249,14 +267,26 @@ def _check_path(filepath: Any) -> Path:
     text = os.fspath(filepath)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
-    return Path(text).expanduser()
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ArgumentError(f"`filepath` must be a local path, not a URL. Received: {filepath!r}.")
+    try:
+        text.encode()
+        path = Path(text).expanduser()
+        path.is_dir()
+    except UnicodeEncodeError as error:  # TensorFlow takes names of files in UTF-8 only
+        raise ArgumentError(f"`filepath` must be text that UTF-8 can encode. Received: {filepath!r}.") from error
+    except RuntimeError as error:
+        raise ArgumentError(f"`filepath` names a user without a home directory. Received: {filepath!r}.") from error
+    except OSError as error:
+        raise ArgumentError(f"`filepath` cannot be used: {error.strerror}. Received: {filepath!r}.") from error
+    return path
 
 
 def _choose_format(target: Path, save_format: str | None) -> Format:
     by_suffix = SUFFIXES.get(target.suffix.lower())
     if save_format is None:
         return by_suffix or "tf"
-    if save_format not in FORMATS:
+    if not isinstance(save_format, str) or save_format not in FORMATS:
         raise ArgumentError(f"`save_format` must be 'tf', 'h5', 'keras' or None. Received: {save_format!r}.")
     chosen: Format = next(known for known in FORMATS if known == save_format)
     if by_suffix is not None and by_suffix != chosen:
@@ -293,11 +323,17 @@ def _check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
 
 
 def _check_h5py(chosen: Format) -> None:
-    if importlib.util.find_spec("h5py") is None:
-        purpose = (
-            "an HDF5 file" if chosen == "h5" else "the weights of a .keras archive or of a SavedModel's Keras twin"
-        )
-        raise MissingDependencyError(f"h5py is needed for {purpose} and is not installed. Install it: pip install h5py")
+    try:
+        importlib.import_module("h5py")
+    except ImportError as error:
+        purpose = {
+            "h5": "an HDF5 file",
+            "keras": "the weights of a .keras archive",
+            "tf": "the variables of a SavedModel",
+        }[chosen]
+        raise MissingDependencyError(
+            f"h5py is needed for {purpose} and cannot be imported: {error}. Install it: pip install h5py"
+        ) from error
 
 
 def _check_model(model: Any) -> None:
@@ -323,7 +359,7 @@ def _describe_stranger(model: Any) -> str:
     if families & {"tf_keras"}:
         return (
             f"`model` is a model of Keras 2 (tf_keras), which Keras 3 cannot save. {received} "
-            "Save it with `model.save('model.keras')` in its own Keras and rebuild it with Keras 3 layers."
+            "Save it with `model.save('model.h5')` in its own Keras; Keras 3 opens that file."
         )
     if "tensorflow" in families:
         return (
@@ -345,6 +381,8 @@ def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer:
 
 
 def _check_target(target: Path, chosen: Format) -> None:
+    if target.name in ("", ".."):
+        raise ArgumentError(f"`filepath` must end with a name of the artifact's own. Received: {str(target)!r}.")
     for parent in target.parents:
         if parent.is_dir():
             break
@@ -372,14 +410,14 @@ def _is_replaceable(directory: Path) -> bool:
     return not names or "saved_model.pb" in names or {"config.json", "metadata.json"} <= names
 
 
-def _ask_to_overwrite(target: Path) -> None:
+def _ask_to_overwrite(found: str) -> None:
     refusal = TargetExistsError(
-        f"{target} exists and `overwrite` is false. Choose another `filepath`, or allow it with overwrite=true."
+        f"{found} and `overwrite` is false. Choose another `filepath`, or allow it with overwrite=true."
     )
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         raise refusal
     try:
-        answer = input(f"{target} exists. Replace it? [y/N] ")
+        answer = input(f"{found}. Replace it? [y/N] ")
     except EOFError:
         raise refusal from None
     if answer.strip().lower() not in ("y", "yes"):
@@ -393,16 +431,22 @@ def _is_open_hdf5(filepath: Any) -> bool:
 
 
 def _save_to_open_hdf5(
-    model: Any, file: Any, include_optimizer: bool, save_format: str | None, signatures: Any, options: Any
+    model: Any,
+    file: Any,
+    overwrite: bool,
+    include_optimizer: bool,
+    save_format: str | None,
+    signatures: Any,
+    options: Any,
 ) -> Path:
     from exporter.saving.hdf5 import check_hdf5_holds, write_open_hdf5
 
-    if save_format not in (None, "h5"):
+    if not (save_format is None or (isinstance(save_format, str) and save_format == "h5")):
         raise ArgumentError(
             f"An open h5py.File takes save_format='h5' or None. Received: {save_format!r}. "
             "Give a path to save in another format."
         )
-    _check_flags(include_optimizer=include_optimizer)
+    _check_flags(overwrite=overwrite, include_optimizer=include_optimizer)
     _check_tf_only("h5", signatures, options)
     if not file:
         raise ArgumentError("The h5py.File is closed. Open it with mode 'w' or 'a', and close it after the save.")
@@ -410,5 +454,7 @@ def _save_to_open_hdf5(
         raise ArgumentError(f"The h5py.File {file.filename!r} is open for reading only. Open it with mode 'w' or 'a'.")
     _check_model(model)
     check_hdf5_holds(model)
+    if not overwrite and "model_config" in file.attrs:
+        _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     write_open_hdf5(model, file, include_optimizer, {})
     return Path(file.filename)

@@ -24,10 +24,12 @@ class LeftOut:
     Attributes:
         what: Its name.
         why: The reason, and what to do where there is something to do.
+        intended: Whether it was asked for, or is discarded by Keras anyway; otherwise the format cannot hold it.
     """
 
     what: str
     why: str
+    intended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,9 @@ def describe_holdings(
             tensors = _describe_tensors(groups["optimizer"])
             held.append(Holding("optimizer", f"{type(optimizer).__name__} at step {step}, {tensors}"))
         held.append(Holding("compile configuration", _describe_compile(compiled)))
-        left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch"))
+        left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
     elif model.compiled:
-        left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false"))
+        left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false", intended=True))
     if groups["random"]:
         held.append(Holding("random state", count(len(groups["random"]), "seed generator")))
     if assets:

@@ -164,7 +164,7 @@ def revive_state(
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
-        _build_optimizers(model, record)
+        build_optimizers(model, record)
     restore_variables(model, record, reader, include_optimizer=compiled)
     return model
 
@@ -183,8 +183,16 @@ def _load_assets(model: keras.Model, record: StateRecord, reader: StateReader, d
             saveable.target.load_assets(str(directory / saveable.path))
 
 
-def _build_optimizers(model: keras.Model, record: StateRecord) -> None:
-    """Gives every optimizer its slots, for the variables that it trained, in its own order."""
+def build_optimizers(model: keras.Model, record: StateRecord) -> None:
+    """Gives every optimizer of a model its slots, for the variables that it trained, in its own order.
+
+    Args:
+        model: A compiled model.
+        record: What is known of the state.
+
+    Raises:
+        ArtifactError: The model lacks a variable that the optimizer trained.
+    """
     variables = collect(model, include_optimizer=False).variables
     # The outermost optimizer builds the ones inside it; it may itself train nothing.
     paths = next((paths for paths in record.optimizers.values() if paths), ())

@@ -9,7 +9,7 @@ record is in `assets.extra/exporter/`, a place that TensorFlow and TF Serving le
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.saving.contents import Contents, Holding, LeftOut
+from exporter.saving.functions import Functions, trace_functions
 from exporter.saving.graph_saver import add_saver
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.revival import is_at_hand, revive_foreign, revive_model
 from exporter.saving.signatures import (
     SERVING_DEFAULT,
     canonicalize,
@@ -44,6 +46,7 @@ from exporter.saving.weights_file import create_dataset, write_weights
 GRAPH = "saved_model.pb"
 OURS = Path("assets.extra", "exporter")
 STATE = OURS / "state.json"
+FUNCTIONS = "functions.json"
 _DATA = "variables.data-00000-of-00001"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # TensorFlow finds a variable's tensor by this end of its key.
@@ -79,11 +82,17 @@ def write_saved_model(
     """
     options = options or tf.saved_model.SaveOptions()
     state = collect(model, include_optimizer)
+    config, left_out = _serialize(model, include_optimizer)
+    functions = trace_functions(model, state, config, include_optimizer)
     if signatures is None:
-        endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model))}
+        call = None if functions is None else _get_inference(functions[0])
+        endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
     else:
         endpoints = canonicalize(signatures)
     root = _build_root(model, state, endpoints)
+    if functions is not None:
+        root.exporter.functions, described = functions
+        root.exporter.captured = _find_captured(root, [*endpoints.values(), *_list_functions(root.exporter.functions)])
 
     (staged / OURS).mkdir(parents=True)
     # A layer's assets come first: TensorFlow adds its own to the same directory.
@@ -93,12 +102,8 @@ def write_saved_model(
     for name, note in notes.items():
         (staged / OURS / name).write_bytes(note)
 
-    left_out: list[LeftOut] = []
-    config: Config | None = None
-    try:
-        config = serialize_model(model, include_optimizer)
-    except ModelError as error:
-        left_out.append(LeftOut("Keras configuration", str(error)))
+    if functions is not None:
+        (staged / OURS / FUNCTIONS).write_text(described.to_json())
 
     reason = _write_graph_and_variables(root, staged, endpoints, options, state)
     if config is not None and reason is None:
@@ -111,12 +116,23 @@ def write_saved_model(
     _write_fingerprint(staged)
 
     held, not_held = describe_holdings(model, state, config or {}, assets)
-    functions = _describe_functions(endpoints)
-    return Contents((*held, functions), (*not_held, *left_out), read_endpoints(staged))
+    if functions is not None:
+        held = (*held, _describe_functions(described))
+    return Contents(held, (*not_held, *left_out), read_endpoints(staged))
 
 
-def _describe_functions(endpoints: Mapping[str, Any]) -> Holding:
-    return Holding("endpoints", ", ".join(sorted(endpoints)))
+def _serialize(model: keras.Model, include_optimizer: bool) -> tuple[Config | None, list[LeftOut]]:
+    try:
+        return serialize_model(model, include_optimizer), []
+    except ModelError as error:
+        return None, [LeftOut("Keras configuration", str(error))]
+
+
+def _describe_functions(functions: Functions) -> Holding:
+    needs = dict.fromkeys(name for unit in functions.units for name in (*unit.needs, *functions.missing))
+    kinds = ["inference", "training"] if any(unit.trains for unit in functions.units) else ["inference"]
+    kinds += ["training step"] if functions.steps else []
+    return Holding("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
 
 
 def _build_root(model: keras.Model, state: State, endpoints: Mapping[str, Any]) -> Any:
@@ -135,11 +151,34 @@ def _build_root(model: keras.Model, state: State, endpoints: Mapping[str, Any]) 
             setattr(root, name, value)
     root.exporter = AutoTrackable()
     root.exporter.state = [variable.value for variable in state.variables.values()]
-    known = {id(variable) for variable in root.exporter.state}
-    captured = [v for function in endpoints.values() for v in function.variables if id(v) not in known]
-    root.exporter.captured = list({id(variable): variable for variable in captured}.values())
+    root.exporter.captured = _find_captured(root, endpoints.values())
     root.exporter.resources = list(_find_resources(state))
     return root
+
+
+def _get_inference(holder: Any) -> Callable[..., Any]:
+    def call(*tensors: Any) -> Any:
+        outputs, _ = holder.units["model"].inference(*tensors)
+        return outputs
+
+    return call
+
+
+def _find_captured(root: Any, functions: Iterable[Any]) -> list[tf.Variable]:
+    """Finds the variables that functions use beyond the state, such as those of metrics."""
+    known = {id(variable) for variable in root.exporter.state}
+    captured = [variable for function in functions for variable in function.variables if id(variable) not in known]
+    return list({id(variable): variable for variable in captured}.values())
+
+
+def _list_functions(holder: Any) -> Iterator[Any]:
+    for unit in holder.units.values():
+        yield unit.inference.get_concrete_function()
+        if hasattr(unit, "training"):
+            yield unit.training.get_concrete_function()
+    for name in ("train", "test", "reset", "results"):
+        if hasattr(holder, name):
+            yield getattr(holder, name).get_concrete_function()
 
 
 def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
@@ -303,14 +342,18 @@ def read_saved_model(
     if not (path / STATE).is_file():
         if (path / CONFIG).is_file():
             return read_keras_directory(path, custom_objects, compile, safe_mode)
-        raise ArtifactError(
-            f"{path} is a SavedModel without a Keras model: it was not written by `exporter.save_model`. "
-            "Its functions are there with `tf.saved_model.load`."
-        )
+        return revive_foreign(path)
     record = StateRecord.from_json((path / STATE).read_bytes())
+    if (path / OURS / FUNCTIONS).is_file():
+        functions = Functions.from_json((path / OURS / FUNCTIONS).read_bytes())
+        config = _read_config(path)
+        needs = {name for unit in functions.units for name in unit.needs} | set(functions.missing if compile else ())
+        if config is None or not all(is_at_hand(name, custom_objects) for name in needs):
+            return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
     if (path / CONFIG).is_file():
         return read_keras_directory(path, custom_objects, compile, safe_mode, record)
-    if not (path / OURS / CONFIG).is_file():
+    config = _read_config(path)
+    if config is None:
         raise ArtifactError(
             f"{path} holds no configuration of the model; its functions are there with `tf.saved_model.load`."
         )
@@ -320,8 +363,15 @@ def read_saved_model(
         entries=lambda address: checkpoint.read_entries(address),
         asset=lambda name: (path / ASSETS / name).read_bytes(),
     )
-    config = json.loads((path / OURS / CONFIG).read_bytes())
     return revive_state(config, record, reader, custom_objects, compile, safe_mode)
+
+
+def _read_config(path: Path) -> Config | None:
+    for place in (path / CONFIG, path / OURS / CONFIG):
+        if place.is_file():
+            config: Config = json.loads(place.read_bytes())
+            return config
+    return None
 
 
 @dataclass(frozen=True, slots=True)

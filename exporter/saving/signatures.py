@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter.errors import ArgumentError, ArtifactError, ModelError
@@ -80,6 +79,10 @@ def describe_inputs(model: keras.Model) -> Inputs:
     Raises:
         ModelError: The model does not know the shapes of its inputs.
     """
+    revived = getattr(model, "revived_inputs", None)
+    if revived is not None:
+        known: Inputs = revived.value
+        return known
     leaves: list[InputLeaf] = []
 
     def add(name: str, shape: Sequence[int | None], dtype: str, sparse: bool = False) -> int:
@@ -141,9 +144,15 @@ def observe_data(model: keras.Model) -> tuple[Any, ...]:
             for concrete in function._list_all_concrete_functions():
                 for argument in tf.nest.flatten(concrete.structured_input_signature):
                     if isinstance(argument, tf.data.IteratorSpec):
-                        element = argument.element_spec
+                        element = tf.nest.map_structure(_free_batch, argument._element_spec)
                         return tuple(element) if isinstance(element, tuple) else (element,)
     return ()
+
+
+def _free_batch(spec: tf.TypeSpec) -> tf.TypeSpec:
+    if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank:
+        return spec
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name)
 
 
 def _find_tf_functions(function: Any, depth: int) -> Iterator[Any]:
@@ -171,6 +180,45 @@ def build_structure(structure: Any, leaves: Sequence[Any]) -> Any:
         return {key: build_structure(item, leaves) for key, item in items.items()}
     built = [build_structure(item, leaves) for item in items]
     return tuple(built) if kind == "tuple" else built
+
+
+def extract_leaves(inputs: Inputs, arguments: Sequence[Any]) -> list[Any]:
+    """Takes the tensors out of a call's arguments: the reverse of `build_structure`.
+
+    Args:
+        inputs: What the model takes.
+        arguments: The positional arguments of its call.
+
+    Returns:
+        One tensor per leaf.
+
+    Raises:
+        ArgumentError: The arguments have another structure.
+    """
+    leaves: dict[int, Any] = {}
+
+    def visit(structure: Any, value: Any) -> None:
+        if isinstance(structure, int):
+            leaves[structure] = value
+            return
+        [(kind, items)] = structure.items()
+        if kind == "dict":
+            for key, item in items.items():
+                visit(item, value[key])
+        else:
+            for item, part in zip(items, value, strict=True):
+                visit(item, part)
+
+    try:
+        for structure, value in zip(inputs.structure, arguments, strict=True):
+            visit(structure, value)
+    except (KeyError, TypeError, ValueError) as error:
+        names = ", ".join(leaf.name for leaf in inputs.leaves)
+        raise ArgumentError(
+            f"The model was saved with the inputs {names}, and received arguments of another structure. "
+            "Call it as it was called before it was saved."
+        ) from error
+    return [leaves[index] for index in range(len(inputs.leaves))]
 
 
 def make_call(model: keras.Model, inputs: Inputs, training: bool = False) -> Callable[..., Any]:
@@ -209,7 +257,8 @@ def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     }
     if isinstance(outputs, dict):
         return found
-    names = _output_names(model)
+    revived = getattr(model, "revived_output_names", None)
+    names = list(revived.value) if revived is not None else _output_names(model)
     if len(names) == len(found):
         return dict(zip(names, found.values(), strict=True))
     return {key if key.startswith("output") else f"output_{key}": value for key, value in found.items()}
@@ -241,17 +290,18 @@ def losses_kept(model: keras.Model) -> Iterator[None]:
             layer._loss_ids.update(identities)
 
 
-def trace_serving(model: keras.Model, inputs: Inputs) -> Any:
+def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] | None = None) -> Any:
     """Traces the model's inference with its own input and output names.
 
     Args:
         model: The model.
         inputs: What it takes.
+        call: The model's inference if it has been traced already: a function of the tensors in `inputs`.
 
     Returns:
         A concrete function of keyword arguments which returns a dict.
     """
-    call = make_call(model, inputs)
+    call = call or make_call(model, inputs)
     names = [leaf.name for leaf in inputs.leaves]
 
     def serve(**tensors: Any) -> dict[str, Any]:
@@ -346,5 +396,5 @@ def _describe(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Ten
             if info.tensor_shape.unknown_rank
             else tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
         )
-        described[name] = Tensor(dims, types_pb2.DataType.Name(info.dtype).removeprefix("DT_").lower())
+        described[name] = Tensor(dims, tf.as_dtype(info.dtype).name)
     return described

@@ -228,7 +228,13 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             paths[id(variable)] = path
             variables[path] = variable
 
+    flags = {s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)}
     for saveable in tree:
+        # A layer that was revived without its code knows the addresses of the layers that it stands for.
+        for place, variable in getattr(saveable.target, "revived_variables", {}).items():
+            add(join(saveable.path, place), variable)
+        for place, flag in getattr(saveable.target, "revived_trainable", {}).items():
+            flags[join(saveable.path, place)] = flag
         saveable.entries = _record_entries(saveable.target)
         for key, value in saveable.entries.items():
             if isinstance(value, keras.Variable):
@@ -244,7 +250,7 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
     return State(
         tree=tuple(tree),
         variables=variables,
-        trainable={s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)},
+        trainable=flags,
         optimizers={
             s.path: tuple(paths[id(variable)] for variable in s.target._trainable_variables)
             for s in tree
@@ -291,5 +297,5 @@ def digest(variable: keras.Variable) -> str:
     array = np.ascontiguousarray(to_array(variable))
     head = f"{array.dtype.name} {array.shape}\n".encode()
     checksum = hashlib.sha256(head)
-    checksum.update(memoryview(array.reshape(-1).view(np.uint8)))
+    checksum.update(array.reshape(-1).view(np.uint8).data)
     return checksum.hexdigest()

@@ -1,5 +1,6 @@
 """The model's and the compile configuration, to and from JSON."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,9 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 from exporter.errors import ArtifactError, ModelError
 
 Config = dict[str, Any]
+
+# Where the classes of revived layers and models say that they are from.
+REVIVED_MODULE = "exporter.saving.revival"
 
 
 def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Config:
@@ -41,6 +45,10 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
     elif config.get("compile_config") and "optimizer" not in config["compile_config"]:
         # Keras's own HDF5 writer takes the optimizer out of the live model's compile configuration.
         config["compile_config"]["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+    saved = getattr(model, "saved_compile_config", None)
+    if saved is not None and include_optimizer:
+        config["compile_config"] = copy.deepcopy(saved.value)  # what its saved training step stands for
+    config = _restore_originals(config)
     _number_shared_objects(config, {})
     return config
 
@@ -48,6 +56,18 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
 def _first_line(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if text.endswith(".") else f"{text}."
+
+
+def _restore_originals(node: Any) -> Any:
+    """Puts the configuration of what a revived layer or model stands for in the place of its own."""
+    if isinstance(node, (list, tuple)):
+        return [_restore_originals(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("module") == REVIVED_MODULE:
+        kept = {key: node[key] for key in ("name", "inbound_nodes", "compile_config") if key in node}
+        return {**node["config"]["original"], **kept}
+    return {key: _restore_originals(child) for key, child in node.items()}
 
 
 def _number_shared_objects(node: Any, numbers: dict[int, int]) -> None:
