@@ -1,0 +1,66 @@
+"""Turns a YAML recipe into a Keras model that is saved, proven to be the same model, and published.
+
+Importing this package loads neither TensorFlow, Keras nor h5py: what needs them does when it is called.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from exporter.config import ExportConfig
+from exporter.errors import (
+    ArgumentError,
+    ArtifactError,
+    ExporterError,
+    ExportError,
+    Fault,
+    MissingDependencyError,
+    ModelError,
+    NotAModelError,
+    ProofError,
+    TargetExistsError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from exporter._hydra import compose
+    from exporter.jobs import export
+    from exporter.receipts import Receipt
+    from exporter.saving import load_model, save_model
+
+__all__ = [
+    "ArgumentError",
+    "ArtifactError",
+    "ExportConfig",
+    "ExportError",
+    "ExporterError",
+    "Fault",
+    "MissingDependencyError",
+    "ModelError",
+    "NotAModelError",
+    "ProofError",
+    "Receipt",
+    "TargetExistsError",
+    "UsageError",
+    "compose",
+    "export",
+    "load_model",
+    "save_model",
+]
+
+_HOMES = {
+    "Receipt": "exporter.receipts",
+    "compose": "exporter._hydra",
+    "export": "exporter.jobs",
+    "load_model": "exporter.saving",
+    "save_model": "exporter.saving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,204 @@
+"""Composing recipes and building objects with Hydra; with `_preflight.py`, the only place that knows it."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.errors import InstantiationException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from exporter._preflight import Preflight, read_config
+from exporter._schema import explain_unknown
+from exporter.config import ExportConfig
+from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
+
+PRIMARY = "config"
+COMMAND_LINE = "the command line"
+_SHELLS = ("bash", "fish", "zsh")
+
+
+def _find_directory(name: str) -> Path:
+    """Finds a folder of YAML: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+CONFIG_DIRECTORY = _find_directory("conf")
+RECIPES_DIRECTORY = _find_directory("recipes")
+
+
+class RecipesSearchPath(SearchPathPlugin):
+    """Lets `-cn NAME` find the recipes that come with the package."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Puts the recipes behind `conf`.
+
+        Args:
+            search_path: Hydra's search path, which is changed.
+        """
+        search_path.append("exporter", f"file://{RECIPES_DIRECTORY}")
+
+
+def _name_suffix(save_format: str | None) -> str:
+    return "" if save_format in (None, "tf") else f".{save_format}"
+
+
+def _name_model(model: Any) -> str:
+    """Gives a model's name for its path: as it is called, as the file that it comes from, or as its function."""
+    given: Any = OmegaConf.to_container(model, resolve=False) if isinstance(model, DictConfig) else {}
+    for key in ("name", "filepath", "config"):
+        value = given.get(key)
+        if isinstance(value, str) and value != MISSING and Path(value).stem:
+            return Path(value).stem
+    return str(given.get("_target_", "model")).rpartition(".")[2]
+
+
+Plugins.instance().register(RecipesSearchPath)
+OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)
+OmegaConf.register_new_resolver("exporter.name", _name_model, replace=True)
+OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)
+
+
+def compose(
+    recipe: str = PRIMARY, overrides: Sequence[str] = (), config_dir: str | os.PathLike[str] | None = None
+) -> ExportConfig:
+    """Composes a recipe, as the command line does.
+
+    Args:
+        recipe: The name of a recipe that comes with the package, or of one in `config_dir`.
+        overrides: Such as `save_format=h5`, in Hydra's grammar.
+        config_dir: A directory with recipes and group options of your own.
+
+    Returns:
+        The config, as plain dataclasses.
+
+    Raises:
+        UsageError: With every fault of the recipe and the overrides.
+    """
+    [job, *others] = Preflight(_open_loader(config_dir), recipe, place="the overrides").check(overrides)
+    if others:
+        message = f"is a sweep of {len(others) + 1} jobs; add the override hydra.mode=RUN to compose one of them"
+        raise UsageError([Fault(recipe, message)])
+    return job.config
+
+
+def check_command_line(arguments: Sequence[str]) -> list[str]:
+    """Checks a command line and every job that it asks for.
+
+    Args:
+        arguments: Without the program's name; flags and overrides in any order.
+
+    Returns:
+        The same arguments with the overrides at the end, where Hydra wants them.
+
+    Raises:
+        UsageError: With every fault.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UsageError([Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
+    _check_flags(flags, unknown, [name for action in parser._actions for name in action.option_strings])
+    if not flags.shell_completion and not flags.hydra_help:
+        preflight = Preflight(_open_loader(flags.config_dir), flags.config_name or PRIMARY, COMMAND_LINE)
+        preflight.check(flags.overrides, multirun=flags.multirun)
+    return [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
+
+
+def to_config(composed: DictConfig) -> ExportConfig:
+    """Turns what Hydra hands to a job into plain dataclasses.
+
+    Args:
+        composed: The job's config.
+
+    Returns:
+        The config.
+
+    Raises:
+        UsageError: With every fault.
+    """
+    config, faults = read_config(composed)
+    if config is None:
+        raise UsageError(faults)
+    return config
+
+
+def instantiate(mapping: Mapping[str, Any], **extra: Any) -> Any:
+    """Calls the function that a mapping names with `_target_`.
+
+    Args:
+        mapping: `_target_` and the arguments, plain data.
+        **extra: More arguments, which may be any objects.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ArgumentError: The function cannot be found or called like this, or it raised an error, which is the cause.
+        ExporterError: The function raised one itself.
+    """
+    try:
+        return hydra_instantiate({**mapping, "_convert_": "all"}, **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ExporterError):
+            raise cause from None
+        reason = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+        raise ArgumentError(f"{mapping.get('_target_')} could not be called: {reason}") from (cause or error)
+
+
+def _open_loader(config_dir: str | os.PathLike[str] | None) -> ConfigLoaderImpl:
+    setup_globals()
+    search_path = create_config_search_path(str(CONFIG_DIRECTORY))
+    if config_dir is not None:
+        directory = Path(config_dir).resolve()
+        if not directory.is_dir():
+            fault = Fault("--config-dir", f"received {config_dir}; there is no such directory", COMMAND_LINE)
+            raise UsageError([fault])
+        search_path.prepend("command-line", f"file://{directory}", anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(search_path)
+
+
+def _check_flags(flags: argparse.Namespace, unknown: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses the flags and combinations for which Hydra would print a traceback, or that do not belong here."""
+    faults = [Fault(flag, explain_unknown(flag, known).replace("key", "flag", 1)) for flag in unknown]
+    modes = {
+        "--run": flags.run,
+        "--multirun": flags.multirun,
+        "--cfg": flags.cfg is not None,
+        "--info": flags.info is not None,
+        "--shell-completion": flags.shell_completion,
+    }
+    chosen = [name for name, is_chosen in modes.items() if is_chosen]
+    if len(chosen) > 1:
+        faults.append(Fault(" ".join(chosen), "only one of these can be given"))
+    if flags.resolve and flags.cfg is None and not flags.help:
+        faults.append(Fault("--resolve", "goes with --cfg or --help"))
+    if flags.hydra_help and flags.overrides:
+        faults.append(Fault("--hydra-help", "takes no overrides"))
+    if flags.config_path is not None:
+        faults.append(Fault("--config-path", f"write --config-dir {flags.config_path}, which adds to what is there"))
+    if flags.experimental_rerun is not None:
+        faults.append(Fault("--experimental-rerun", "would load a pickle, which can run code; give the recipe instead"))
+    if flags.shell_completion:
+        # The shell itself asks with `query`, and gives the line in the environment.
+        commands = ("install", "uninstall", "query") if "COMP_LINE" in os.environ else ("install", "uninstall")
+        allowed = [f"{command}={shell}" for command in commands for shell in _SHELLS]
+        if len(flags.overrides) != 1 or flags.overrides[0] not in allowed:
+            received = " ".join(flags.overrides) or "nothing"
+            faults.append(Fault("--shell-completion", f"received {received}; allowed: {', '.join(allowed)}"))
+    if faults:
+        raise UsageError([replace(fault, place=COMMAND_LINE) for fault in faults])

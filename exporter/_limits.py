@@ -1,0 +1,56 @@
+"""The rules of a config that its types cannot say: ranges, and values that contradict each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.config import ExportConfig, OptionsConfig, Sharding, VerifyMode
+from exporter.errors import Fault
+from exporter.saving.api import SUFFIXES
+
+_LARGEST_SEED = 2**32 - 1
+
+
+def check_limits(config: ExportConfig) -> list[Fault]:
+    """Checks ranges and combinations.
+
+    Args:
+        config: A config whose values have the right types.
+    """
+    return [*_check_target(config), *_check_sharding(config.options), *_check_verify(config), *_check_seed(config.seed)]
+
+
+def _check_target(config: ExportConfig) -> Iterator[Fault]:
+    if not config.filepath.strip() or "\0" in config.filepath:
+        yield Fault("filepath", f"received {config.filepath!r}; expected the path of a file or a directory")
+        return
+    suffix = Path(config.filepath).suffix.lower()
+    by_suffix = SUFFIXES.get(suffix)
+    chosen = config.save_format or by_suffix or "tf"
+    if by_suffix is not None and by_suffix != chosen:
+        remedy = f"change the suffix, or set save_format={by_suffix}"
+        yield Fault("filepath", f"received {config.filepath}, which contradicts save_format={chosen}; {remedy}")
+    for name, is_given in (("signatures", bool(config.signatures)), ("options", config.options != OptionsConfig())):
+        if is_given and chosen != "tf":
+            yield Fault(name, f"received values, and save_format={chosen} has no place for them; set save_format=tf")
+
+
+def _check_sharding(options: OptionsConfig) -> Iterator[Fault]:
+    sharding, path = options.experimental_sharding_callback, "options.experimental_sharding_callback.max_shard_size"
+    by_size = sharding.policy is Sharding.MAX_SHARD_SIZE
+    if by_size and sharding.max_shard_size is None:
+        yield Fault(path, "received null; policy=max_shard_size needs a number of bytes")
+    elif sharding.max_shard_size is not None and sharding.max_shard_size < 1:
+        yield Fault(path, f"received {sharding.max_shard_size}; expected a number of bytes from 1")
+    elif sharding.max_shard_size is not None and not by_size:
+        yield Fault(path, f"received {sharding.max_shard_size}, which belongs to policy=max_shard_size")
+
+
+def _check_verify(config: ExportConfig) -> Iterator[Fault]:
+    sizes = config.verify.batch_sizes
+    if any(size < 1 for size in sizes) or (not sizes and config.verify.mode is not VerifyMode.NONE):
+        yield Fault("verify.batch_sizes", f"received {sizes}; expected numbers of examples from 1, such as [1, 2, 3]")
+
+
+def _check_seed(seed: int) -> Iterator[Fault]:
+    if not 0 <= seed <= _LARGEST_SEED:
+        yield Fault("seed", f"received {seed}; expected an integer from 0 to {_LARGEST_SEED}")

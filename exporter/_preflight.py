@@ -1,0 +1,490 @@
+"""Finds every fault of a recipe and its overrides, before TensorFlow is imported and before any job runs.
+
+Hydra stops at the first fault. So each override is parsed and applied by itself here, and what they compose to is read
+into the classes of `config.py`, which names all that is left.
+"""
+
+import copy
+import os
+import shlex
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.config_source import ConfigSource
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from exporter import _references
+from exporter._limits import check_limits
+from exporter._schema import BROKEN, convert, explain_choice, explain_unknown, join, locate, show, suggest, without_none
+from exporter.config import ExportConfig
+from exporter.errors import Fault, UsageError
+
+# What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
+_MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One export of a run or a sweep.
+
+    Attributes:
+        overrides: The overrides that it is composed with, apart from Hydra's own.
+        config: What it composes to.
+    """
+
+    overrides: tuple[str, ...]
+    config: ExportConfig
+
+
+def read_config(composed: DictConfig) -> tuple[ExportConfig | None, list[Fault]]:
+    """Turns a composed config into plain data: OmegaConf ends here.
+
+    Args:
+        composed: What Hydra composed, with or without its own `hydra` node.
+
+    Returns:
+        The config, or None when there is any fault, and the faults.
+    """
+    faults: list[Fault] = []
+    names = [name for name in composed if name != "hydra"]
+    values = {str(name): _read_entry(composed, name, str(name), faults) for name in names}
+    if "model" in values:
+        values["model"], model_faults = _references.check_model(values["model"])
+        faults.extend(model_faults)
+    config, schema_faults = convert(values, ExportConfig)
+    faults.extend(schema_faults if config is None else check_limits(config))
+    faults.extend(_references.check_targets(values.get("signatures"), "signatures"))
+    if isinstance(verify := values.get("verify"), dict):
+        faults.extend(_references.check_file("verify.data", verify.get("data")))
+    return (None if faults else config), faults
+
+
+class Preflight:
+    """The check of one recipe with its overrides."""
+
+    def __init__(self, loader: ConfigLoaderImpl, recipe: str, place: str) -> None:
+        """Prepares the check.
+
+        Args:
+            loader: Finds recipes and group options.
+            recipe: The name of the primary config.
+            place: Where the overrides are from, such as `the command line`.
+        """
+        self._loader = loader
+        self._recipe = recipe
+        self._place = place
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._given: list[Override] = []
+        self._bases: dict[tuple[str, ...], DictConfig | None] = {}
+        self._faults: dict[Fault, None] = {}  # in order, and each once: the jobs of a sweep share most of theirs
+
+    def check(self, overrides: Sequence[str], multirun: bool = False) -> list[Job]:
+        """Composes every job and checks it.
+
+        Args:
+            overrides: As they were typed.
+            multirun: Whether a sweep is asked for; a recipe can ask for it too.
+
+        Returns:
+            The jobs: one, unless it is a sweep.
+
+        Raises:
+            UsageError: With every fault.
+        """
+        self._given = self._parse(overrides)
+        self._check_recipe_exists()
+        shared = [override for override in self._given if not override.is_sweep_override()]
+        base = self._compose([each for each in shared if each.is_hydra_override() or self._is_group(each)])
+        if base is not None and "model" not in base:
+            remedy = "begin its file with the line `defaults: [config, _self_]`"
+            self._add(self._recipe, f"does not start from the primary config; {remedy}", self._name_recipe())
+            base = None
+        if base is None:
+            raise UsageError(list(self._faults))
+        if multirun or self._read_setting(base, "hydra.mode") == RunMode.MULTIRUN:
+            jobs = self._check_sweep(base)
+        else:
+            self._refuse_sweep_values()
+            jobs = [self._check_job(shared)]
+        if self._faults:
+            raise UsageError(list(self._faults))
+        return [job for job in jobs if job is not None]
+
+    def _add(self, path: str, message: str, place: str = "") -> None:
+        self._faults[Fault(path, message, place)] = None
+
+    def _add_at_its_place(self, fault: Fault) -> None:
+        """Adds a fault of the composed config, with the place that its path was written at."""
+        file = self._find_recipe_file()
+        if any(_is_related(fault.path, override.key_or_group) for override in self._given):
+            self._add(fault.path, fault.message, self._place)
+        elif file is not None and (number := _find_line(file, fault.path)) is not None:
+            self._add(fault.path, f"{fault.message} (line {number})", _shorten(file))
+        else:
+            # A value contradicts another one of its group, which was typed.
+            groups = {override.key_or_group.partition(".")[0] for override in self._given}
+            self._add(fault.path, fault.message, self._place if fault.path.partition(".")[0] in groups else "")
+
+    # ---- overrides, each by itself
+
+    def _parse(self, lines: Sequence[str]) -> list[Override]:
+        """Parses overrides and keeps the good ones."""
+        good: list[Override] = []
+        for line in lines:
+            try:
+                [override] = self._parser.parse_overrides([line])
+            except (HydraException, ValueError, RecursionError) as error:
+                self._add(show(line), self._explain_syntax(line, error), self._place)
+                continue
+            try:
+                values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [override.value()]
+            except (HydraException, ValueError) as error:
+                self._add(override.key_or_group, f"received {override.get_value_string()}; {error}", self._place)
+                continue
+            if not values:
+                received = override.get_value_string()
+                self._add(override.key_or_group, f"received {received}, which holds no value", self._place)
+            elif not override.key_or_group or override.package is not None:
+                self._add(line, "expected KEY=VALUE, where the key is a dotted name such as model.epochs", self._place)
+            elif message := self._check_group(override, values):
+                self._add(override.key_or_group, message, self._place)
+            else:
+                good.append(override)
+        return good
+
+    def _explain_syntax(self, line: str, error: Exception) -> str:
+        key, equals, value = line.partition("=")
+        if not equals:
+            return f"expected KEY=VALUE{self._suggest_override(line)}"
+        quoted = f"{key}={_quote(value)}"
+        try:
+            self._parser.parse_override(quoted)
+        except (HydraException, ValueError):
+            return "expected KEY=VALUE, where the key is a dotted name such as model.epochs"
+        if " while evaluating " in str(error) and "Unknown function" not in str(error):
+            return f"the value cannot be read: {str(error).splitlines()[1]}"
+        return f"the value needs quotes: {shlex.quote(quoted)}"
+
+    def _suggest_override(self, word: str) -> str:
+        if word in self._loader.get_group_options("", ObjectType.CONFIG):
+            return f"; did you mean -cn {word}?"
+        for group in self._loader.list_groups(""):
+            if group != "hydra" and word in self._loader.get_group_options(group):
+                return f"; did you mean {group}={word}?"
+        return suggest(word, [f"{name}=" for name in ExportConfig.__dataclass_fields__])
+
+    def _is_group(self, override: Override) -> bool:
+        is_value = isinstance(override.value(), dict)
+        return not is_value and self._loader.repository.group_exists(override.key_or_group)
+
+    def _check_group(self, override: Override, values: list[Any]) -> str | None:
+        """Says what is wrong with the choice of a group option, if it is one and anything is."""
+        if not self._is_group(override):
+            return None
+        options = self._loader.get_group_options(override.key_or_group)
+        is_ours = override.key_or_group in ExportConfig.__dataclass_fields__
+        if override.is_delete():
+            return f"cannot be removed; choose one of: {', '.join(options)}" if is_ours else None
+        if override.is_force_add() or (override.is_add() and is_ours):
+            typed = (override.input_line or "").lstrip("+")
+            return f"a group is chosen without +: {typed}"
+        for value in values:
+            names = value if isinstance(value, list) else [value]
+            for name in map(_unquote, names):
+                if not isinstance(name, str) or name.removesuffix(".yaml") not in options:
+                    return explain_choice(name, options)
+        return None
+
+    def _refuse_sweep_values(self) -> None:
+        for override in self._given:
+            if override.is_sweep_override():
+                key, value = override.key_or_group, override.get_value_string()
+                hint = without_none(locate(key, ExportConfig)[0])
+                remedy = "; to run one job for each, add -m"
+                if get_origin(hint) is list or hint is Any:
+                    remedy += f"; a list is written {key}=[{value}]"
+                elif hint is str:
+                    remedy += "; text with a comma is written " + shlex.quote(f"{key}={_quote(value)}")
+                self._add(key, f"received {value}; a single run takes one value{remedy}", self._place)
+
+    # ---- composing
+
+    def _check_recipe_exists(self) -> None:
+        if self._loader.repository.config_exists(self._recipe):
+            return
+        known = [name for name in self._loader.get_group_options("", ObjectType.CONFIG) if not name.startswith("_")]
+        here = Path(ConfigSource._normalize_file_name(self._recipe))
+        remedy = suggest(self._recipe, known)
+        if here.is_file():
+            remedy = f"; {here} is in this directory: add --config-dir ."
+        self._add(self._recipe, f"no recipe of this name; allowed: {', '.join(known)}{remedy}", self._place)
+        raise UsageError(list(self._faults))
+
+    def _compose(self, overrides: Sequence[Override]) -> DictConfig | None:
+        """Composes a config with Hydra's node; adds what is wrong; None when there is nothing to go on with."""
+        choices = [each for each in overrides if self._is_group(each) or each.key_or_group == "hydra.searchpath"]
+        lines = tuple(each.input_line or "" for each in choices)
+        if lines not in self._bases:
+            self._bases[lines] = self._compose_choices(lines)
+        base = self._bases[lines]
+        if base is None:
+            return None
+        composed = copy.deepcopy(base)
+        for override in overrides:
+            if override not in choices:
+                self._apply(override, composed)
+        return composed
+
+    def _compose_choices(self, lines: tuple[str, ...]) -> DictConfig | None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)
+                return self._loader.load_configuration(
+                    self._recipe, list(lines), run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
+                )
+        except MissingConfigException as error:
+            missing = error.missing_cfg_file or self._recipe
+            options = list(error.options or [])
+            known = f"; allowed: {', '.join(options)}{suggest(Path(missing).name, options)}" if options else ""
+            self._add(missing, f"a defaults list names it, and there is no such file{known}", self._name_recipe())
+        except yaml.YAMLError as error:
+            self._add_yaml_error(error)
+        except UnicodeDecodeError:
+            self._add(self._recipe, "the file is not text in UTF-8", self._name_recipe())
+        except UserWarning as warning:
+            # Hydra's only warning here is that the recipe's own keys have no place among its defaults.
+            remedy = "put _self_ at the end of its defaults list" if "_self_" in str(warning) else str(warning)
+            self._add(self._recipe, remedy, self._name_recipe())
+        except _MISTAKES as error:
+            if lines and self._compose_choices(()) is not None:
+                self._add(" ".join(lines), _first_line(error, count=2), self._place)
+            else:
+                self._add(self._recipe, _first_line(error), self._name_recipe())
+        return None
+
+    def _add_yaml_error(self, error: yaml.YAMLError) -> None:
+        mark = getattr(error, "problem_mark", None)
+        if mark is None or mark.name is None:
+            self._add(self._recipe, f"not valid YAML: {_first_line(error)}", self._name_recipe())
+            return
+        file = Path(mark.name)
+        written = file.read_text(encoding="utf-8").splitlines()
+        shown = written[mark.line].strip() if mark.line < len(written) else "the end of the file"
+        problem = getattr(error, "problem", None) or "cannot be read"
+        where = f"line {mark.line + 1}, column {mark.column + 1}"
+        self._add(where, f"not valid YAML: {problem}; the line is: {shown}", _shorten(file))
+
+    def _apply(self, override: Override, composed: DictConfig) -> None:
+        path = override.key_or_group
+        if not override.is_hydra_override():
+            hint, free, allowed = locate(path, ExportConfig)
+            message = None
+            if hint is None:
+                message = explain_unknown(path.rpartition(".")[2], allowed)
+            elif override.is_delete() and not free:
+                message = f"cannot be removed; give it a value: {path}=VALUE"
+            if message is not None:
+                self._add_at_its_place(Fault(path, message))
+                return
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], composed)
+        except _MISTAKES as error:
+            message = self._explain_refusal(override, composed, error)
+            self._add_at_its_place(Fault(path, message))
+
+    def _explain_refusal(self, override: Override, composed: DictConfig, error: Exception) -> str:
+        """Says why Hydra did not apply an override."""
+        path = override.key_or_group
+        line = override.input_line or ""
+        if override.is_hydra_override():
+            return _first_line(error.__cause__ or error)
+        if override.is_add():
+            return f"is in the config already; write {shlex.quote(line.lstrip('+'))}"
+        parent, _, name = path.rpartition(".")
+        source = _references.find_source(_select(composed, parent)) if parent == "model" else None
+        if source is not None:
+            return explain_unknown(name, _references.name_arguments(source))
+        if override.is_delete():
+            siblings = _select(composed, parent)
+            return explain_unknown(name, map(str, siblings) if isinstance(siblings, dict) else ())
+        if OmegaConf.select(composed, path, throw_on_missing=False) is None:
+            return f"is not in the config yet; to add it, write {shlex.quote('+' + line)}"
+        return _first_line(error.__cause__ or error)
+
+    # ---- jobs
+
+    def _check_job(self, overrides: Sequence[Override], number: int | None = None) -> Job | None:
+        composed = self._compose(overrides)
+        if composed is None:
+            return None
+        own = tuple(each.input_line or "" for each in overrides if not each.is_hydra_override())
+        config = self._read_as_in_the_job(composed, number)
+        return None if config is None else Job(own, config)
+
+    def _read_as_in_the_job(self, composed: DictConfig, number: int | None) -> ExportConfig | None:
+        """Reads a config where `${hydra:...}` gives what it will give in the job."""
+        hydra_config = HydraConfig.instance()
+        previous = hydra_config.cfg
+        hydra_config.set_config(composed)
+        with read_write(composed.hydra), open_dict(composed.hydra):
+            if number is not None:
+                composed.hydra.job.num, composed.hydra.job.id = number, str(number)
+            composed.hydra.runtime.output_dir = self._read_run_directory(composed, is_sweep=number is not None)
+        hydra_config.set_config(composed)
+        try:
+            config, faults = read_config(composed)
+        finally:
+            hydra_config.cfg = previous
+        for fault in faults:
+            self._add_at_its_place(fault)
+        return config
+
+    def _read_run_directory(self, composed: DictConfig, is_sweep: bool) -> str:
+        paths = ("hydra.sweep.dir", "hydra.sweep.subdir") if is_sweep else ("hydra.run.dir",)
+        return os.path.abspath(os.path.join(*(str(self._read_setting(composed, path)) for path in paths)))
+
+    def _read_setting(self, composed: DictConfig, path: str) -> Any:
+        """Gives a setting of Hydra's own, or None after adding what is wrong with it."""
+        try:
+            setting = OmegaConf.select(composed, path, throw_on_missing=False)
+            return OmegaConf.to_container(setting, resolve=True) if OmegaConf.is_config(setting) else setting
+        except OmegaConfBaseException as error:
+            self._add_at_its_place(Fault(path, f"cannot be resolved: {_first_line(error)}"))
+            return None
+
+    def _check_sweep(self, base: DictConfig) -> list[Job | None]:
+        own = [each for each in self._given if not each.is_hydra_override()]
+        hydra_overrides = [each for each in self._given if each.is_hydra_override()]
+        for override in hydra_overrides:
+            if override.is_sweep_override():
+                self._add(override.key_or_group, "the settings of Hydra itself cannot be swept", self._place)
+        if (
+            self._read_setting(base, "hydra.sweeper._target_")
+            != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+        ):
+            # Another sweeper chooses the values while it runs: what can be known now is the rest.
+            return [self._check_job([each for each in self._given if not each.is_sweep_override()], 0)]
+        values = self._read_setting(base, "hydra.sweeper.params") or {}
+        parameters = self._parse([f"{name}={value}" for name, value in values.items()])
+        swept = [*parameters, *own]
+        for override in swept:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                message = f"received {override.get_value_string()}; expected a list of values, such as 1,2"
+                self._add_at_its_place(Fault(override.key_or_group, message))
+                return []
+        [batch] = BasicSweeper.split_arguments(swept, max_batch_size=None)
+        settings = [each for each in hydra_overrides if not each.is_sweep_override()]
+        jobs = [self._check_job([*self._parse(lines), *settings], number) for number, lines in enumerate(batch)]
+        sweeps = [each for each in swept if each.is_sweep_override()]
+        if not {each.key_or_group for each in sweeps} & {fault.path for fault in self._faults}:
+            self._check_targets_differ(jobs, sweeps)
+        return jobs
+
+    def _check_targets_differ(self, jobs: Sequence[Job | None], swept: Sequence[Override]) -> None:
+        writers: dict[str, tuple[int, Job]] = {}
+        for number, job in enumerate(jobs):
+            if job is None:
+                continue
+            first_number, first = writers.setdefault(os.path.realpath(job.config.filepath), (number, job))
+            if first is not job:
+                both = f"job {first_number} ({' '.join(first.overrides)}) and job {number} ({' '.join(job.overrides)})"
+                remedy = shlex.quote(f"filepath={self._suggest_filepath(swept)}")
+                message = f"{both} would both write {job.config.filepath}; give each its own, such as {remedy}"
+                is_typed = any(each.is_sweep_override() for each in self._given)
+                self._add("filepath", message, self._place if is_typed else self._name_recipe())
+                return
+
+    def _suggest_filepath(self, swept: Sequence[Override]) -> str:
+        parts = [
+            f"${{hydra:runtime.choices.{each.key_or_group}}}" if self._is_group(each) else f"${{{each.key_or_group}}}"
+            for each in swept
+            if each.key_or_group != "filepath"
+        ]
+        return f"exports/{'-'.join(parts) or '${hydra:job.num}'}${{exporter.suffix:${{save_format}}}}"
+
+    # ---- the recipe's file
+
+    def _find_recipe_file(self) -> Path | None:
+        name = ConfigSource._normalize_file_name(self._recipe)
+        for source in self._loader.get_sources():
+            if source.scheme() == "file" and source.is_config(self._recipe):
+                return Path(source.path) / name
+        return None
+
+    def _name_recipe(self) -> str:
+        file = self._find_recipe_file()
+        return self._recipe if file is None else _shorten(file)
+
+
+def _read_entry(node: DictConfig | ListConfig, key: Any, path: str, faults: list[Fault]) -> Any:
+    try:
+        value = node[key]
+    except MissingMandatoryValue:
+        faults.append(Fault(path, f"needs a value: {path}=VALUE"))
+        return BROKEN
+    except OmegaConfBaseException as error:
+        unresolved: Any = OmegaConf.to_container(node, resolve=False)
+        faults.append(Fault(path, f"received {show(unresolved[key])}; it cannot be resolved: {_first_line(error)}"))
+        return BROKEN
+    if isinstance(value, DictConfig):
+        return {str(name): _read_entry(value, name, join(path, name), faults) for name in value}
+    if isinstance(value, ListConfig):
+        return [_read_entry(value, index, f"{path}[{index}]", faults) for index in range(len(value))]
+    return value
+
+
+def _select(composed: DictConfig, path: str) -> Any:
+    """Gives a part of a config as plain data, with interpolations as they are written."""
+    node = OmegaConf.select(composed, path) if path else composed
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def _is_related(path: str, other: str) -> bool:
+    """Whether one of two dotted paths is the other or lies inside it."""
+    path = path.partition("[")[0]
+    return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
+
+
+def _find_line(file: Path, path: str) -> int | None:
+    """Finds the line of a recipe that sets a dotted path, or that sweeps over it."""
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    for names in (path.partition("[")[0].split("."), ["hydra", "sweeper", "params", path]):
+        node, mark = root, None
+        for name in names:
+            entries = node.value if isinstance(node, yaml.MappingNode) else []
+            key, node = next(((key, value) for key, value in entries if key.value == name), (None, None))
+            mark = None if key is None else key.start_mark
+        if mark is not None:
+            return int(mark.line) + 1
+    return None
+
+
+def _shorten(file: Path) -> str:
+    """Writes a path relative to the caller's directory where it is inside it."""
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
+
+
+def _quote(value: str) -> str:
+    return QuotedString(value, Quote.double).with_quotes()
+
+
+def _unquote(value: Any) -> Any:
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def _first_line(error: BaseException, count: int = 1) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:count]) or type(error).__name__

@@ -1,0 +1,259 @@
+"""The tree of `conf/`, the schema, and how the two become an `ExportConfig`."""
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from exporter import _hydra, sources
+from exporter.config import ExportConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode
+from exporter.errors import ArgumentError, ExportError, UsageError
+
+CONF = Path(__file__).parents[1] / "conf"
+OPTIONS = sorted(file.relative_to(CONF) for file in CONF.glob("*/*.yaml"))
+# What an option must be given before it composes.
+NEEDED = {
+    "model/application": ["model.name=MobileNetV2"],
+    "model/architecture": ["model.config=here.h5", "model.weights=here.h5"],
+    "model/file": ["model.filepath=here.h5"],
+}
+
+
+@pytest.fixture(autouse=True)
+def in_a_directory_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.h5").touch()
+
+
+def read(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_the_default() -> None:
+    config = _hydra.compose()
+    assert config.model == {"_target_": "exporter.sources.digits", "epochs": 6, "batch_size": 32}
+    assert (config.filepath, config.save_format) == ("exports/digits", SaveFormat.TF)
+
+
+@pytest.mark.parametrize("file", OPTIONS, ids=str)
+def test_every_option_composes(file: Path) -> None:
+    group, option = file.parent.name, file.stem
+    config = _hydra.compose(overrides=[f"{group}={option}", *NEEDED.get(f"{group}/{option}", [])])
+    written = read(CONF / file)
+    if group == "model":
+        assert config.model["_target_"] == written["_target_"] == f"exporter.sources.{option}"
+        assert set(config.model) == set(written)
+    elif group != "signatures":
+        assert set(written) == {field.name for field in dataclasses.fields(getattr(config, group))}
+
+
+@pytest.mark.parametrize("file", [file for file in OPTIONS if file.parent.name == "model"], ids=str)
+def test_a_model_option_has_the_defaults_of_its_function(file: Path) -> None:
+    import inspect
+
+    written = read(CONF / file)
+    parameters = inspect.signature(getattr(sources, file.stem)).parameters
+    for name, value in written.items():
+        if name == "_target_":
+            continue
+        default = parameters[name].default
+        if value == "???":
+            assert default is inspect.Parameter.empty
+        elif name == "custom_objects":
+            assert (value, default) == ({}, None)  # an empty mapping, so that names can be added
+        else:
+            assert value == default
+
+
+def test_schema_and_primary_config_have_the_same_keys() -> None:
+    written = read(CONF / "config.yaml")
+    groups = {
+        name
+        for entry in written["defaults"]
+        if isinstance(entry, dict)
+        for name in entry
+        if not name.startswith("override")
+    }
+    assert groups == {file.parent.name for file in OPTIONS}
+    values = set(written) - {"defaults", "hydra"}
+    assert groups | values == {field.name for field in dataclasses.fields(ExportConfig)}
+
+
+def test_schema_and_primary_config_have_the_same_defaults() -> None:
+    config = _hydra.compose()
+    # What the schema has no default for, and the one value that the primary config chooses.
+    assert config == ExportConfig(model=config.model, filepath=config.filepath, save_format=SaveFormat.TF)
+
+
+def test_options_are_those_of_tensorflow() -> None:
+    written = read(CONF / "options" / "default.yaml")
+    assert set(written) == set(get_type_hints(OptionsConfig))
+    assert len(written) == 11
+
+
+@pytest.mark.parametrize(
+    ("save_format", "filepath"),
+    [
+        pytest.param("tf", "exports/digits", id="tf"),
+        pytest.param("h5", "exports/digits.h5", id="h5"),
+        pytest.param("keras", "exports/digits.keras", id="keras"),
+        pytest.param("null", "exports/digits", id="null"),
+    ],
+)
+def test_the_default_path_has_the_suffix_of_the_format(save_format: str, filepath: str) -> None:
+    assert _hydra.compose(overrides=[f"save_format={save_format}"]).filepath == filepath
+
+
+@pytest.mark.parametrize(
+    ("overrides", "filepath"),
+    [
+        pytest.param(["model=application", "model.name=MobileNetV2"], "exports/MobileNetV2", id="name"),
+        pytest.param(["model=file", "model.filepath=./here.h5"], "exports/here", id="file"),
+        pytest.param(
+            ["model=architecture", "model.config=here.h5", "model.weights=here.h5"], "exports/here", id="config"
+        ),
+        pytest.param(["model={_target_: decimal.Decimal}", "~model.epochs"], "exports/Decimal", id="function"),
+    ],
+)
+def test_the_default_path_has_the_name_of_the_model(overrides: list[str], filepath: str) -> None:
+    assert _hydra.compose(overrides=overrides).filepath == filepath
+
+
+def test_every_kind_of_value_arrives_as_plain_data() -> None:
+    config = _hydra.compose(
+        overrides=[
+            "overwrite=no",
+            "verify=reload",
+            "verify.batch_sizes=[4,5]",
+            "options.extra_tags=[gpu]",
+            "+options.function_aliases.run=serve",
+            "+signatures.serve.inputs.pixels.shape=[null,8,8,1]",
+            "+signatures.serve.outputs=[probabilities]",
+            "seed=${oc.env:EXPORTER_TEST_SEED,7}",
+        ]
+    )
+    assert config.overwrite is False
+    assert (config.verify.mode, config.verify.batch_sizes) == (VerifyMode.RELOAD, [4, 5])
+    assert (config.options.extra_tags, config.options.function_aliases) == (["gpu"], {"run": "serve"})
+    assert config.signatures == {
+        "serve": SignatureConfig(inputs={"pixels": TensorConfig(shape=[None, 8, 8, 1])}, outputs=["probabilities"])
+    }
+    assert config.seed == 7
+    assert type(config.signatures) is dict
+    assert type(config.options.extra_tags) is list
+
+
+def test_a_users_group_and_recipe_compose(tmp_path: Path) -> None:
+    (tmp_path / "verify").mkdir()
+    (tmp_path / "verify" / "twice.yaml").write_text("mode: full\nbatch_sizes: [2]\n")
+    (tmp_path / "mine.yaml").write_text("defaults: [config, override verify: twice, _self_]\nseed: 3\n")
+    config = _hydra.compose("mine", config_dir=tmp_path)
+    assert (config.verify.batch_sizes, config.seed) == ([2], 3)
+
+
+def test_compose_refuses_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {save_format: 'tf,h5'}}}\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        _hydra.compose("mine", config_dir=tmp_path)
+    assert str(caught.value) == "mine: is a sweep of 2 jobs; add the override hydra.mode=RUN to compose one of them"
+    assert _hydra.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format is SaveFormat.TF
+
+
+def test_compose_leaves_hydra_as_it_was() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    _hydra.compose()
+    assert not GlobalHydra.instance().is_initialized()
+    assert not HydraConfig.initialized()
+
+
+def test_the_runs_directory_is_known_to_a_recipe() -> None:
+    config = _hydra.compose(overrides=["filepath=${hydra:runtime.output_dir}/model"])
+    directory, name = os.path.split(config.filepath)
+    assert (name, Path(directory).relative_to(Path.cwd()).parts[:2]) == ("model", (".exporter", "runs"))
+
+
+class TestInstantiate:
+    def test_it_calls_the_function_with_plain_data(self) -> None:
+        made = _hydra.instantiate({"_target_": "builtins.dict", "shape": [1, {"a": 2}]}, extra=object)
+        assert made == {"shape": [1, {"a": 2}], "extra": object}
+        assert type(made["shape"]) is list
+
+    def test_an_error_of_ours_arrives_as_it_was_raised(self) -> None:
+        with pytest.raises(ArgumentError, match=r"^The digits cannot be trained with epochs=0\."):
+            _hydra.instantiate({"_target_": "exporter.sources.digits", "epochs": 0})
+
+    @pytest.mark.parametrize(
+        ("mapping", "message"),
+        [
+            pytest.param(
+                {"_target_": "decimal.Decimal", "value": "x"},
+                "decimal.Decimal could not be called: InvalidOperation: [<class 'decimal.ConversionSyntax'>]",
+                id="error",
+            ),
+            pytest.param(
+                {"_target_": "no_such_package.build"},
+                "no_such_package.build could not be called: ImportError: Error loading 'no_such_package.build':\n"
+                "ModuleNotFoundError(\"No module named 'no_such_package'\")\n"
+                "Are you sure that module 'no_such_package' is installed?",
+                id="unknown",
+            ),
+        ],
+    )
+    def test_other_errors_become_ours(self, mapping: dict[str, Any], message: str) -> None:
+        with pytest.raises(ExportError) as caught:
+            _hydra.instantiate(mapping)
+        assert str(caught.value) == message
+
+
+def list_keys(schema: type, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(schema).items():
+        keys.append(f"{prefix}{name}")
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            keys.extend(list_keys(hint, f"{prefix}{name}."))
+    return keys
+
+
+KEYS = st.one_of(
+    st.sampled_from([*list_keys(ExportConfig), "model.epochs", "model._target_", "signatures.a.method", "hydra.mode"]),
+    st.text(max_size=12),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        ["tf", "null", "true", "[1,2]", "{a: 1}", "tf,h5", "range(1,3)", "${seed}", "${now:}", "file", "int(x)", "???"]
+    ),
+    st.integers().map(str),
+    st.text(max_size=12),
+)
+OVERRIDES = st.builds("{}{}{}{}".format, st.sampled_from(["", "", "+", "++", "~"]), KEYS, st.sampled_from("=="), VALUES)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(OVERRIDES, min_size=1, max_size=3))
+@example([f"seed={'[' * 2000}"])
+@example([f"seed={'9' * 5000}"])
+@example(["filepath=\0"])
+@example(["model=${model}"])
+@example(["+model.again=${model}"])
+@example(["hydra.searchpath=3"])
+@example(["hydra.searchpath=[nowhere]"])
+@example(["hydra.sweep.dir=null", "hydra.mode=MULTIRUN"])
+@example(["signatures=null"])
+@example(["hydra=null"])
+@example(["verify.data=${verify.data}"])
+@example(["++hydra.runtime=3"])
+@example(["~hydra.run"])
+@example(["hydra/sweeper=null"])
+def test_any_override_composes_or_is_a_usage_error(overrides: list[str]) -> None:
+    with contextlib.suppress(UsageError):
+        assert isinstance(_hydra.compose(overrides=overrides), ExportConfig)
