@@ -1,0 +1,224 @@
+"""A network from its description, with weights from a file or none."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ArgumentError, ArtifactError, ExportError
+from exporter.sources._names import import_custom_objects, suggest
+from exporter.sources._stored import find_file
+
+if TYPE_CHECKING:
+    import keras
+
+_IMAGENET_CLASSES = 1000
+_WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
+
+
+def application(
+    name: str,
+    weights: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    classes: int = _IMAGENET_CLASSES,
+    compile: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Build an image classifier of `keras.applications`.
+
+    Args:
+        name: The name of the function in `keras.applications`, such as `MobileNetV2`.
+        weights: None for random start values, `imagenet` for those that Keras downloads, or the path of a file that
+            holds weights for exactly this network.
+        input_shape: Height, width and channels of an image; by default those of the network's publication.
+        classes: The number of classes.
+        compile: The arguments of `keras.Model.compile`; optimizer, loss and metrics by their Keras names or configs.
+            None leaves the model uncompiled.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArgumentError: There is no network of that name, it does not take these arguments, or the file of weights is
+            missing or does not fit.
+        ExportError: The weights could not be downloaded.
+    """
+    build = _find_application(name)
+    if weights == "imagenet" and classes != _IMAGENET_CLASSES:
+        raise ArgumentError(
+            f"The imagenet weights of {name} know {_IMAGENET_CLASSES} classes, and classes={classes} was asked for. "
+            f"Set `model.classes={_IMAGENET_CLASSES}`, or `model.weights=null` to train the network afresh."
+        )
+    if weights is not None and weights != "imagenet":
+        find_file(weights, "model.weights")
+    shape = None if input_shape is None else tuple(input_shape)
+    try:
+        # Keras prints the progress of a download where the summary belongs.
+        with contextlib.redirect_stdout(sys.stderr):
+            model = build(weights="imagenet" if weights == "imagenet" else None, input_shape=shape, classes=classes)
+    except ValueError as error:
+        raise ArgumentError(
+            f"keras.applications.{name} does not take input_shape={shape}, classes={classes}: {_quote(error)}"
+        ) from error
+    except Exception as error:
+        # Keras raises a bare Exception when a download fails, so only its text tells it from a defect.
+        if not str(error).startswith("URL fetch failure"):
+            raise
+        raise ExportError(
+            f"The imagenet weights of {name} could not be downloaded: {error}. Connect to the network once (Keras "
+            "keeps the file in ~/.keras/models), set `model.weights` to the path of a weights file, or set "
+            "`model.weights=null` for random start values."
+        ) from error
+    if weights is not None and weights != "imagenet":
+        _load_weights(model, weights)
+    if compile is not None:
+        _compile(model, compile)
+    return model
+
+
+def architecture(
+    config: str,
+    weights: str,
+    custom_objects: Mapping[str, str] | Sequence[str] | None = None,
+    compile: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Build a model from its Keras JSON configuration and read its weights from a second file.
+
+    Args:
+        config: The path of a JSON file: the text of `model.to_json()`, or the `config.json` of a `.keras` archive.
+        weights: The path of a `.weights.h5`, `.h5`, `.hdf5` or `.keras` file.
+        custom_objects: The classes and functions that the configuration names: name in it -> dotted name, or only the
+            dotted names.
+        compile: The arguments of `keras.Model.compile`; optimizer, loss and metrics by their Keras names or configs.
+            None keeps the compile configuration of the JSON file, if it has one.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArgumentError: A file is missing, the weights do not fit, or a dotted name cannot be imported.
+        ArtifactError: The JSON file does not describe a Keras model.
+    """
+    config_path = find_file(config, "model.config")
+    find_file(weights, "model.weights")
+    objects = import_custom_objects(custom_objects)
+    import keras
+
+    try:
+        model = keras.models.model_from_json(config_path.read_text(encoding="utf-8"), custom_objects=objects)
+    except json.JSONDecodeError as error:
+        raise ArtifactError(
+            f"{config!r} is not a JSON file: {error}. Expected the text of `model.to_json()`, or the config.json of a "
+            ".keras archive."
+        ) from error
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{config!r} does not describe a model that Keras can build: {_quote(error)} "
+            "Name the classes of your own in `model.custom_objects`."
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ArtifactError(
+            f"{config!r} holds a {type(model).__name__}, not the description of a model. "
+            "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
+        )
+    _load_weights(model, weights)
+    if compile is not None:
+        _compile(model, compile)
+    return model
+
+
+def _find_application(name: str) -> Callable[..., keras.Model]:
+    import keras
+
+    networks = {
+        function_name: function
+        for function_name, function in vars(keras.applications).items()
+        if inspect.isfunction(function)
+    }
+    if name not in networks:
+        nearest = suggest(name, list(networks)) or f" Known: {', '.join(sorted(networks))}."
+        raise ArgumentError(f"There is no network {name!r} in keras.applications.{nearest}")
+    return networks[name]
+
+
+def _quote(error: Exception) -> str:
+    """Quote Keras's reason as one sentence, without the whole configuration or the lists that it adds."""
+    reason = str(error).rpartition("Exception encountered: ")[2]
+    reason = re.split(r"Full object config:|Target variable:|\n\nList of objects", reason)[0]
+    return f"{' '.join(reason.split()).rstrip('.')}."
+
+
+def _load_weights(model: keras.Model, weights: str) -> None:
+    """Read the weights; a mismatch is the fault of the two paths that were given together."""
+    if not weights.endswith(_WEIGHTS_SUFFIXES):
+        raise ArgumentError(
+            f"{weights!r} is not a file of weights that Keras can read. "
+            f"Expected a name that ends in {', '.join(_WEIGHTS_SUFFIXES)}."
+        )
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where it leaves random start values in place of the file's.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            # A file of weights need not hold the state of an optimizer.
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            model.load_weights(find_file(weights, "model.weights"))
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
+        raise ArgumentError(
+            f"The weights in {weights!r} could not be read into the model {model.name!r}: {_quote(error)} "
+            "Set `model.weights` to a file that was written for exactly this network."
+        ) from error
+
+
+def _compile(model: keras.Model, arguments: Mapping[str, Any]) -> None:
+    import keras
+
+    interpreters: dict[str, Callable[[Any], Any]] = {
+        "optimizer": keras.optimizers.get,
+        "loss": keras.losses.get,
+        "metrics": _get_metric,
+        "weighted_metrics": _get_metric,
+    }
+    allowed = list(inspect.signature(keras.Model.compile).parameters)[1:]
+    for key in arguments:
+        if key not in allowed:
+            raise ArgumentError(
+                f"`model.compile.{key}` is not an argument of keras.Model.compile.{suggest(key, allowed)} "
+                f"Allowed: {', '.join(allowed)}."
+            )
+    try:
+        model.compile(**{key: _interpret(value, interpreters.get(key)) for key, value in arguments.items()})
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"`model.compile` is not something that Keras can compile with: {_quote(error)} Give the Keras name, such "
+            "as `adam`, or a config with class_name and config."
+        ) from error
+
+
+def _interpret(value: Any, interpreter: Callable[[Any], Any] | None) -> Any:
+    """Make objects of Keras configs, and check Keras names now: Keras itself would only look them up when training."""
+    if interpreter is None:
+        return value
+    if isinstance(value, Mapping):
+        if "class_name" in value:
+            return interpreter(dict(value))
+        return {key: _interpret(entry, interpreter) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_interpret(entry, interpreter) for entry in value]
+    if isinstance(value, str):
+        interpreter(value)
+    return value
+
+
+def _get_metric(identifier: Any) -> Any:
+    import keras
+
+    # These three are chosen by the loss's shape inside `compile`, and nowhere else.
+    if identifier in ("acc", "ce", "crossentropy"):
+        return identifier
+    return keras.metrics.get(identifier)

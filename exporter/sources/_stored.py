@@ -1,0 +1,65 @@
+"""A whole model from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.errors import ArgumentError
+from exporter.sources._names import import_custom_objects, suggest
+
+if TYPE_CHECKING:
+    import keras
+
+
+def file(
+    filepath: str,
+    custom_objects: Mapping[str, str] | Sequence[str] | None = None,
+    safe_mode: bool = True,
+    compile: bool = True,
+) -> keras.Model:
+    """Load a model that this package or Keras saved.
+
+    Args:
+        filepath: A `.keras` file, an `.h5` or `.hdf5` file, or a SavedModel directory.
+        custom_objects: The classes and functions that the file names: name in the file -> dotted name, or only the
+            dotted names.
+        safe_mode: Refuse a file that holds Python code of its own, such as a Lambda layer.
+        compile: Compile the model and restore the optimizer, where the file holds them.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArgumentError: There is no such file, or a dotted name cannot be imported.
+        ArtifactError: The file is damaged or holds no model.
+    """
+    path = find_file(filepath, "model.filepath")
+    objects = import_custom_objects(custom_objects)
+    from exporter.saving import load_model
+
+    return load_model(path, custom_objects=objects, compile=compile, safe_mode=safe_mode)
+
+
+def find_file(filepath: str, argument: str) -> Path:
+    """Check that there is something at a path.
+
+    Args:
+        filepath: The path as it was given; `~` stands for the home directory.
+        argument: The dotted config path that it was given by.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: Nothing is there.
+    """
+    path = Path(filepath).expanduser()
+    if path.exists():
+        return path
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise ArgumentError(
+        f"There is no file {filepath!r} (looked for {str(path.absolute())!r})."
+        f"{suggest(path.name, siblings)} Set `{argument}` to a path that exists."
+    )

@@ -1,0 +1,217 @@
+"""Each recipe says what it is for, holds only what differs, and runs as it is written."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+import exporter
+from exporter import sources
+from exporter._hydra import CONFIG_DIRECTORY, RECIPES_DIRECTORY
+
+RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))
+IMPORT_ROOT = Path(exporter.__file__).parents[1]
+
+
+def read_commands(recipe: Path) -> list[list[str]]:
+    """Read the command lines from the comments of a recipe, without the program's name."""
+    lines = re.findall(r"^#   exporter (.+)$", recipe.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+COMMANDS = [pytest.param(command, id=" ".join(command)) for recipe in RECIPES for command in read_commands(recipe)]
+
+
+def run_exporter(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_recipe(name: str, folder: Path, command: int = 0) -> str:
+    """Run a command of a recipe as it is written there, and give what it printed."""
+    outcome = run_exporter(read_commands(RECIPES_DIRECTORY / f"{name}.yaml")[command], folder)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def read_receipt(artifact: Path) -> dict[str, Any]:
+    receipt = json.loads(artifact.with_name(f"{artifact.name}.receipt.json").read_text(encoding="utf-8"))
+    assert receipt["status"] == "proven"
+    assert isinstance(receipt, dict)
+    return receipt
+
+
+def measure_accuracy(model: keras.Model) -> float:
+    _, (images, labels) = sources.digits_data()
+    return float((np.asarray(model(images, training=False)).argmax(axis=-1) == labels).mean())
+
+
+def find_leaves(mapping: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from find_leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def make_old_model() -> keras.Model:
+    layers = [keras.Input((4,), name="measurements"), keras.layers.Dense(3, activation="tanh", name="scores")]
+    return keras.Sequential(layers, name="old")
+
+
+def test_there_is_a_recipe_for_each_purpose() -> None:
+    assert [recipe.stem for recipe in RECIPES] == [
+        "digits",
+        "digits_formats",
+        "mobilenet_serving",
+        "reexport",
+        "resumable",
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_opens_with_its_purpose_and_its_command(recipe: Path) -> None:
+    purpose, *rest = recipe.read_text(encoding="utf-8").splitlines()
+    assert re.match(r"# [A-Z].{30,}", purpose)
+    comments = rest[: rest.index("defaults:")]
+    assert all(line.startswith("#") for line in comments)
+    commands = read_commands(recipe)
+    assert len(commands) >= 1
+    assert all(command[:2] == ["-cn", recipe.stem] for command in commands)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_holds_only_what_differs(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    first, *overrides, last = content.pop("defaults")
+    assert (first, last) == ("config", "_self_")
+    content.pop("hydra", None)
+    default = read_yaml(CONFIG_DIRECTORY / "config.yaml")
+    chosen = [entry for entry in default.pop("defaults") if isinstance(entry, dict)]
+    for entry in [*chosen, *overrides]:
+        [(group, option)] = entry.items()
+        group = group.removeprefix("override ")
+        if not group.startswith("hydra/"):
+            default[group] = read_yaml(CONFIG_DIRECTORY / group / f"{option}.yaml")
+    defaults = dict(find_leaves(default))
+    for path, value in find_leaves(content):
+        assert path in defaults, f"{recipe.name} sets {'.'.join(path)}, which is not in the config"
+        assert value != defaults[path] or value == "???", f"{recipe.name} repeats the default of {'.'.join(path)}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_composes(command: list[str], tmp_path: Path) -> None:
+    for name in ("old.h5", "old.keras"):
+        (tmp_path / name).touch()
+    (tmp_path / "my_package").mkdir()
+    outcome = run_exporter([*command, "--cfg", "job"], tmp_path)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert yaml.safe_load(outcome.stdout)["model"]["_target_"].startswith("exporter.sources.")
+
+
+def test_digits(tmp_path: Path) -> None:
+    run_recipe("digits", tmp_path)
+    receipt = read_receipt(tmp_path / "exports" / "digits")
+    assert receipt["format"] == "tf"
+    assert {entry["what"] for entry in receipt["left_out"]} <= {"metric accumulators"}
+    model = exporter.load_model(tmp_path / "exports" / "digits")
+    accuracy = measure_accuracy(model)
+    assert accuracy > 0.95
+    assert receipt["read"] == [
+        "1,797 scans of handwritten digits, 1,437 to train and 360 held out; "
+        f"accuracy {accuracy:.3f} on the held-out scans"
+    ]
+    assert int(model.optimizer.iterations) == 6 * 45
+    serving = tf.saved_model.load(str(tmp_path / "exports" / "digits")).signatures["serving_default"]
+    _, (images, _) = sources.digits_data()
+    served = serving(pixels=tf.constant(images[:7]))["probabilities"]
+    np.testing.assert_allclose(served, model(images[:7], training=False), atol=1e-6)
+
+
+def test_digits_formats(tmp_path: Path) -> None:
+    run_recipe("digits_formats", tmp_path)
+    folder = tmp_path / "exports" / "digits_formats"
+    models = {}
+    for name, expected in (("digits", "tf"), ("digits.h5", "h5"), ("digits.keras", "keras")):
+        assert read_receipt(folder / name)["format"] == expected
+        models[expected] = exporter.load_model(folder / name)
+    assert measure_accuracy(models["tf"]) > 0.95
+    for other in ("h5", "keras"):
+        for expected, received in zip(models["tf"].weights, models[other].weights, strict=True):
+            assert np.array_equal(expected.numpy(), received.numpy())
+
+
+def test_mobilenet_serving(tmp_path: Path) -> None:
+    run_recipe("mobilenet_serving", tmp_path)
+    receipt = read_receipt(tmp_path / "exports" / "mobilenet" / "1")
+    assert "optimizer" not in {holding["what"] for holding in receipt["held"]}
+    serving = tf.saved_model.load(str(tmp_path / "exports" / "mobilenet" / "1")).signatures["serving_default"]
+    [probabilities] = serving(tf.zeros([2, 224, 224, 3])).values()
+    assert probabilities.shape == (2, 1000)
+    np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-4)
+
+
+def test_resumable(tmp_path: Path) -> None:
+    run_recipe("resumable", tmp_path)
+    receipt = read_receipt(tmp_path / "exports" / "resumable.keras")
+    assert {entry["what"] for entry in receipt["left_out"]} <= {"metric accumulators"}
+    resumed = exporter.load_model(tmp_path / "exports" / "resumable.keras")
+    uninterrupted = sources.build_model({"_target_": "exporter.sources.digits", "epochs": 2}, seed=0)
+    (images, labels), _ = sources.digits_data()
+    for model in (resumed, uninterrupted):
+        assert int(model.optimizer.iterations) == 2 * 45
+        model.fit(images, labels, batch_size=32, shuffle=False, verbose=0)
+    for expected, received in zip(uninterrupted.variables, resumed.variables, strict=True):
+        assert np.array_equal(expected.numpy(), received.numpy()), expected.path
+
+
+def test_reexport(tmp_path: Path) -> None:
+    model = make_old_model()
+    model.save(tmp_path / "old.h5")
+    run_recipe("reexport", tmp_path)
+    read_receipt(tmp_path / "exports" / "reexported")
+    measurements = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    reexported = exporter.load_model(tmp_path / "exports" / "reexported")
+    assert np.array_equal(reexported(measurements), model(measurements))
+
+
+def test_reexport_with_a_layer_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "layers.py").write_text(
+        "import keras\n\n\nclass Scale(keras.layers.Layer):\n    def call(self, inputs):\n        return 3 * inputs\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from my_package.layers import Scale  # type: ignore[import-not-found]
+
+    model = keras.Sequential([make_old_model(), Scale(name="scale")])
+    model.save(tmp_path / "old.keras")
+    run_recipe("reexport", tmp_path, command=1)
+    read_receipt(tmp_path / "exports" / "reexported.h5")
+    measurements = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    reexported = exporter.load_model(tmp_path / "exports" / "reexported.h5", custom_objects={"Scale": Scale})
+    assert np.array_equal(reexported(measurements), model(measurements))
