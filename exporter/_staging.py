@@ -12,18 +12,25 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+# What a rename answers where one of the two is a directory, and where a directory is not empty.
+_OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
+
+# A name has at most 255 bytes, and a character of it up to four.
+_NAME_END = 48
 
 
 @contextmanager
 def stage_beside(target: Path) -> Iterator[Path]:
     """Gives a path beside `target` to write to, and removes what is left there in the end.
 
-    The name ends like the target's, since readers tell formats apart by their suffix.
+    The name ends like the target's, since readers tell formats apart by their suffix; of a long one only the end is
+    kept, so that it stays a name which the file system takes.
 
     Args:
         target: Where the artifact goes in the end. Missing parent directories are made.
@@ -32,22 +39,31 @@ def stage_beside(target: Path) -> Iterator[Path]:
         A path that does not exist yet, in the directory of the target.
     """
     made = _make_parents(target.parent)
-    staged = target.parent / f".exporter-{secrets.token_hex(8)}-{target.name}"
+    staged = target.parent / f".exporter-{secrets.token_hex(8)}-{target.name[-_NAME_END:]}"
     try:
         yield staged
     except BaseException:
         _remove(staged)
-        for directory in made:  # a refused save leaves no directories of its own
-            if not any(directory.iterdir()):
-                directory.rmdir()
+        _remove_empty(made)  # a refused save leaves no directories of its own
         raise
     _remove(staged)
 
 
 def _make_parents(directory: Path) -> list[Path]:
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        _remove_empty(missing)
+        raise
     return missing
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    """Removes directories, the innermost first, unless somebody else has come to use them."""
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def publish(staged: Path, target: Path) -> None:
@@ -61,16 +77,14 @@ def publish(staged: Path, target: Path) -> None:
         OSError: The file system refused; the target is as it was.
     """
     _sync_tree(staged)
-    if staged.is_dir() or (target.is_dir() and not target.is_symlink()):
-        if os.path.lexists(target):
-            _exchange(staged, target)
-            _sync_directory(target.parent)
-            _remove(staged)
-        else:
-            staged.rename(target)
-    else:
+    try:
         staged.replace(target)
+    except OSError as error:
+        if error.errno not in _OCCUPIED:
+            raise
+        _exchange(staged, target)
     _sync_directory(target.parent)
+    _remove(staged)
 
 
 def _exchange(staged: Path, target: Path) -> None:

@@ -8,7 +8,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,9 +67,13 @@ class SavePlan:
             What was written, and what was left out.
 
         Raises:
-            ModelError: The model has something that the format cannot hold; nothing is left at `staged`.
+            ModelError: The model has something that the format cannot hold.
+            OSError: The file system refused.
         """
-        notes = notes or {}
+        with _file_faults_unified(staged):
+            return self._write(staged, notes or {})
+
+    def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
         if self.save_format == "h5":
             from exporter.saving.hdf5 import write_hdf5
 
@@ -80,6 +85,24 @@ class SavePlan:
         from exporter.saving.saved_model import write_saved_model
 
         return write_saved_model(self.model, staged, self.include_optimizer, self.signatures, self.options, notes)
+
+
+@contextmanager
+def _file_faults_unified(staged: Path) -> Iterator[None]:
+    """Makes an OSError of what HDF5 and TensorFlow raise, each in its own way, when the disk is full."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        code = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in its text
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+    except tf.errors.OpError as error:
+        if str(staged) not in error.message:
+            raise
+        raise OSError(error.message) from error
 
 
 def save_model(
@@ -310,7 +333,7 @@ def _check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
     if chosen != "tf" and given:
         raise ArgumentError(
             f"`{'` and `'.join(given)}` belong to a SavedModel: {chosen!r} has no place for them. "
-            f"Leave {'them' if len(given) > 1 else 'it'} out, or save with save_format='tf'."
+            "Leave them out, or save with save_format='tf'."
         )
     if options is not None:
         import tensorflow as tf
@@ -361,6 +384,10 @@ def _describe_stranger(model: Any) -> str:
             f"`model` is a model of Keras 2 (tf_keras), which Keras 3 cannot save. {received} "
             "Save it with `model.save('model.h5')` in its own Keras; Keras 3 opens that file."
         )
+    import keras
+
+    if isinstance(model, keras.layers.Layer):
+        return f"`model` is a layer, not a keras.Model. {received} Put it into one: keras.Sequential([layer])."
     if "tensorflow" in families:
         return (
             f"`model` is a TensorFlow object, not a keras.Model. {received} "
@@ -456,5 +483,7 @@ def _save_to_open_hdf5(
     check_hdf5_holds(model)
     if not overwrite and "model_config" in file.attrs:
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
-    write_open_hdf5(model, file, include_optimizer, {})
-    return Path(file.filename)
+    path = Path(file.filename)
+    with _file_faults_unified(path):
+        write_open_hdf5(model, file, include_optimizer, {})
+    return path

@@ -5,20 +5,32 @@ activation) is traced as it behaves in inference and in training. If the loss, a
 training step itself needs such code, the whole step is traced as well.
 """
 
+import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from exporter.saving.signatures import Inputs, describe_inputs, losses_kept, make_call, name_outputs, observe_data
-from exporter.saving.state import State, walk
-from exporter.saving.topology import Config
+from exporter.saving.signatures import (
+    Inputs,
+    build_structure,
+    describe_inputs,
+    losses_kept,
+    name_outputs,
+    observe_data,
+)
+from exporter.saving.state import State, join, walk
+from exporter.saving.topology import REVIVED_MODULE, Config, serialize_compile_config
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
+
+# The names of traced functions that are not those of a layer.
+MODEL = "model"
+LEARNING_RATE = "optimizer/learning_rate"
 
 # What a user's model may define for itself, and then trains by itself.
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics", "fit", "evaluate", "compile")
@@ -31,14 +43,71 @@ class UnitVariable:
     Attributes:
         path: Its path in the state of the whole model.
         name: Its name.
-        regularizer: Its regulariser's configuration; for the whole model its losses are part of the functions.
-        constraint: Its constraint's configuration.
+        place: The name that tells it from others: Keras's `Variable.path`.
+        regularizer: Its regulariser's configuration; one from outside Keras is traced as `<path>/regularizer`.
+        constraint: Its constraint's configuration, likewise as `<path>/constraint`.
     """
 
     path: str
     name: str
+    place: str
     regularizer: Config | None
     constraint: Config | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One layer of those that a unit stands for: itself, and the layers inside it.
+
+    Attributes:
+        address: Its address in the state, or None if it has none.
+        name: Its name.
+        class_name: The name of its class.
+        trainable: Its trainable flag.
+        trained: The paths of the variables that its flag governs.
+        kept: The paths of the variables that are never trained.
+        seeds: The paths of the states of its seed generators.
+        children: The positions of the layers inside it.
+    """
+
+    address: str | None
+    name: str
+    class_name: str
+    trainable: bool
+    trained: tuple[str, ...]
+    kept: tuple[str, ...]
+    seeds: tuple[str, ...]
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a `call` method.
+
+    Attributes:
+        name: Its name.
+        kind: Such as `POSITIONAL_OR_KEYWORD`.
+        default: Its default as a list of one item; empty if it has none.
+    """
+
+    name: str
+    kind: str
+    default: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """One way in which a layer is called inside its model.
+
+    Attributes:
+        name: The name of its functions.
+        constants: For each argument, None if it is a tensor, else its text.
+        masked: For each tensor, whether it comes with a mask.
+    """
+
+    name: str
+    constants: tuple[str | None, ...]
+    masked: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +116,53 @@ class Unit:
 
     Attributes:
         path: Its address.
-        name: The name of the layer.
-        class_name: The name of its class.
+        position: Where it stands in the model's configuration: positions in the lists of layers, from outside in.
         needs: The names of what its configuration needs.
-        variables: Its variables, in the order of `layer.variables`.
+        parts: The layers that it stands for, itself first.
+        variables: Their variables.
+        parameters: Those of its `call`.
+        calls: For a layer: the ways in which it is called.
         inputs: For the whole model: what it takes.
         output_names: For the whole model: the names of its outputs, if they are not a dict.
         trains: Whether inference and training differ.
-        supports_masking: Whether the mask of its input is the mask of its output.
+        supports_masking: Whether it takes masks.
+        supports_jit: Whether XLA can compile it.
+        dtype_policy: The configuration of its dtype policy.
     """
 
     path: str
-    name: str
-    class_name: str
+    position: tuple[int, ...]
     needs: tuple[str, ...]
+    parts: tuple[Part, ...]
     variables: tuple[UnitVariable, ...]
+    parameters: tuple[Parameter, ...]
+    calls: tuple[CallForm, ...]
     inputs: Config | None
     output_names: tuple[str, ...]
     trains: bool
     supports_masking: bool
+    supports_jit: bool
+    dtype_policy: Config | str
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Unit":
+        """Reads what `dataclasses.asdict` and JSON made of a unit."""
+        parts = tuple(Part(**{key: _freeze(value) for key, value in part.items()}) for part in fields["parts"])
+        calls = (CallForm(form["name"], tuple(form["constants"]), tuple(form["masked"])) for form in fields["calls"])
+        parameters = (Parameter(item["name"], item["kind"], tuple(item["default"])) for item in fields["parameters"])
+        return cls(
+            **{
+                **{key: value if key == "inputs" else _freeze(value) for key, value in fields.items()},
+                "parts": parts,
+                "variables": tuple(UnitVariable(**variable) for variable in fields["variables"]),
+                "parameters": tuple(parameters),
+                "calls": tuple(calls),
+            }
+        )
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +171,18 @@ class Functions:
 
     Attributes:
         units: The parts, the whole model first.
-        steps: Which steps are there: `train`, `test`, both with the losses and metrics inside.
+        steps: The steps that are there, `train` and `test`, both with the losses and metrics inside, and `results`:
+            the names of what they log.
         missing: What the compile configuration needs from outside Keras.
+        methods: The methods of training that the model's own class defines.
+        compile_config: The compile configuration, if the model has no other.
     """
 
     units: tuple[Unit, ...]
-    steps: tuple[str, ...]
+    steps: Mapping[str, tuple[str, ...]]
     missing: tuple[str, ...]
+    methods: tuple[str, ...]
+    compile_config: Config | None
 
     def to_json(self) -> str:
         """Returns JSON text for `from_json`."""
@@ -90,21 +192,13 @@ class Functions:
     def from_json(cls, text: str | bytes) -> "Functions":
         """Reads what `to_json` returned."""
         fields = json.loads(text)
-        units = tuple(
-            Unit(
-                path=unit["path"],
-                name=unit["name"],
-                class_name=unit["class_name"],
-                needs=tuple(unit["needs"]),
-                variables=tuple(UnitVariable(**variable) for variable in unit["variables"]),
-                inputs=unit["inputs"],
-                output_names=tuple(unit["output_names"]),
-                trains=unit["trains"],
-                supports_masking=unit["supports_masking"],
-            )
-            for unit in fields["units"]
+        return cls(
+            units=tuple(Unit.from_json(unit) for unit in fields["units"]),
+            steps={name: tuple(logs) for name, logs in fields["steps"].items()},
+            missing=tuple(fields["missing"]),
+            methods=tuple(fields["methods"]),
+            compile_config=fields["compile_config"],
         )
-        return cls(units, tuple(fields["steps"]), tuple(fields["missing"]))
 
 
 def find_foreign_names(config: Any) -> list[str]:
@@ -167,198 +261,327 @@ def trace_functions(
         An object to attach to a SavedModel's root, and its description; None for a model that is Keras's own
         through and through.
     """
-    compile_config = (config or {}).get("compile_config")
+    compiled = include_optimizer and model.compiled
+    own_config = serialize_compile_config(model) if config is None and compiled else None
+    compile_config = own_config if config is None else config.get("compile_config")
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
-    needs = find_foreign_names(body) if config is not None else [type(model).__name__]
+    needs = find_foreign_names(body) if config is not None else _find_foreign_classes(model)
     missing = find_foreign_names(compile_config) if compile_config else []
-    own_step = include_optimizer and model.compiled and (bool(missing) or _trains_by_itself(model))
+    methods = _find_own_methods(model)
+    own_step = compiled and (bool(missing) or bool(methods))
     if not needs and not own_step:
         return None
 
-    paths = {id(variable): path for path, variable in state.variables.items()}
-    holder = AutoTrackable()
-    holder.units = {}
-    inputs = describe_inputs(model)
-    units = [_trace_unit(model, "", model, inputs, needs, paths, holder)]
+    tracer = _Tracer(model, state)
+    units = [tracer.trace_model(needs)]
     if config is not None:
-        for path, layer, node in _find_foreign_layers(model, config):
-            call = _make_layer_call(layer)
-            if call is not None and _knows_regularizers(layer):
-                units.append(_trace_unit(model, path, layer, call, find_foreign_names(node), paths, holder))
-    steps = _trace_steps(model, holder) if own_step else ()
-    return holder, Functions(tuple(units), steps, tuple(missing))
+        for position, layer, node in _find_foreign_layers(model, config):
+            unit = tracer.trace_layer(position, layer, find_foreign_names(node))
+            if unit is not None:
+                units.append(unit)
+    if compiled:
+        tracer.trace_learning_rate()
+    steps = tracer.trace_steps() if own_step else {}
+    return tracer.holder, Functions(tuple(units), steps, tuple(missing), methods, own_config)
 
 
-def _trains_by_itself(model: keras.Model) -> bool:
-    replaced = any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _TRAINING_METHODS)
-    return replaced or hasattr(model, "saved_data")
+def _find_foreign_classes(model: keras.Model) -> list[str]:
+    kinds = [type(layer) for layer in model._flatten_layers()]
+    return list(dict.fromkeys(kind.__name__ for kind in kinds if kind.__module__.partition(".")[0] != "keras"))
 
 
-LayerCall = tuple[list[Any], Callable[[bool], Callable[..., Any]]]
+def _find_own_methods(model: keras.Model) -> tuple[str, ...]:
+    if hasattr(model, "saved_data"):  # it trains with the steps of another one
+        return ("train_step",)
+    return tuple(name for name in _TRAINING_METHODS if getattr(type(model), name) is not getattr(keras.Model, name))
 
 
-def _trace_unit(
-    model: keras.Model,
-    path: str,
-    layer: keras.layers.Layer,
-    call: Inputs | LayerCall,
-    needs: list[str],
-    paths: Mapping[int, str],
-    holder: Any,
-) -> Unit:
-    whole = isinstance(call, Inputs)
-    if isinstance(call, Inputs):
-        inputs = call
-        specs = [leaf.to_spec() for leaf in inputs.leaves]
-
-        make: Callable[[bool], Callable[..., Any]] = partial(make_call, model, inputs)
-    else:
-        specs, make = call
-
-    def trace(training: bool) -> Any:
-        function = make(training)
-
-        def call_with_losses(*tensors: Any) -> Any:
-            outputs = function(*tensors)
-            # The whole model's losses hold its regularisers' too; a layer's variables carry their own.
-            losses = layer.losses if whole else [v for part in layer._flatten_layers() for v in part._get_own_losses()]
-            return outputs, list(losses)
-
-        traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-        with losses_kept(model):
-            traced.get_concrete_function()
-        return traced
-
-    functions = AutoTrackable()
-    functions.inference = trace(False)
-    trains = bool(layer._call_has_training_arg)
-    if trains:
-        functions.training = trace(True)
-    holder.units[path or "model"] = functions
-
-    output_names: tuple[str, ...] = ()
-    if whole:
-        outputs, _ = functions.inference.get_concrete_function().structured_outputs
-        if not isinstance(outputs, dict):
-            output_names = tuple(name_outputs(model, outputs))
-    return Unit(
-        path=path,
-        name=layer.name,
-        class_name=type(layer).__name__,
-        needs=tuple(needs),
-        variables=tuple(_describe_variable(v, paths[id(v)], whole) for v in layer.variables if id(v) in paths),
-        inputs=call.to_json() if isinstance(call, Inputs) else None,
-        output_names=output_names,
-        trains=trains,
-        supports_masking=bool(layer.supports_masking),
-    )
-
-
-def _describe_variable(variable: keras.Variable, path: str, whole: bool) -> UnitVariable:
-    return UnitVariable(
-        path,
-        variable.name,
-        None if whole else _serialize_native(variable.regularizer),
-        _serialize_native(getattr(variable, "constraint", None)),
-    )
-
-
-def _serialize_native(value: Any) -> Config | None:
-    if value is None:
-        return None
-    config: Config = keras.saving.serialize_keras_object(value)
-    return config if not find_foreign_names(config) else None
-
-
-def _knows_regularizers(layer: keras.layers.Layer) -> bool:
-    return all(v.regularizer is None or _serialize_native(v.regularizer) is not None for v in layer.weights)
-
-
-def _find_foreign_layers(model: keras.Model, config: Config) -> Iterator[tuple[str, Any, Config]]:
+def _find_foreign_layers(model: keras.Model, config: Config) -> Iterator[tuple[tuple[int, ...], Any, Config]]:
     """Finds the layers of Sequential and Functional models, nested ones too, whose configuration needs code."""
-    addresses = {id(saveable.target): saveable.path for saveable in walk(model, include_optimizer=False)}
 
-    def find(owner: Any, node: Config) -> Iterator[tuple[str, Any, Config]]:
-        inner = node.get("config")
-        listed = inner.get("layers") if isinstance(inner, dict) else None
-        if node.get("module") != "keras" and not str(node.get("module")).startswith("keras."):
-            return
-        if not isinstance(listed, list) or type(owner)._obj_type(owner) not in ("Sequential", "Functional"):
-            return
+    def find(owner: Any, node: Config, position: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Any, Config]]:
         by_name = {layer.name: layer for layer in owner.layers}
-        for child in listed:
+        for index, child in enumerate(list_layers(node)):
             layer = by_name.get(child.get("config", {}).get("name", child.get("name")))
             if layer is None or not find_foreign_names(child):
                 continue
-            native = str(child.get("module")).partition(".")[0] == "keras"
-            if native and type(layer)._obj_type(layer) in ("Sequential", "Functional"):
-                yield from find(layer, child)
+            if list_layers(child) and _is_graph(layer):
+                yield from find(layer, child, (*position, index))
             else:
-                yield addresses[id(layer)], layer, child
+                yield (*position, index), layer, child
 
-    yield from find(model, config)
+    if _is_graph(model):
+        yield from find(model, config, ())
 
 
-def _make_layer_call(layer: keras.layers.Layer) -> LayerCall | None:
-    """Returns how a layer is called inside its model, or None if it is called in several ways.
+def list_layers(node: Config) -> list[Config]:
+    """Returns the configurations of the layers of a Sequential or Functional model; none for anything else."""
+    if str(node.get("module")).partition(".")[0] != "keras" or not isinstance(node.get("config"), dict):
+        return []
+    listed = node["config"].get("layers")
+    return listed if isinstance(listed, list) else []
 
-    The tensors among its arguments become the function's parameters; other arguments are part of the function.
+
+def _is_graph(layer: Any) -> bool:
+    return type(layer)._obj_type(layer) in ("Sequential", "Functional")
+
+
+class _Tracer:
+    """Traces the parts of one model.
+
+    Attributes:
+        holder: Where the functions are: `units` by name, and the steps.
     """
-    calls = [(node.arguments.args, node.arguments.kwargs) for node in layer._inbound_nodes]
-    own_mask = type(layer).compute_mask is not keras.layers.Layer.compute_mask
-    if not calls or own_mask or layer._call_has_mask_arg:
-        return None
-    flat = [keras.tree.flatten(call) for call in calls]
-    first = flat[0]
-    for other in flat[1:]:
-        if len(other) != len(first):
+
+    def __init__(self, model: keras.Model, state: State) -> None:
+        self.holder = AutoTrackable()
+        self.holder.units = {}
+        self._model = model
+        self._paths = {id(variable): path for path, variable in state.variables.items()}
+        self._variables = state.variables
+        self._addresses: dict[int, str] = {}
+        for saveable in walk(model, include_optimizer=False):
+            self._addresses.setdefault(id(saveable.target), saveable.path)
+            for place, layer in getattr(saveable.target, "revived_parts", {}).items():
+                self._addresses.setdefault(id(layer), join(saveable.path, place))
+
+    def trace_model(self, needs: Sequence[str]) -> Unit:
+        """Traces the whole model."""
+        model = self._model
+        inputs = describe_inputs(model)
+        # Keras tells a model of training only if its `call` takes the argument.
+        trains = bool(model._call_has_training_arg)
+
+        def call(training: bool, *leaves: Any) -> Any:
+            arguments = {"training": training} if trains else {}
+            return model(*(build_structure(argument, leaves) for argument in inputs.structure), **arguments)
+
+        functions = self._trace(MODEL, model, call, [leaf.to_spec() for leaf in inputs.leaves], trains)
+        outputs, _ = functions.inference.get_concrete_function().structured_outputs
+        names = () if isinstance(outputs, dict) else tuple(name_outputs(model, outputs))
+        return self._describe("", (), model, needs, trains, _describe_parameters(model, ()), (), inputs, names)
+
+    def trace_layer(self, position: tuple[int, ...], layer: keras.layers.Layer, needs: Sequence[str]) -> Unit | None:
+        """Traces every way in which a layer is called; returns None for one that is never called."""
+        path = self._addresses[id(layer)]
+        trains = any(part._call_has_training_arg for part in layer._flatten_layers())
+        forms = []
+        for arguments, constants, specs, masks in _find_calls(layer):
+            name = path if not forms else f"{path}#{len(forms)}"
+
+            def call(
+                training: bool, *tensors: Any, arguments: Any = arguments, constants: Any = constants, masks: Any = masks
+            ) -> Any:
+                given, mask_tensors = iter(tensors), iter(tensors[constants.count(None) :])
+                items = []
+                for item, constant in zip(keras.tree.flatten(arguments), constants, strict=True):
+                    items.append(item if constant is not None else next(given))
+                for tensor, mask in zip(tensors, masks, strict=False):
+                    if mask is not None:
+                        tensor._keras_mask = next(mask_tensors)
+                args, kwargs = keras.tree.pack_sequence_as(arguments, items)
+                return layer(*args, **kwargs, training=training)
+
+            self._trace(name, layer, call, [*specs, *(mask for mask in masks if mask is not None)], trains)
+            forms.append(CallForm(name, constants, tuple(mask is not None for mask in masks)))
+        if not forms:
             return None
-    positions = [index for index, item in enumerate(first) if isinstance(item, keras.KerasTensor)]
-    specs = []
-    for position in positions:
-        tensors = [call[position] for call in flat]
-        if len({len(tensor.shape) for tensor in tensors}) > 1:
-            return None
-        shape = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(t.shape for t in tensors), strict=True)]
-        specs.append(tf.TensorSpec(shape, tensors[0].dtype))
+        used = {name for node in layer._inbound_nodes for name in node.arguments.kwargs}
+        return self._describe(
+            path, position, layer, needs, trains, _describe_parameters(layer, used), tuple(forms), None, ()
+        )
 
-    def make(training: bool) -> Callable[..., Any]:
-        def call(*tensors: Any) -> Any:
-            items = list(first)
-            for position, tensor in zip(positions, tensors, strict=True):
-                items[position] = tensor
-            args, kwargs = keras.tree.pack_sequence_as(calls[0], items)
-            if layer._call_has_training_arg:
-                kwargs = {**kwargs, "training": training}
-            return layer(*args, **kwargs)
+    def trace_learning_rate(self) -> None:
+        """Traces a learning-rate schedule that needs code."""
+        optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
+        schedule = getattr(optimizer, "_learning_rate", None)
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) and (
+            find_foreign_names(_describe_object(schedule))
+        ):
+            self._trace_single(LEARNING_RATE, schedule, tf.TensorSpec((), optimizer._iterations.dtype))
 
-        return call
+    def trace_steps(self) -> Mapping[str, tuple[str, ...]]:
+        """Traces the training and the test step for data like that with which the model was trained."""
+        model = self._model
+        saved = getattr(model, "saved_data", None)
+        data = observe_data(model) if saved is None else saved.value
+        if not data:
+            return {}
+        flat = [spec for spec in tf.nest.flatten(data) if spec is not None]
 
-    return specs, make
+        def take(step: Callable[[Any], Any]) -> Callable[..., Any]:
+            def run(*leaves: Any) -> Any:
+                remaining = iter(leaves)
+                return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))
+
+            return run
+
+        steps: dict[str, tuple[str, ...]] = {}
+        for name, function, specs in (
+            ("train", take(model.train_step), flat),
+            ("test", take(model.test_step), flat),
+            ("reset", model.reset_metrics, []),
+            ("results", model.get_metrics_result, []),
+        ):
+            traced = tf.function(function, input_signature=specs, autograph=False)
+            with losses_kept(model):
+                logs = traced.get_concrete_function().structured_outputs
+            setattr(self.holder, name, traced)
+            steps[name] = tuple(logs) if isinstance(logs, dict) else ()
+        return steps
+
+    def _trace(
+        self, name: str, layer: keras.layers.Layer, call: Callable[..., Any], specs: Sequence[Any], trains: bool
+    ) -> Any:
+        def make(training: bool) -> Any:
+            def call_with_losses(*tensors: Any) -> Any:
+                outputs = call(training, *tensors)
+                # Regularisation is the variables' own affair.
+                losses = [loss for part in layer._flatten_layers() for loss in part._get_own_losses()]
+                masks = [getattr(tensor, "_keras_mask", None) for tensor in keras.tree.flatten(outputs)]
+                return outputs, {"losses": losses, "masks": masks}
+
+            traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
+            with losses_kept(self._model):
+                traced.get_concrete_function()
+            return traced
+
+        functions = AutoTrackable()
+        functions.inference = make(training=False)
+        if trains:
+            functions.training = make(training=True)
+        self.holder.units[name] = functions
+        return functions
+
+    def _trace_single(self, name: str, function: Callable[[Any], Any], spec: tf.TensorSpec) -> None:
+        functions = AutoTrackable()
+        functions.inference = tf.function(lambda value: function(value), input_signature=[spec], autograph=False)
+        functions.inference.get_concrete_function()
+        self.holder.units[name] = functions
+
+    def _describe(
+        self,
+        path: str,
+        position: tuple[int, ...],
+        layer: keras.layers.Layer,
+        needs: Sequence[str],
+        trains: bool,
+        parameters: tuple[Parameter, ...],
+        calls: tuple[CallForm, ...],
+        inputs: Inputs | None,
+        output_names: tuple[str, ...],
+    ) -> Unit:
+        places = [self._paths[id(v)] for v in layer.variables if id(v) in self._paths]
+        if layer is self._model:  # also what its own code keeps beside its layers, such as a second optimizer's
+            places += [path for path in self._variables if not path.startswith("optimizer/") and path not in places]
+        return Unit(
+            path=path,
+            position=position,
+            needs=tuple(needs),
+            parts=self._describe_parts(layer),
+            variables=tuple(self._describe_variable(place) for place in places),
+            parameters=parameters,
+            calls=calls,
+            inputs=None if inputs is None else inputs.to_json(),
+            output_names=output_names,
+            trains=trains,
+            supports_masking=bool(layer.supports_masking),
+            supports_jit=all(part.supports_jit for part in layer._flatten_layers()),
+            dtype_policy=keras.dtype_policies.serialize(layer.dtype_policy),
+        )
+
+    def _describe_parts(self, layer: keras.layers.Layer) -> tuple[Part, ...]:
+        layers = list({id(part): part for part in layer._flatten_layers()}.values())
+        numbers = {id(part): number for number, part in enumerate(layers)}
+
+        def find_paths(variables: Sequence[keras.Variable]) -> tuple[str, ...]:
+            return tuple(self._paths[id(variable)] for variable in variables if id(variable) in self._paths)
+
+        return tuple(
+            Part(
+                address=self._addresses.get(id(part)),
+                name=part.name,
+                class_name=type(part).__name__,
+                trainable=bool(part.trainable),
+                trained=find_paths(part._trainable_variables),
+                kept=find_paths(part._non_trainable_variables),
+                seeds=find_paths([generator.state for generator in part._seed_generators]),
+                children=tuple(numbers[id(child)] for child in part._layers if id(child) in numbers),
+            )
+            for part in layers
+        )
+
+    def _describe_variable(self, path: str) -> UnitVariable:
+        variable = self._variables[path]
+        own: dict[str, Config | None] = {}
+        for kind in ("regularizer", "constraint"):
+            value = getattr(variable, kind, None)
+            own[kind] = None if value is None else _describe_object(value)
+            name = f"{path}/{kind}"
+            if own[kind] is not None and find_foreign_names(own[kind]) and name not in self.holder.units:
+                self._trace_single(name, value, tf.TensorSpec(variable.shape, variable.dtype))
+        return UnitVariable(path, variable.name, variable.path, own["regularizer"], own["constraint"])
 
 
-def _trace_steps(model: keras.Model, holder: Any) -> tuple[str, ...]:
-    """Traces the training and the test step for data like that with which the model was trained."""
-    saved = getattr(model, "saved_data", None)
-    data = observe_data(model) if saved is None else saved.value
-    if not data:
-        return ()
-    flat = [spec for spec in tf.nest.flatten(data) if spec is not None]
+def _describe_object(value: Any) -> Config:
+    """Returns the configuration of a regulariser, a constraint or a schedule; only its names if it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            config: Config = keras.saving.serialize_keras_object(value)
+    except NotImplementedError:
+        kind = type(value)
+        return {"module": kind.__module__, "class_name": kind.__name__, "config": {}, "registered_name": kind.__name__}
+    return config if config["module"] != REVIVED_MODULE else config["config"]["original"]
 
-    def make(step: Callable[[Any], Any]) -> Any:
-        def run(*leaves: Any) -> Any:
-            remaining = iter(leaves)
-            return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))
 
-        traced = tf.function(run, input_signature=flat, autograph=False)
-        with losses_kept(model):
-            traced.get_concrete_function()
-        return traced
+def _describe_parameters(layer: keras.layers.Layer, used: Sequence[str] | set[str]) -> tuple[Parameter, ...]:
+    """Describes the parameters of a layer's `call`.
 
-    holder.train = make(model.train_step)
-    holder.test = make(model.test_step)
-    holder.reset = tf.function(model.reset_metrics, input_signature=[], autograph=False)
-    holder.reset.get_concrete_function()
-    holder.results = tf.function(model.get_metrics_result, input_signature=[], autograph=False)
-    holder.results.get_concrete_function()
-    return ("train", "test")
+    Masks travel with their tensors: a parameter for one is left out unless it is among `used`.
+    """
+    described = []
+    for parameter in layer._call_signature.parameters.values():
+        mask = parameter.name == "mask" or parameter.name.endswith("_mask")
+        if mask and parameter.name not in used:
+            continue
+        default = parameter.default
+        plain = default is None or isinstance(default, (bool, int, float, str))
+        given = () if default is inspect.Parameter.empty else (default if plain else None,)
+        described.append(Parameter(parameter.name, parameter.kind.name, given))
+    return tuple(described)
+
+
+def _find_calls(layer: keras.layers.Layer) -> list[tuple[Any, tuple[str | None, ...], list[Any], list[Any]]]:
+    """Finds the ways in which a layer is called inside its model.
+
+    Returns:
+        For each way: its arguments; for each of them None if it is a tensor, else its text; the specs of the tensors;
+        and the specs of their masks, None for a tensor without one.
+    """
+    ways: dict[Any, list[Any]] = {}
+    for node in layer._inbound_nodes:
+        kwargs = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
+        arguments = (node.arguments.args, kwargs)
+        items = keras.tree.flatten(arguments)
+        tensors = [item for item in items if isinstance(item, keras.KerasTensor)]
+        constants = tuple(None if isinstance(item, keras.KerasTensor) else repr(item) for item in items)
+        forms = tuple((len(t.shape), str(t.dtype), getattr(t, "_keras_mask", None) is not None) for t in tensors)
+        ways.setdefault((constants, forms), []).append((arguments, tensors))
+
+    found = []
+    for (constants, _), calls in ways.items():
+        alike = list(zip(*(tensors for _, tensors in calls), strict=True))
+        specs = [_merge_specs(tensors) for tensors in alike]
+        masks = [
+            _merge_specs([t._keras_mask for t in tensors]) if getattr(tensors[0], "_keras_mask", None) is not None else None
+            for tensors in alike
+        ]
+        found.append((calls[0][0], constants, specs, masks))
+    return found
+
+
+def _merge_specs(tensors: Sequence[Any]) -> Any:
+    shape = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(t.shape for t in tensors), strict=True)]
+    kind = tf.SparseTensorSpec if getattr(tensors[0], "sparse", False) else tf.TensorSpec
+    return kind(shape, tensors[0].dtype)

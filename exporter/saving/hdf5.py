@@ -24,7 +24,7 @@ from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import read_dataset
+from exporter.saving.weights_file import create_file, read_dataset
 
 OURS = "exporter"
 _LEGACY = ("model_weights", "optimizer_weights")
@@ -64,7 +64,7 @@ def write_hdf5(model: keras.Model, staged: Path, include_optimizer: bool, notes:
     Returns:
         What was written.
     """
-    with h5py.File(staged, "w") as file:
+    with create_file(staged) as file:
         return write_open_hdf5(model, file, include_optimizer, notes)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import keras
+from keras.src.saving import saving_lib
 
 from exporter.errors import ArtifactError
 from exporter.saving.contents import Contents
@@ -24,7 +25,7 @@ from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import collect
 from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import Entries, read_variable, write_weights
+from exporter.saving.weights_file import Entries, create_file, read_variable, write_weights
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 
@@ -58,7 +59,7 @@ def write_keras_archive(
     state = collect(model, include_optimizer)
     with tempfile.TemporaryDirectory(prefix=f"{staged.name}-", dir=staged.parent) as scratch:
         weights = Path(scratch, WEIGHTS)
-        with h5py.File(weights, "w") as file:
+        with create_file(weights) as file:
             write_weights(file, state)
         assets_directory = Path(scratch, ASSETS)
         assets = save_assets(state, assets_directory)
@@ -104,6 +105,7 @@ def read_keras_archive(
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_bombs(path, archive)
             names = set(archive.namelist())
             missing = {CONFIG, METADATA, WEIGHTS} - names
             if missing:
@@ -124,6 +126,16 @@ def read_keras_archive(
                 )
     except (zipfile.BadZipFile, json.JSONDecodeError, OSError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. The file is damaged or incomplete.") from error
+
+
+def _refuse_bombs(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuses members that unpack to far more than the archive stores, by the limits of Keras itself."""
+    try:
+        for name in archive.namelist():
+            saving_lib._reject_zip_bomb(archive, name)
+        saving_lib._reject_zip_extract_bomb(archive)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is refused: {error}") from error
 
 
 def read_keras_directory(

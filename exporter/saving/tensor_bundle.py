@@ -188,14 +188,23 @@ def _read_table(data: bytes) -> Iterable[tuple[bytes, bytes]]:
     if len(data) < _FOOTER_SIZE or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
         raise ValueError("the footer is missing")
     footer = data[-_FOOTER_SIZE:-8]
-    _, position = _read_varint(footer, 0)
-    _, position = _read_varint(footer, position)
-    offset, position = _read_varint(footer, position)
-    size, _ = _read_varint(footer, position)
-    for _, handle in _read_block(data, offset, size):
-        block_offset, position = _read_varint(handle, 0)
-        block_size, _ = _read_varint(handle, position)
-        yield from _read_block(data, block_offset, block_size)
+    meta_offset, meta_size, position = _read_handle(footer, 0)
+    index_offset, index_size, _ = _read_handle(footer, position)
+    _read_block(data, meta_offset, meta_size)
+    end = 0
+    for _, handle in _read_block(data, index_offset, index_size):
+        offset, size, _ = _read_handle(handle, 0)
+        if offset < end:
+            raise ValueError("its blocks overlap")
+        yield from _read_block(data, offset, size)
+        end = offset + size
+
+
+def _read_handle(data: bytes, position: int) -> tuple[int, int, int]:
+    """Returns the offset and the size of a block, and where its handle ends."""
+    offset, position = _read_varint(data, position)
+    size, position = _read_varint(data, position)
+    return offset, size, position
 
 
 def _read_block(data: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]]:

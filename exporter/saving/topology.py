@@ -53,7 +53,7 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
     return config
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException | str) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if text.endswith(".") else f"{text}."
 
@@ -127,7 +127,14 @@ def _explain(error: Exception) -> str:
             f"{head}. Import the module that defines it, register it with "
             "`@keras.saving.register_keras_serializable()`, or name it in `custom_objects`."
         )
-    return _first_line(error)
+    # Keras wraps a fault once for every level of nesting; the innermost one says what is wrong.
+    _, nested, reason = str(error).rpartition("Exception encountered: ")
+    if not nested:
+        return _first_line(error)
+    return (
+        f"{_first_line(reason)} Check the class that is named here, and that the `from_config` of each class rebuilds "
+        "the objects that its `get_config` holds."
+    )
 
 
 def compile_model(

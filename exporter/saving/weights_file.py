@@ -6,12 +6,16 @@ offset of the file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import ml_dtypes
 import numpy as np
+from keras.src.saving.saving_lib import safe_get_h5_dataset
 
 from exporter.errors import ArtifactError
 from exporter.saving.state import Array, State, join, to_array
@@ -19,6 +23,72 @@ from exporter.saving.state import Array, State, join, to_array
 _OPAQUE_DTYPES = {
     name: np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4")
 }
+
+
+class _Target:
+    """A file that HDF5 writes to, which keeps the first error of the disk for later.
+
+    HDF5 cannot close a file that it cannot write: it leaves its objects behind, and the process crashes when they
+    are freed. So it is told that all is well, and what it writes after an error is dropped.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self.error: OSError | None = None
+        self._raw = raw
+
+    def read(self, size: int = -1) -> bytes:
+        return self._raw.read(size) or b""
+
+    def readinto(self, buffer: Any) -> int:
+        return self._raw.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._attempt(lambda: self._raw.truncate(size))
+
+    def flush(self) -> None:
+        """The file has no buffer of its own."""
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        while rest and self.error is None:  # one call of the system writes at most 2 GiB
+            rest = rest[self._attempt(lambda rest=rest: self._raw.write(rest) or 0) :]
+        return len(data)
+
+    def _attempt(self, act: Callable[[], int]) -> int:
+        if self.error is None:
+            try:
+                return act()
+            except OSError as error:
+                self.error = error
+        return 0
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[h5py.File]:
+    """Makes a new HDF5 file, and closes it in the end.
+
+    Args:
+        path: Where; nothing may be there.
+
+    Yields:
+        The file, empty and writable.
+
+    Raises:
+        OSError: The disk is full, or the file could not be written for another reason; raised in the end.
+    """
+    with path.open("x+b", buffering=0) as raw:
+        target = _Target(raw)
+        with h5py.File(target, "w") as file:
+            yield file
+        if target.error is not None:
+            target.error.filename = str(path)
+            raise target.error
 
 
 def create_dataset(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
@@ -37,6 +107,28 @@ def create_dataset(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
     if value.dtype.name in _OPAQUE_DTYPES:
         dataset.attrs["dtype"] = value.dtype.name
     return dataset
+
+
+def find_dataset(group: h5py.Group, path: str) -> h5py.Dataset:
+    """Finds a dataset whose values lie in the file itself.
+
+    Args:
+        group: Where to look: a file or a group of it.
+        path: Its path from there.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ArtifactError: There is none, it takes its values from another file (a link, external storage, a virtual
+            dataset), or it declares far more bytes than it stores.
+    """
+    try:
+        return safe_get_h5_dataset(group, path.strip("/"))
+    except KeyError:
+        raise ArtifactError(f"{group.file.filename} lacks {path!r}: the file is incomplete.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{group.file.filename} is refused for {path!r}: {error}") from error
 
 
 def read_dataset(dataset: h5py.Dataset) -> Array:
@@ -98,10 +190,14 @@ class Entries(Mapping[str, Array]):
     """What the file holds for one object of the tree, as Keras's `load_own_variables` takes it."""
 
     def __init__(self, file: h5py.File, path: str) -> None:
-        self._group = file.get(join(path, "vars"), {})
+        self._file = file
+        self._path = join(path, "vars")
+        self._group = file.get(self._path, {})
 
     def __getitem__(self, key: str) -> Array:
-        return read_dataset(self._group[key])
+        if key not in self._group:
+            raise KeyError(key)
+        return read_dataset(find_dataset(self._file, join(self._path, key)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
@@ -121,9 +217,6 @@ def read_variable(file: h5py.File, path: str) -> Array:
         Its value.
 
     Raises:
-        ArtifactError: The file has no such dataset.
+        ArtifactError: The file has no such dataset, or it must not be read; see `find_dataset`.
     """
-    dataset: Any = file.get(path)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ArtifactError(f"{file.filename} holds no value for the variable {path!r}: the file is incomplete.")
-    return read_dataset(dataset)
+    return read_dataset(find_dataset(file, path))

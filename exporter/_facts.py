@@ -1,0 +1,83 @@
+"""The state of a model as plain data, so that two processes can compare theirs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from exporter._arrays import Array
+from exporter.saving.state import collect, collect_state, digest, to_array
+
+
+def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
+    """Describes the state of a model.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the optimizer and the compile configuration belong to the state.
+
+    Returns:
+        Plain data, which JSON can say: `variables` (path -> digest, dtype, shape), `trainable` (address -> flag),
+        `dtype_policies` (address -> name) and `compile` (None for a model that is not compiled).
+    """
+    state = collect(model, include_optimizer)
+    facts: dict[str, Any] = {
+        "variables": {
+            path: [digest(variable), keras.backend.standardize_dtype(variable.dtype), list(variable.shape)]
+            for path, variable in state.variables.items()
+        },
+        "trainable": dict(state.trainable),
+        "dtype_policies": {
+            saveable.path: saveable.target.dtype_policy.name
+            for saveable in state.tree
+            if isinstance(saveable.target, keras.layers.Layer)
+        },
+        "compile": _describe_compilation(model) if include_optimizer and model.compiled else None,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: type(value).__name__))
+    return plain
+
+
+def _describe_compilation(model: keras.Model) -> dict[str, Any]:
+    return {
+        **(model.get_compile_config() or {}),
+        "jit_compile": model.jit_compile,
+        "run_eagerly": model.run_eagerly,
+        "steps_per_execution": model.steps_per_execution,
+    }
+
+
+def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: bool = True) -> dict[str, Array]:
+    """Reads the values of some of the model's variables.
+
+    Args:
+        model: A built model.
+        paths: Of the variables, as in `describe_model`.
+        include_optimizer: As for `describe_model`.
+
+    Returns:
+        Path -> value.
+    """
+    variables = collect_state(model, include_optimizer)
+    return {path: to_array(variables[path]) for path in paths}
+
+
+def find_differences(expected: Any, received: Any, path: str = "") -> list[str]:
+    """Finds where two pieces of plain data differ.
+
+    Args:
+        expected: Mappings of anything, nested.
+        received: What should be equal to it.
+        path: The dotted path of both.
+
+    Returns:
+        A line per difference: the dotted path, and both values.
+    """
+    if isinstance(expected, Mapping) and isinstance(received, Mapping):
+        found = []
+        for key in dict.fromkeys((*expected, *received)):
+            inner = f"{path}.{key}" if path else str(key)
+            found += find_differences(expected.get(key), received.get(key), inner)
+        return found
+    return [] if expected == received else [f"{path or 'all of it'} was {expected!r} and is {received!r}"]

@@ -1,0 +1,323 @@
+"""What a person sees: progress while an export runs, and one summary of it in the end.
+
+Progress goes to the standard error and the summary to the standard output. Colour and movement appear on a
+terminal only, and `NO_COLOR` is honoured.
+"""
+
+import logging
+import os
+import re
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+    from exporter.receipts import Receipt
+    from exporter.saving.contents import Endpoint, Tensor
+
+_FORMAT_NAMES = {"tf": "SavedModel", "h5": "HDF5 file", "keras": "Keras archive"}
+
+# Piped output has no width of its own; a narrower one would break lines that a pipe could carry whole.
+_PIPED_WIDTH = 120
+_LABEL_WIDTH = 11
+_PHASE_WIDTH = 20
+
+
+class Reporter(Protocol):
+    """Who is told what an export is doing."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Returns a block that lasts as long as the phase does.
+
+        Args:
+            name: What is done, such as `write the artifact`.
+        """
+
+    def note(self, text: str) -> None:
+        """Tells how far the running phase has come, such as `epoch 3 of 12`.
+
+        Args:
+            text: One line; it replaces the one before.
+        """
+
+
+class SilentReporter:
+    """Tells nobody: the default in plain Python."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Does nothing for as long as the phase lasts."""
+        return nullcontext()
+
+    def note(self, text: str) -> None:
+        """Does nothing."""
+
+
+class TerminalReporter:
+    """Shows one line a phase on the standard error: moving on a terminal, plain text elsewhere.
+
+    Use it as a context manager. Inside it, what TensorFlow's C++ code writes to the standard error goes to a
+    log file: much of it is written before any setting can silence it. What Python code writes to `sys.stderr`
+    still reaches the person.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        """Prepares the reporter; nothing is shown yet.
+
+        Args:
+            log: File for the lines of TensorFlow's C++ code, appended; removed again when it stays empty. None
+                for a temporary one.
+        """
+        self._log = log
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        # TensorFlow reads this when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self._python_stream = sys.stderr
+        sys.stderr.flush()
+        self._descriptor = os.dup(2)
+        self._stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+        self._native: IO[bytes] = tempfile.TemporaryFile() if self._log is None else self._log.open("ab")
+        os.dup2(self._native.fileno(), 2)
+        sys.stderr = self._stream
+        self._console = _make_console(self._stream)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+        os.dup2(self._descriptor, 2)
+        os.close(self._descriptor)
+        sys.stderr = self._python_stream
+        self._stream.close()
+        self._native.close()
+        if self._log is not None and self._log.stat().st_size == 0:
+            self._log.unlink()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Shows the phase while it lasts, and how long it took."""
+        started = time.perf_counter()
+        if not self._console.is_terminal:
+            yield
+            self._console.print(f"{name}  {time.perf_counter() - started:.1f} s", soft_wrap=True)
+            return
+        # Each phase has a display of its own: between two phases the terminal is free for a question.
+        with _make_progress(self._console) as self._progress:
+            self._task = self._progress.add_task(name, total=1, note="", failed=False)
+            try:
+                yield
+            except BaseException:
+                self._progress.update(self._task, note="", failed=True)
+                raise
+            else:
+                self._progress.update(self._task, completed=1, note="")
+            finally:
+                self._progress = self._task = None
+
+    def note(self, text: str) -> None:
+        """Shows the line beside the running phase, on a terminal."""
+        if self._progress is not None and self._task is not None:
+            from rich.markup import escape
+
+            self._progress.update(self._task, note=escape(text))
+
+
+def _make_console(stream: TextIO) -> "Console":
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+def _make_progress(console: "Console") -> "Progress":
+    from rich.console import RenderableType
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class MarkColumn(SpinnerColumn):
+        def render(self, task: Task) -> RenderableType:
+            return Text("✗", style="red") if task.fields["failed"] else super().render(task)
+
+    class SecondsColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_time or task.elapsed or 0.0:6.1f} s", style="dim")
+
+    return Progress(
+        MarkColumn(style="cyan", finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=_PHASE_WIDTH)),
+        SecondsColumn(),
+        TextColumn("[dim]{task.fields[note]}[/]", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        console=console,
+        expand=True,
+        # The summary names what was written: the prints of a user's own code stay above the moving lines.
+        redirect_stdout=True,
+        redirect_stderr=True,
+    )
+
+
+def print_summary(receipt: "Receipt", receipt_path: Path, stream: TextIO | None = None) -> None:
+    """Prints what an export did.
+
+    Paths and commands are never broken into lines of their own, so that they can be copied.
+
+    Args:
+        receipt: Of the export.
+        receipt_path: Where it was written.
+        stream: Where to print; None for the standard output.
+    """
+    _Summary(_make_console(stream or sys.stdout)).print(receipt, receipt_path)
+
+
+class _Summary:
+    """The summary's lines: a label, then the text with its own indentation."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+
+    def print(self, receipt: "Receipt", receipt_path: Path) -> None:
+        """Prints all of it."""
+        from exporter.saving.contents import format_bytes
+
+        name = Path(receipt.filepath).name
+        kind = _FORMAT_NAMES[receipt.format]
+        total = sum(receipt.seconds.values())
+        proven = receipt.status == "proven"
+        mark = "[bold green]✓[/]" if proven else "[bold yellow]![/]"
+        words = "the same model, proven" if proven else "written, not proven"
+        self._console.print()
+        self._line("", f"{mark} [bold]{_escape(name)}[/] is {words} [dim]in {total:.1f} s[/]", bare=True)
+        self._console.print()
+
+        for number, line in enumerate(receipt.read):
+            self._wrapped("read" if number == 0 else "", _escape(line))
+        self._line("written", f"[bold]{_escape(receipt.filepath)}[/]")
+        files = sum(record.link is None for record in receipt.files)
+        self._wrapped("", f"{kind}, {files} file{'s' if files != 1 else ''}, {format_bytes(receipt.total_bytes)}")
+        for number, (endpoint_name, endpoint) in enumerate(receipt.signatures.items()):
+            self._wrapped("signatures" if number == 0 else "", f"[bold]{_escape(endpoint_name)}[/]")
+            self._endpoint(endpoint)
+        self._pairs("holds", [(holding.what, holding.detail) for holding in receipt.held])
+        if receipt.left_out:
+            self._pairs("left out", [(left_out.what, left_out.why) for left_out in receipt.left_out])
+        else:
+            self._wrapped("left out", "nothing")
+        rows = [(check.name, f"[green]✓[/] {_escape(check.figure)}", check.detail) for check in receipt.checks]
+        self._checks(rows)
+        self._line("receipt", _escape(str(receipt_path)))
+        self._console.print()
+        for label, commands in _list_commands(receipt):
+            for number, command in enumerate(commands):
+                self._line(label if number == 0 else "", f"[cyan]{_escape(command)}[/]")
+        self._console.print()
+
+    def _grid(self, grid: "Table") -> None:
+        """Prints a grid without the spaces that fill up its last column."""
+        from rich.text import Text
+
+        for segments in self._console.render_lines(grid, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self._console.print(line, soft_wrap=True)
+
+    def _line(self, label: str, markup: str, bare: bool = False) -> None:
+        head = "" if bare else f"[dim]{label:<{_LABEL_WIDTH}}[/]"
+        self._console.print(f"{head}{markup}", soft_wrap=True)
+
+    def _wrapped(self, label: str, markup: str) -> None:
+        from rich.table import Table
+
+        grid = Table.grid(padding=0)
+        grid.add_column(width=_LABEL_WIDTH, no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        grid.add_row(label, markup)
+        self._grid(grid)
+
+    def _pairs(self, label: str, pairs: list[tuple[str, str]]) -> None:
+        from rich.table import Table
+
+        if not pairs:
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=_LABEL_WIDTH - 2, no_wrap=True, style="dim")
+        grid.add_column(no_wrap=True, width=max(len(what) for what, _ in pairs))
+        grid.add_column(overflow="fold")
+        for number, (what, detail) in enumerate(pairs):
+            grid.add_row(label if number == 0 else "", _escape(what), _escape(detail))
+        self._grid(grid)
+
+    def _checks(self, rows: list[tuple[str, str, str]]) -> None:
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=_LABEL_WIDTH - 2, no_wrap=True, style="dim")
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_column(style="dim", overflow="fold")
+        for number, (name, figure, detail) in enumerate(rows):
+            grid.add_row("checks" if number == 0 else "", _escape(name), figure, _escape(detail))
+        if rows:
+            self._grid(grid)
+
+    def _endpoint(self, endpoint: "Endpoint") -> None:
+        from rich.table import Table
+
+        rows = [("", name, tensor) for name, tensor in endpoint.inputs.items()]
+        rows += [("→ ", name, tensor) for name, tensor in endpoint.outputs.items()]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=_LABEL_WIDTH - 2)
+        grid.add_column(overflow="fold")
+        grid.add_column(no_wrap=True)
+        for arrow, name, tensor in rows:
+            grid.add_row("", f"{arrow or '  '}{_escape(name)}", format_tensor(tensor))
+        self._grid(grid)
+
+
+def format_tensor(tensor: "Tensor") -> str:
+    """Returns a tensor's dtype and shape, such as `float32 (?, 8, 8, 1)`."""
+    if tensor.shape is None:
+        return f"{tensor.dtype} of any shape"
+    return f"{tensor.dtype} ({', '.join('?' if size is None else str(size) for size in tensor.shape)})"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
+    """The lines to copy: each works as it stands."""
+    path = receipt.filepath
+    load = ["import exporter", f"model = exporter.load_model({path!r})"]
+    if receipt.format != "tf":
+        return [("load", load), ("or", [f"model = keras.models.load_model({path!r})"])]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(path).name).strip("_") or "model"
+    volume = shlex.quote(f"{path}:/models/{name}/1")
+    return [
+        ("load", load),
+        (
+            "serve",
+            [
+                f"endpoints = tf.saved_model.load({path!r}).signatures",
+                f"docker run -p 8501:8501 -v {volume} -e MODEL_NAME={name} tensorflow/serving",
+            ],
+        ),
+    ]

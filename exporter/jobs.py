@@ -1,0 +1,232 @@
+"""The program on one page: config, model, artifact, proof, publication, receipt."""
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from exporter._fresh_process import FreshProcess
+from exporter._limits import check_limits
+from exporter._staging import stage_beside
+from exporter._terminal import Reporter, SilentReporter
+from exporter.config import ExportConfig, VerifyMode
+from exporter.errors import ExporterError, ExportError, ModelError, UsageError
+from exporter.publishing import publish_artifact, publish_receipt
+from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions, record_files
+from exporter.saving.api import SavePlan, plan_save
+from exporter.saving.contents import LeftOut
+from exporter.sources import build_model
+
+# Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
+_MAKERS = {"exporter": "keras-exporter", "tensorflow": "tensorflow", "keras": "keras", "h5py": "h5py", "numpy": "numpy"}
+_HELPERS = {"hydra": "hydra-core", "omegaconf": "omegaconf"}
+
+
+def export(config: ExportConfig, *, run_directory: Path | None = None, reporter: Reporter | None = None) -> Receipt:
+    """Builds a model, saves it, proves what was written, and publishes it.
+
+    Args:
+        config: The export; `config.model` may be a live `keras.Model`.
+        run_directory: Where `receipt.json` is written as well; None for only beside the artifact.
+        reporter: Is told about the progress; None for nobody.
+
+    Returns:
+        The receipt, which also stands beside the artifact as `<name>.receipt.json`.
+
+    Raises:
+        ProofError: What was written is not the same model; nothing was published.
+        ExportError: The model could not be built, saved or published; what was at `config.filepath` is unchanged.
+        UsageError: A value of the config is out of range, or does not fit the model; every fault is named.
+    """
+    faults = check_limits(config)
+    if faults:
+        raise UsageError(faults)
+    reporter = reporter or SilentReporter()
+    started = datetime.now(UTC)
+    seconds: dict[str, float] = {}
+    prove_it = config.verify.mode is not VerifyMode.NONE
+
+    with ExitStack() as stack:
+        process = stack.enter_context(FreshProcess("exporter._prover")) if prove_it else None
+
+        with _measured("start TensorFlow", reporter, seconds):
+            _start_tensorflow()
+            # These import TensorFlow: the other process shall do so at the same time, and not after this one.
+            from exporter import verification
+            from exporter.options import build_save_options, build_signatures
+
+            if process:
+                verification.warm_up(process)
+        with _measured("build the model", reporter, seconds):
+            model, read = _build(config, reporter.note)
+
+        signatures = build_signatures(model, config.signatures)
+        plan = plan_save(
+            model,
+            Path(config.filepath),
+            overwrite=config.overwrite,
+            include_optimizer=config.include_optimizer,
+            save_format=config.save_format,
+            signatures=signatures,
+            options=build_save_options(config.options, signatures),
+        )
+        # The plan has asked where it had to: what exists by now may be replaced, what appears later may not.
+        replace = config.overwrite or os.path.lexists(plan.target)
+        trial = verification.prepare_trial(model, config.verify, config.seed) if process else None
+
+        with _file_faults_named(plan.target), stage_beside(plan.target) as staged:
+            with _measured("write the artifact", reporter, seconds):
+                contents = plan.write(staged, _make_notes(config))
+            _refuse_left_out(config, plan, contents.left_out)
+
+            proof = verification.Proof((), ())
+            if process and trial:
+                with _measured("prove it", reporter, seconds):
+                    proof = verification.prove(
+                        process,
+                        model,
+                        staged,
+                        trial,
+                        mode=config.verify.mode,
+                        include_optimizer=config.include_optimizer,
+                        signatures=signatures,
+                        tags=config.options.extra_tags,
+                    )
+                _refuse_left_out(config, plan, proof.left_out)
+
+            with _measured("publish it", reporter, seconds):
+                files = record_files(staged, plan.target.name)
+                publish_artifact(staged, plan.target, replace)
+
+            receipt = Receipt(
+                schema_version=SCHEMA_VERSION,
+                status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
+                filepath=str(plan.target.absolute()),
+                format=plan.save_format,
+                read=(read,),
+                recipe=describe_recipe(config),
+                versions={"python": platform.python_version(), **read_versions({**_MAKERS, **_HELPERS})},
+                files=files,
+                total_bytes=sum(record.size for record in files),
+                signatures=dict(contents.signatures),
+                held=contents.held,
+                left_out=(*contents.left_out, *proof.left_out),
+                checks=proof.checks,
+                seconds=seconds,
+                peak_memory_bytes=_measure_peak_memory(),
+                started=started.isoformat(timespec="milliseconds"),
+                finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                host=platform.node(),
+            )
+            publish_receipt(receipt, plan.target, run_directory)
+    return receipt
+
+
+@contextmanager
+def _measured(phase: str, reporter: Reporter, seconds: dict[str, float]) -> Iterator[None]:
+    started = time.perf_counter()
+    with reporter.phase(phase):
+        yield
+    seconds[phase] = round(time.perf_counter() - started, 3)
+
+
+def _start_tensorflow() -> None:
+    """Imports TensorFlow and makes its devices, which is when it has something to say about them."""
+    # Keras decides on its backend when it is imported; the proof's process takes its share of an accelerator.
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Keras runs on {keras.backend.backend()!r} here, and models are exported from TensorFlow. "
+            "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    tf.config.list_logical_devices()
+
+
+def _build(config: ExportConfig, note: Callable[[str], None]) -> tuple[Any, str]:
+    """Builds the model; the last line that its source reports says what was read."""
+    lines = [""]
+
+    def report(line: str) -> None:
+        lines.append(line)
+        note(line)
+
+    return build_model(config.model, config.seed, report), lines[-1]
+
+
+def _make_notes(config: ExportConfig) -> dict[str, bytes]:
+    """What is kept inside the artifact: nothing that changes from one run of the recipe to the next."""
+    import json
+
+    import yaml
+
+    recipe = yaml.safe_dump(describe_recipe(config), sort_keys=False, allow_unicode=True)
+    versions = json.dumps({"python": platform.python_version(), **read_versions(_MAKERS)}, indent=2) + "\n"
+    return {"recipe.yaml": recipe.encode(), "versions.json": versions.encode()}
+
+
+def describe_recipe(config: ExportConfig) -> dict[str, Any]:
+    """Returns a config as plain data; a live model stands as its class and name.
+
+    Args:
+        config: The config.
+
+    Returns:
+        Mappings, lists, strings, numbers and booleans.
+    """
+    return {name: _make_plain(getattr(config, name)) for name in ExportConfig.__dataclass_fields__}
+
+
+def _make_plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _make_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_make_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _make_plain(asdict(value))
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    kind = type(value)
+    return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}
+
+
+def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftOut, ...]) -> None:
+    refused = [entry for entry in left_out if not entry.intended]
+    if config.strict and refused:
+        lines = "\n".join(f"  {entry.what}: {entry.why}" for entry in refused)
+        raise ModelError(
+            f"The format {plan.save_format!r} does not hold all of the model, and `strict` is true; nothing was "
+            f"published.\n{lines}\nChoose another `save_format`, or list it as left out with strict=false."
+        )
+
+
+@contextmanager
+def _file_faults_named(target: Path) -> Iterator[None]:
+    """Turns a refusal of the file system into an error with a remedy."""
+    try:
+        yield
+    except ExporterError:
+        raise
+    except OSError as error:
+        raise ExportError(
+            f"{target} could not be written: {error}. What was there is unchanged. Free space, or choose a `filepath` "
+            "in a directory that can be written."
+        ) from error
+
+
+def _measure_peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,70 @@
+"""The last step: a finished artifact takes its place, and its receipt is written beside it."""
+
+import os
+import secrets
+from pathlib import Path
+
+from exporter import _staging
+from exporter.errors import TargetExistsError
+from exporter.receipts import Receipt
+
+
+def publish_artifact(staged: Path, target: Path, replace: bool) -> None:
+    """Puts a staged artifact in its place in one step.
+
+    Args:
+        staged: The complete artifact, beside its target.
+        target: Where it goes.
+        replace: Whether something that is there may be replaced. False also refuses what has appeared there
+            since the export began.
+
+    Raises:
+        TargetExistsError: The target exists and may not be replaced; it is as it was.
+        OSError: The file system refused; the target is as it was.
+    """
+    if not replace and os.path.lexists(target):
+        raise TargetExistsError(
+            f"{target} has appeared while the model was exported, and `overwrite` is false. "
+            "Choose another `filepath`, or allow it with overwrite=true."
+        )
+    _staging.publish(staged, target)
+
+
+def name_receipt(target: Path) -> Path:
+    """Returns where the receipt of an artifact stands: beside it, under its whole name."""
+    return target.with_name(f"{target.name}.receipt.json")
+
+
+def publish_receipt(receipt: Receipt, target: Path, run_directory: Path | None) -> Path:
+    """Writes the receipt beside the artifact, and into the run's directory.
+
+    Args:
+        receipt: The receipt.
+        target: The artifact.
+        run_directory: Where `receipt.json` goes as well; None for nowhere else. It is made if it is missing.
+
+    Returns:
+        The receipt beside the artifact.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    text = receipt.to_json()
+    beside = name_receipt(target)
+    if run_directory is not None:
+        run_directory.mkdir(parents=True, exist_ok=True)
+        _replace_text(run_directory / "receipt.json", text)
+    _replace_text(beside, text)
+    return beside
+
+
+def _replace_text(path: Path, text: str) -> None:
+    staged = path.with_name(f".exporter-{secrets.token_hex(8)}-{path.name}")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)

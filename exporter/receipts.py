@@ -1,0 +1,205 @@
+"""The receipt: what was exported, from what, how it was proven, and how long it took.
+
+Dates, durations and the host's name stand here and never inside the artifact, so that the same recipe
+gives the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from exporter.errors import ArtifactError
+from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
+
+SCHEMA_VERSION = 1
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Status(StrEnum):
+    """How far an artifact got that was published."""
+
+    PROVEN = "proven"  # a fresh process compared everything, and every check passed
+    WRITTEN = "written"  # it was written, and at most loaded again
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison of the artifact with the model.
+
+    Attributes:
+        name: What was compared, such as `predictions`.
+        passed: Whether the artifact was the same.
+        figure: The measured result in a few words, such as `bit-equal` or `largest difference 1.2e-07`.
+        detail: What the figure was measured on, or where the difference is.
+    """
+
+    name: str
+    passed: bool
+    figure: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of an artifact.
+
+    Attributes:
+        path: Relative to the artifact, with forward slashes; the artifact's own name when it is one file.
+        size: Bytes; 0 for a symbolic link.
+        sha256: Hexadecimal digest of the bytes; None for a symbolic link.
+        link: Where a symbolic link points; None for a regular file.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Everything that is known about one finished export.
+
+    Attributes:
+        schema_version: Of this record's layout.
+        status: Proven or only written.
+        filepath: Absolute path of the artifact.
+        format: `tf`, `h5` or `keras`.
+        read: What the model was made from, a line each.
+        recipe: The resolved recipe.
+        versions: Of the software that took part, by name.
+        files: Every file of the artifact, sorted by path.
+        total_bytes: The sum of their sizes.
+        signatures: The endpoints, by name; empty unless the format is `tf`.
+        held: What the artifact holds.
+        left_out: What it does not hold, and why.
+        checks: Each comparison of the proof.
+        seconds: Duration of each phase, by name, in order.
+        peak_memory_bytes: The largest resident size of the exporting process so far.
+        started: When the export began, ISO 8601 with a time zone.
+        finished: When the artifact was at its path, ISO 8601 with a time zone.
+        host: Name of the machine.
+    """
+
+    schema_version: int
+    status: Status
+    filepath: str
+    format: str
+    read: tuple[str, ...]
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    files: tuple[FileRecord, ...]
+    total_bytes: int
+    signatures: dict[str, Endpoint]
+    held: tuple[Holding, ...]
+    left_out: tuple[LeftOut, ...]
+    checks: tuple[Check, ...]
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    started: str
+    finished: str
+    host: str
+
+    def to_json(self) -> str:
+        """Returns the receipt as indented JSON that ends with a newline."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Args:
+            text: The JSON text.
+
+        Raises:
+            ArtifactError: The text is no receipt, or one of a layout that this version cannot read.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields["schema_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"This is not a receipt: {error}. Expected the JSON that an export writes beside its artifact."
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"The receipt has schema_version {version!r}; this version of exporter reads {SCHEMA_VERSION}. "
+                "Read it with the version of exporter that it names under `versions`."
+            )
+        try:
+            fields["status"] = Status(fields["status"])
+            fields["read"] = tuple(fields["read"])
+            fields["files"] = tuple(FileRecord(**record) for record in fields["files"])
+            fields["signatures"] = {name: _read_endpoint(endpoint) for name, endpoint in fields["signatures"].items()}
+            fields["held"] = tuple(Holding(**holding) for holding in fields["held"])
+            fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
+            fields["checks"] = tuple(Check(**check) for check in fields["checks"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error
+
+
+def _read_endpoint(fields: Mapping[str, Any]) -> Endpoint:
+    return Endpoint(inputs=_read_tensors(fields["inputs"]), outputs=_read_tensors(fields["outputs"]))
+
+
+def _read_tensors(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {
+        name: Tensor(shape=None if tensor["shape"] is None else tuple(tensor["shape"]), dtype=tensor["dtype"])
+        for name, tensor in tensors.items()
+    }
+
+
+def record_files(artifact: Path, name: str) -> tuple[FileRecord, ...]:
+    """Lists every file of an artifact with its size and digest.
+
+    The bytes are streamed, so memory does not grow with the files. A symbolic link is recorded as a link
+    and not followed: its target is a file of the artifact and is listed once.
+
+    Args:
+        artifact: A file or a directory.
+        name: Of the record, where the artifact is one file.
+
+    Returns:
+        A record per file, sorted by path.
+    """
+    if not artifact.is_dir():
+        return (_record_file(artifact, name),)
+    paths = sorted(path for path in artifact.rglob("*") if path.is_symlink() or path.is_file())
+    return tuple(_record_file(path, path.relative_to(artifact).as_posix()) for path in paths)
+
+
+def _record_file(path: Path, name: str) -> FileRecord:
+    if path.is_symlink():
+        return FileRecord(path=name, size=0, sha256=None, link=path.readlink().as_posix())
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileRecord(path=name, size=size, sha256=digest.hexdigest(), link=None)
+
+
+def read_versions(packages: Mapping[str, str]) -> dict[str, str]:
+    """Returns the versions of installed packages without importing them.
+
+    Args:
+        packages: The name to report -> the distributions' name, in the order to report them.
+
+    Returns:
+        The versions of those that are installed.
+    """
+    versions: dict[str, str] = {}
+    for name, distribution in packages.items():
+        try:
+            versions[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,531 @@
+"""The proof: a fresh process loads what was written and is compared with the model that it was made from.
+
+The model is only read. Its predictions, its state and its endpoints are computed here; the other side of the
+comparison comes from `_prover.py`.
+"""
+
+import tempfile
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from exporter._arrays import Array, is_same, largest_difference, read_arrays, write_arrays
+from exporter._facts import describe_model, find_differences, read_values
+from exporter._fresh_process import FreshProcess, wait_seconds
+from exporter.config import VerifyConfig, VerifyMode
+from exporter.errors import ProofError
+from exporter.predictions import (
+    Predictor,
+    choose_batch_sizes,
+    convert_batch,
+    convert_output,
+    describe_tensors,
+    draw_batch,
+    read_batch,
+    state_kept,
+)
+from exporter.receipts import Check
+from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.saving.signatures import (
+    SERVING_DEFAULT,
+    InputLeaf,
+    Inputs,
+    canonicalize,
+    describe_inputs,
+    read_endpoints,
+)
+from exporter.saving.state import walk
+
+# How many names a failed check lists: enough to see a pattern.
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The batches on which the model and the artifact are compared.
+
+    Attributes:
+        inputs: What the model takes.
+        batches: One array per input, for each batch.
+        origin: Where the batches come from, in a few words.
+        seed: Of what is drawn beside them, for endpoints with inputs of their own.
+        batch_sizes: Of what is drawn beside them.
+    """
+
+    inputs: Inputs
+    batches: tuple[tuple[Array, ...], ...]
+    origin: str
+    seed: int
+    batch_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _EndpointTrial:
+    """One endpoint, what it is asked, and what it must answer.
+
+    Attributes:
+        name: Of the endpoint.
+        inputs: What it takes.
+        batches: What it is asked.
+        answer: Computes what it must answer, from one batch.
+        described: Its inputs and outputs, which the file must declare.
+    """
+
+    name: str
+    inputs: Inputs
+    batches: tuple[tuple[Array, ...], ...]
+    answer: Callable[[Sequence[Array]], dict[str, Array]]
+    described: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a proof found.
+
+    Attributes:
+        checks: Every comparison, in order; all passed.
+        left_out: What the artifact turned out not to hold for readers other than ours.
+    """
+
+    checks: tuple[Check, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def warm_up(process: FreshProcess) -> None:
+    """Lets the fresh process make its devices, with as many threads as this one.
+
+    Args:
+        process: The fresh process; nothing was sent to it yet.
+    """
+    process.send(
+        "start",
+        threads=[
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+        ],
+    )
+
+
+def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int) -> Trial:
+    """Draws or reads the batches for the proof.
+
+    Args:
+        model: The model that will be proven.
+        settings: Which batch sizes, or which file.
+        seed: Of the drawn batches.
+
+    Returns:
+        The batches.
+
+    Raises:
+        ModelError: The model's inputs are not known.
+        UsageError: `settings.data` cannot be read or does not fit the model.
+    """
+    inputs = describe_inputs(model)
+    if settings.data is not None:
+        batch = read_batch(Path(settings.data).expanduser(), inputs)
+        return Trial(inputs, (batch,), f"{len(batch[0])} samples of {settings.data}", seed, (len(batch[0]),))
+    sizes = choose_batch_sizes(inputs, settings.batch_sizes)
+    batches = tuple(draw_batch(model, inputs, size, seed) for size in sizes)
+    plural = "s" if len(sizes) > 1 else ""
+    return Trial(inputs, batches, f"batch size{plural} {', '.join(map(str, sizes))}, seeded inputs", seed, sizes)
+
+
+def prove(
+    process: FreshProcess,
+    model: keras.Model,
+    staged: Path,
+    trial: Trial,
+    *,
+    mode: VerifyMode,
+    include_optimizer: bool,
+    signatures: Any = None,
+    tags: Sequence[str] = (),
+) -> Proof:
+    """Proves that a staged artifact is the model.
+
+    Args:
+        process: The fresh process, warmed up.
+        model: The model that the artifact was made from; it is not changed.
+        staged: The artifact.
+        trial: The batches to compare on.
+        mode: `full` or `reload`.
+        include_optimizer: Whether the optimizer was saved.
+        signatures: The endpoints of a SavedModel as `save_model` took them; None for the model's own.
+        tags: Of the SavedModel's graph, beside `serve`.
+
+    Returns:
+        The checks, all of which passed.
+
+    Raises:
+        ProofError: At least one check failed; the message names each with its figure.
+        ExportError: The fresh process died or did not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange:
+        session = _Session(process, model, staged, trial, Path(exchange), include_optimizer)
+        checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(signatures, tags)
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        lines = "\n".join(f"  {check.name}: {check.figure}; {check.detail}" for check in failed)
+        raise ProofError(
+            f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
+            f"nothing was published.\n{lines}\n"
+            "Please report it with the model; `verify=none` publishes without a proof."
+        )
+    return Proof(tuple(checks), tuple(left_out))
+
+
+class _Session:
+    """One proof: the requests are sent ahead, and this side computes its half while the other loads."""
+
+    def __init__(
+        self,
+        process: FreshProcess,
+        model: keras.Model,
+        staged: Path,
+        trial: Trial,
+        exchange: Path,
+        include_optimizer: bool,
+    ) -> None:
+        self._process = process
+        self._model = model
+        self._staged = staged
+        self._trial = trial
+        self._exchange = exchange
+        self._include_optimizer = include_optimizer
+        self._timeout = wait_seconds(_measure(staged))
+        # A model that is run eagerly may hold Python code that cannot be traced; a SavedModel was traced already.
+        self._eager = bool(model.run_eagerly) and not staged.is_dir()
+        self._custom_objects = list_custom_objects(model)
+
+    def reload(self) -> tuple[list[Check], list[LeftOut]]:
+        """Loads and predicts; nothing is compared."""
+        self._send_batches()
+        self._send_open("exporter")
+        self._send_predict("predicted")
+        self._receive("start")
+        opened, predicted = self._receive("open"), self._receive("predict")
+        loaded = self._check_load(opened)
+        if not loaded.passed:
+            return [loaded], []
+        if "error" in predicted:
+            return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
+        return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
+
+    def compare(self, signatures: Any, tags: Sequence[str]) -> tuple[list[Check], list[LeftOut]]:
+        """Compares everything."""
+        is_saved_model = self._staged.is_dir()
+        twin = not is_saved_model or (self._staged / "config.json").is_file()
+        predictor = Predictor(self._model, self._trial.inputs, eager=self._eager)
+        endpoints = self._plan_endpoints(signatures, predictor) if is_saved_model else []
+        self._send_batches()
+        self._send_open("exporter")
+        self._process.send("describe", include_optimizer=True)
+        self._send_predict("predicted")
+        if twin:
+            self._send_open("keras")
+            self._send_predict("stock")
+        for number, endpoint in enumerate(endpoints):
+            self._send_serve(endpoint, number, tags)
+
+        facts = describe_model(self._model, self._include_optimizer)
+        reference = [predictor(batch) for batch in self._trial.batches]
+
+        self._receive("start")
+        loaded = self._check_load(self._receive("open"))
+        described, predicted = self._receive("describe"), self._receive("predict")
+        stock = [self._receive("open"), self._receive("predict")] if twin else []
+        served = [self._receive("serve") for _ in endpoints]
+        if not loaded.passed:
+            return [loaded], []
+
+        checks = [loaded, self._check_outputs("predictions", predicted, "predicted", reference)]
+        checks += self._check_state(facts, described)
+        if is_saved_model:
+            checks.append(_check_signatures(self._staged, endpoints))
+        for number, (endpoint, reply) in enumerate(zip(endpoints, served, strict=True)):
+            checks.append(self._check_endpoint(endpoint, number, reply))
+        if not stock:
+            return checks, []
+        check = self._check_stock(stock[0], stock[1], reference)
+        if check.passed:
+            return [*checks, check], []
+        # Not every state can be said in stock Keras's own layout, so this is no fault of the artifact.
+        return checks, [LeftOut("stock Keras", f"keras.models.load_model: {check.figure}; {check.detail}")]
+
+    def _plan_endpoints(self, signatures: Any, predictor: Predictor) -> list[_EndpointTrial]:
+        inputs, batches = self._trial.inputs, self._trial.batches
+        if signatures is None:
+            described = Endpoint(_describe_leaves(inputs), predictor.describe_outputs())
+            return [_EndpointTrial(SERVING_DEFAULT, inputs, batches, predictor, described)]
+        trials = []
+        for name, function in canonicalize(signatures).items():
+            own = _describe_function_inputs(function)
+            if {leaf.name: leaf for leaf in own.leaves} != {leaf.name: leaf for leaf in inputs.leaves}:
+                sizes = choose_batch_sizes(own, self._trial.batch_sizes)
+                drawn = tuple(draw_batch(self._model, own, size, self._trial.seed) for size in sizes)
+            else:
+                own, drawn = inputs, batches
+            described = Endpoint(_describe_leaves(own), describe_tensors(_name_answers(function.structured_outputs)))
+            trials.append(_EndpointTrial(name, own, drawn, self._make_answer(function, own), described))
+        return trials
+
+    def _make_answer(self, function: Any, inputs: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
+        names = [leaf.name for leaf in inputs.leaves]
+
+        def answer(batch: Sequence[Array]) -> dict[str, Array]:
+            with state_kept(self._model):
+                answers = _name_answers(function(**dict(zip(names, convert_batch(inputs, batch), strict=True))))
+                return {name: convert_output(value) for name, value in answers.items()}
+
+        return answer
+
+    def _send_batches(self) -> None:
+        _write_batches(self._exchange / "batches", self._trial.inputs, self._trial.batches)
+
+    def _send_open(self, reader: str) -> None:
+        self._process.send("open", path=str(self._staged), reader=reader, custom_objects=self._custom_objects)
+
+    def _send_predict(self, name: str) -> None:
+        self._process.send(
+            "predict",
+            inputs=self._trial.inputs.to_json(),
+            batches=str(self._exchange / "batches"),
+            count=len(self._trial.batches),
+            outputs=str(self._exchange / name),
+            eager=self._eager,
+        )
+
+    def _send_serve(self, endpoint: _EndpointTrial, number: int, tags: Sequence[str]) -> None:
+        batches = self._exchange / f"batches-{number}"
+        _write_batches(batches, endpoint.inputs, endpoint.batches)
+        self._process.send(
+            "serve",
+            path=str(self._staged),
+            tags=["serve", *tags],
+            endpoint=endpoint.name,
+            inputs=endpoint.inputs.to_json(),
+            batches=str(batches),
+            count=len(endpoint.batches),
+            outputs=str(self._exchange / f"served-{number}"),
+        )
+
+    def _receive(self, request: str) -> dict[str, Any]:
+        return self._process.receive(request, self._timeout)
+
+    def _check_load(self, reply: Mapping[str, Any]) -> Check:
+        if "error" not in reply:
+            return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
+        own = sorted({name for name, module, _ in self._custom_objects if module == "__main__"})
+        hint = (
+            f" The main script defines {', '.join(own)}, and a fresh process cannot import it: use a module for them."
+            if own
+            else ""
+        )
+        return Check("load", False, "the artifact cannot be loaded", f"{reply['error']}{hint}")
+
+    def _check_outputs(
+        self, name: str, reply: Mapping[str, Any], file: str, reference: Sequence[Mapping[str, Array]]
+    ) -> Check:
+        if "error" in reply:
+            return Check(name, False, "the loaded model cannot predict", reply["error"])
+        return _compare_outputs(name, read_arrays(self._exchange / file), reference, self._trial.origin)
+
+    def _check_state(self, facts: Mapping[str, Any], reply: Mapping[str, Any]) -> Iterator[Check]:
+        if "error" in reply:
+            yield Check("state", False, "the loaded model's state cannot be read", reply["error"])
+            return
+        expected, received = facts["variables"], reply["variables"]
+        groups: dict[str, list[str]] = {}
+        for path in dict.fromkeys((*expected, *received)):
+            groups.setdefault(_find_kind(path), []).append(path)
+        differing = [path for path in expected if path in received and expected[path] != received[path]]
+        differences = self._measure_differences(differing) if differing else {}
+        for kind in ("weights", "optimizer", "random state"):
+            if kind in groups:
+                yield _check_variables(kind, groups[kind], expected, received, differences)
+        layers = len(facts["trainable"]) - 1  # the model itself stands among them
+        yield _check_equal("trainable flags", facts["trainable"], reply["trainable"], f"{layers} layers")
+        yield _check_equal("dtype policies", facts["dtype_policies"], reply["dtype_policies"], f"{layers} layers")
+        if facts["compile"] is not None or reply["compile"] is not None:
+            yield _check_equal("compile", facts["compile"], reply["compile"], "optimizer, loss, metrics and settings")
+
+    def _measure_differences(self, paths: Sequence[str]) -> dict[str, float | None]:
+        """Ships the tensors whose digests differ: only then it is worth the time."""
+        self._send_open("exporter")
+        file = self._exchange / "values"
+        self._process.send("values", paths=paths, include_optimizer=True, values=str(file))
+        for request in ("open", "values"):
+            if "error" in self._receive(request):
+                return {}
+        ours, theirs = read_values(self._model, paths), read_arrays(file)
+        return {
+            path: largest_difference(ours[path], theirs[path]) if ours[path].shape == theirs[path].shape else None
+            for path in paths
+        }
+
+    def _check_endpoint(self, endpoint: _EndpointTrial, number: int, reply: Mapping[str, Any]) -> Check:
+        if "error" in reply:
+            return Check(endpoint.name, False, "the endpoint cannot be called", reply["error"])
+        served = read_arrays(self._exchange / f"served-{number}")
+        reference = [endpoint.answer(batch) for batch in endpoint.batches]
+        return _compare_outputs(endpoint.name, served, reference, "endpoint, tf.saved_model.load")
+
+    def _check_stock(
+        self, opened: Mapping[str, Any], predicted: Mapping[str, Any], reference: Sequence[Mapping[str, Array]]
+    ) -> Check:
+        if "error" in opened:
+            return Check("stock Keras", False, "it cannot open the artifact", opened["error"])
+        check = self._check_outputs("stock Keras", predicted, "stock", reference)
+        return replace(check, detail="keras.models.load_model") if check.passed else check
+
+
+def _write_batches(path: Path, inputs: Inputs, batches: Sequence[Sequence[Array]]) -> None:
+    write_arrays(
+        path,
+        {
+            f"{number}/{leaf.name}": array
+            for number, batch in enumerate(batches)
+            for leaf, array in zip(inputs.leaves, batch, strict=True)
+        },
+    )
+
+
+def _describe_leaves(inputs: Inputs) -> dict[str, Tensor]:
+    leaves = {leaf.name: leaf for leaf in inputs.leaves}
+    return {name: Tensor(leaves[name].shape, leaves[name].dtype) for name in sorted(leaves)}
+
+
+def _describe_function_inputs(function: Any) -> Inputs:
+    """Reads what a traced function takes, each tensor under the name that it is served by."""
+    leaves = [
+        InputLeaf(spec.name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))
+        for spec in tf.nest.flatten(function.structured_input_signature)
+    ]
+    return Inputs(tuple(leaves), tuple(range(len(leaves))))
+
+
+def _name_answers(answers: Any) -> dict[str, Any]:
+    """Gives the outputs of a traced function the names that TensorFlow serves them by."""
+    if isinstance(answers, Mapping):
+        return dict(answers)
+    values = answers if isinstance(answers, (list, tuple)) else [answers]
+    return {f"output_{index}": value for index, value in enumerate(values)}
+
+
+def _measure(staged: Path) -> int:
+    if not staged.is_dir():
+        return staged.stat().st_size
+    return sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
+
+
+def _find_kind(path: str) -> str:
+    if path.split("/")[0] == "optimizer":
+        return "optimizer"
+    return "random state" if "seed_generators" in path.split("/") else "weights"
+
+
+def _check_variables(
+    kind: str,
+    paths: Sequence[str],
+    expected: Mapping[str, Sequence[Any]],
+    received: Mapping[str, Sequence[Any]],
+    differences: Mapping[str, float | None],
+) -> Check:
+    missing = [path for path in paths if path not in received]
+    added = [path for path in paths if path not in expected]
+    changed = [path for path in paths if path in expected and path in received and expected[path] != received[path]]
+    count = f"{len(paths)} tensor{'s' if len(paths) != 1 else ''}"
+    if not (missing or added or changed):
+        return Check(kind, True, "bit-equal", count)
+    faults = {"missing": missing, "added": added, "changed": changed}
+    figures = [f"{len(found)} {word}" for word, found in faults.items() if found]
+    measured = [difference for path in changed if (difference := differences.get(path)) is not None]
+    if measured:
+        figures.append(f"largest difference {max(measured):.3g}")
+    return Check(kind, False, f"of {count}, {', '.join(figures)}", _shorten([*missing, *added, *changed]))
+
+
+def _check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
+    differences = find_differences(expected, received)
+    if not differences:
+        return Check(name, True, "equal", detail)
+    plural = "s" if len(differences) != 1 else ""
+    return Check(name, False, f"{len(differences)} difference{plural}", _shorten(differences))
+
+
+def _check_signatures(staged: Path, endpoints: Sequence[_EndpointTrial]) -> Check:
+    declared = {endpoint.name: endpoint.described for endpoint in endpoints}
+    read = read_endpoints(staged)
+    differences = [name for name in {**declared, **read} if declared.get(name) != read.get(name)]
+    if differences:
+        return Check("signatures", False, f"{len(differences)} differ from what was declared", _shorten(differences))
+    plural = "s" if len(read) != 1 else ""
+    return Check("signatures", True, "equal", f"names, shapes, dtypes of {len(read)} endpoint{plural}")
+
+
+def _compare_outputs(
+    name: str, received: Mapping[str, Array], reference: Sequence[Mapping[str, Array]], detail: str
+) -> Check:
+    expected = {f"{number}/{key}": array for number, outputs in enumerate(reference) for key, array in outputs.items()}
+    if expected.keys() != received.keys():
+        outputs = sorted({key.split("/", 1)[1] for key in received})
+        return Check(name, False, "other outputs than the model's", f"received {_shorten(outputs)}")
+    differing = [key for key, array in expected.items() if not is_same(array, received[key])]
+    if not differing:
+        return Check(name, True, "bit-equal", detail)
+    for key in differing:
+        ours, theirs = expected[key], received[key]
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            figure = f"{theirs.dtype} {theirs.shape} instead of {ours.dtype} {ours.shape}"
+            return Check(name, False, figure, detail)
+    differences = [largest_difference(expected[key], received[key]) for key in differing]
+    largest = max((difference for difference in differences if difference is not None), default=None)
+    figure = "different strings" if largest is None else f"largest difference {largest:.3g}"
+    return Check(name, False, figure, detail)
+
+
+def _shorten(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
+
+
+def list_custom_objects(model: keras.Model) -> list[tuple[str, str, str]]:
+    """Lists the classes and functions that are not Keras's own and that the model's configuration names.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Name in the configuration, module, and qualified name inside the module, each.
+    """
+    found: dict[tuple[str, str, str], None] = {}
+
+    def add(value: Any) -> None:
+        module = getattr(value, "__module__", None) or "builtins"
+        if module.split(".")[0] not in ("keras", "tensorflow", "builtins"):
+            for name in dict.fromkeys((value.__name__, keras.saving.get_registered_name(value))):
+                found[name, module, value.__qualname__] = None
+
+    for saveable in walk(model):
+        add(type(saveable.target))
+        for value in vars(saveable.target).values():
+            for function in _find_functions(value, depth=2):
+                add(function)
+    if model.compiled:
+        for function in _find_functions(model._compile_config.config, depth=3):
+            add(function)
+    return list(found)
+
+
+def _find_functions(value: Any, depth: int) -> Iterator[Any]:
+    if isinstance(value, types.FunctionType):
+        yield value
+    elif depth and isinstance(value, (dict, list, tuple)):
+        for item in list(value.values() if isinstance(value, dict) else value):
+            yield from _find_functions(item, depth - 1)

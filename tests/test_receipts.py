@@ -1,0 +1,117 @@
+"""The receipt: a round trip through JSON, the files' digests, and what is no receipt."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import ArtifactError
+from exporter.receipts import SCHEMA_VERSION, Check, FileRecord, Receipt, Status, read_versions, record_files
+from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
+
+RECEIPT = Receipt(
+    schema_version=SCHEMA_VERSION,
+    status=Status.PROVEN,
+    filepath="/exports/zahlen ✓",
+    format="tf",
+    read=("1,797 scans",),
+    recipe={"model": {"_target_": "exporter.sources.digits", "epochs": 2}, "seed": 0, "save_format": None},
+    versions={"python": "3.11.2", "keras": "3.15.1"},
+    files=(FileRecord("saved_model.pb", 12, "ab" * 32, None), FileRecord("model.weights.h5", 0, None, "variables/x")),
+    total_bytes=12,
+    signatures={
+        "serving_default": Endpoint(
+            {"pixels": Tensor((None, 8, 8, 1), "float32")}, {"probabilities": Tensor(None, "float32")}
+        )
+    },
+    held=(Holding("weights", "2 tensors, 12 B"),),
+    left_out=(LeftOut("metrics", "they are reset"),),
+    checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2"),),
+    seconds={"write the artifact": 0.25},
+    peak_memory_bytes=123_456_789,
+    started="2026-01-02T03:04:05.678+00:00",
+    finished="2026-01-02T03:04:06.678+00:00",
+    host="here",
+)
+
+
+def test_a_receipt_comes_back_from_json() -> None:
+    text = RECEIPT.to_json()
+
+    assert Receipt.from_json(text) == RECEIPT
+    assert text.endswith("}\n")
+    assert "zahlen ✓" in text
+
+
+def test_every_field_is_written() -> None:
+    assert list(json.loads(RECEIPT.to_json())) == list(Receipt.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "{",
+            "This is not a receipt: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
+            "Expected the JSON that an export writes beside its artifact.",
+            id="no JSON",
+        ),
+        pytest.param(
+            "{}",
+            "This is not a receipt: 'schema_version'. Expected the JSON that an export writes beside its artifact.",
+            id="another JSON",
+        ),
+        pytest.param(
+            '{"schema_version": 99}',
+            "The receipt has schema_version 99; this version of exporter reads 1. "
+            "Read it with the version of exporter that it names under `versions`.",
+            id="a later version",
+        ),
+        pytest.param(
+            '{"schema_version": 1}',
+            "The receipt is damaged: 'status'. Export the model again to get a new one.",
+            id="a field is missing",
+        ),
+    ],
+)
+def test_what_is_no_receipt_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        Receipt.from_json(text)
+    assert str(caught.value) == message
+
+
+def test_a_wrong_type_inside_is_refused() -> None:
+    fields = json.loads(RECEIPT.to_json())
+    fields["checks"] = [{"name": "predictions"}]
+    with pytest.raises(ArtifactError, match=r"^The receipt is damaged: Check\.__init__\(\) missing 3 required"):
+        Receipt.from_json(json.dumps(fields))
+
+
+def test_the_files_of_a_directory_are_listed_with_their_digests(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "data").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "weights").symlink_to("variables/data")
+
+    assert record_files(tmp_path, "model") == (
+        FileRecord("a", 0, hashlib.sha256(b"").hexdigest(), None),
+        FileRecord("variables/data", 3_000_000, hashlib.sha256(b"x" * 3_000_000).hexdigest(), None),
+        FileRecord("weights", 0, None, "variables/data"),
+    )
+
+
+def test_a_single_file_gets_the_name_of_the_artifact(tmp_path: Path) -> None:
+    staged = tmp_path / ".staged-model.h5"
+    staged.write_bytes(b"abc")
+    assert record_files(staged, "model.h5") == (FileRecord("model.h5", 3, hashlib.sha256(b"abc").hexdigest(), None),)
+
+
+def test_the_versions_of_packages_that_are_not_installed_are_left_out() -> None:
+    versions = read_versions({"numpy": "numpy", "nothing": "there-is-no-such-distribution"})
+    assert list(versions) == ["numpy"]
+
+
+def test_two_receipts_that_differ_are_not_equal() -> None:
+    assert Receipt.from_json(replace(RECEIPT, host="there").to_json()) != RECEIPT
