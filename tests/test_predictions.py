@@ -33,8 +33,8 @@ def test_batches_fit_the_model_and_its_vocabularies() -> None:
     inputs = describe_inputs(model)
     batch = dict(zip([leaf.name for leaf in inputs.leaves], draw_batch(model, inputs, 50, seed=0), strict=True))
 
-    assert (batch["image"].shape, batch["image"].dtype) == ((50, 32, 32, 3), np.float32)
-    assert (batch["index"].shape, batch["index"].dtype) == ((50,), np.int32)
+    assert (batch["image"].shape, batch["image"].dtype) == ((50, 32, 32, 3), np.dtype(np.float32))
+    assert (batch["index"].shape, batch["index"].dtype) == ((50,), np.dtype(np.int32))
     assert set(batch["index"]) == {0, 1, 2, 3}
     assert set(batch["words"].ravel()) == {"red", "green", "unheard-of"}
     assert Predictor(model, inputs)(draw_batch(model, inputs, 50, seed=0))["score"].shape == (50, 1)
@@ -64,8 +64,8 @@ def test_every_dtype_is_drawn(dtype: str, kind: str) -> None:
     assert (array.dtype.name, array.shape) == (kind, (2, 5))
 
 
-def test_a_fixed_batch_is_kept() -> None:
-    model = keras.Sequential([keras.Input((3,), batch_size=4), keras.layers.Dense(1)])
+def test_the_batch_of_a_stateful_model_is_kept() -> None:
+    model = keras.Sequential([keras.Input((7, 3), batch_size=4), keras.layers.LSTM(1, stateful=True)])
     assert choose_batch_sizes(describe_inputs(model), [1, 2, 3]) == (4,)
 
 

@@ -67,7 +67,7 @@ def make_pair() -> tuple[keras.Model, str]:
     return make_small_model(), "history"
 
 
-def make_class() -> type[keras.Model]:
+def make_class() -> Any:
     return keras.Model
 
 
@@ -116,9 +116,9 @@ class TestDigitsData:
         (images, labels), (held_out_images, held_out_labels) = sources.digits_data()
         assert (images.shape, images.dtype, labels.shape, labels.dtype) == (
             (1437, 8, 8, 1),
-            np.float32,
+            np.dtype(np.float32),
             (1437,),
-            np.int64,
+            np.dtype(np.int64),
         )
         assert (held_out_images.shape, held_out_labels.shape) == ((360, 8, 8, 1), (360,))
         assert (images.min(), images.max()) == (0.0, 1.0)
@@ -187,7 +187,7 @@ class TestDigits:
             pytest.param({"batch_size": -1}, "batch_size=-1", id="batch_size"),
         ],
     )
-    def test_refuses_no_training(self, arguments: dict[str, int], name: str) -> None:
+    def test_refuses_no_training(self, arguments: dict[str, Any], name: str) -> None:
         with pytest.raises(ArgumentError) as caught:
             sources.digits(**arguments)
         key = name.partition("=")[0]

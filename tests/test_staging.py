@@ -1,0 +1,376 @@
+"""Staging beside a target and taking its place: what is there before, during and after."""
+
+import errno
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter._staging import publish, stage_beside
+
+Kind = Callable[[Path, str], None]
+
+
+def make_file(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def make_directory(path: Path, text: str) -> None:
+    (path / "variables").mkdir(parents=True)
+    (path / "graph").write_text(text)
+    (path / "variables" / f"data of {text}").write_text(text)
+
+
+def make_empty_directory(path: Path, text: str) -> None:
+    path.mkdir()
+
+
+def make_link_to_file(path: Path, text: str) -> None:
+    elsewhere = path.parent.parent / "elsewhere.txt"
+    elsewhere.write_text(text)
+    path.symlink_to(elsewhere)
+
+
+def make_link_to_directory(path: Path, text: str) -> None:
+    elsewhere = path.parent.parent / "elsewhere"
+    make_directory(elsewhere, text)
+    path.symlink_to(elsewhere)
+
+
+def make_dangling_link(path: Path, text: str) -> None:
+    path.symlink_to("nowhere")
+
+
+OLD = [make_file, make_directory, make_empty_directory, make_link_to_file, make_link_to_directory, make_dangling_link]
+NEW = [make_file, make_directory]
+
+
+def name(kind: Kind) -> str:
+    return kind.__name__.removeprefix("make_")
+
+
+def describe(path: Path) -> object:
+    """Returns everything below a path: the links, the names and the bytes."""
+    if path.is_symlink():
+        return ("link", os.readlink(path))
+    if path.is_dir():
+        return {entry.name: describe(entry) for entry in path.iterdir()}
+    return path.read_bytes()
+
+
+def fail_while_staging(target: Path, work: Callable[[Path], object], failure: BaseException) -> None:
+    with stage_beside(target) as staged:
+        work(staged)
+        raise failure
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+def test_a_new_target_is_what_was_staged(folder: Path, make_new: Kind) -> None:
+    with stage_beside(folder / "target") as staged:
+        make_new(staged, "new")
+        written = describe(staged)
+        publish(staged, folder / "target")
+    assert describe(folder) == {"target": written}
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+@pytest.mark.parametrize("make_old", OLD, ids=name)
+def test_an_old_target_is_replaced_as_a_whole(folder: Path, make_old: Kind, make_new: Kind) -> None:
+    make_old(folder / "target", "old")
+    with stage_beside(folder / "target") as staged:
+        make_new(staged, "new")
+        written = describe(staged)
+        publish(staged, folder / "target")
+    assert describe(folder) == {"target": written}
+
+
+@pytest.mark.parametrize("make_old", [make_link_to_file, make_link_to_directory], ids=name)
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+def test_what_a_link_points_at_is_left_alone(folder: Path, make_old: Kind, make_new: Kind) -> None:
+    make_old(folder / "target", "old")
+    pointed = Path(os.readlink(folder / "target"))
+    before = describe(pointed)
+    with stage_beside(folder / "target") as staged:
+        make_new(staged, "new")
+        publish(staged, folder / "target")
+    assert not (folder / "target").is_symlink()
+    assert describe(pointed) == before
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+@pytest.mark.parametrize("make_old", OLD, ids=name)
+@pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_failure_leaves_the_old_target_and_nothing_beside_it(
+    folder: Path, make_old: Kind, make_new: Kind, failure: BaseException
+) -> None:
+    make_old(folder / "target", "old")
+    before = describe(folder)
+    with pytest.raises(type(failure)) as caught:
+        fail_while_staging(folder / "target", lambda staged: make_new(staged, "half"), failure)
+    assert caught.value is failure
+    assert describe(folder) == before
+
+
+def test_parents_are_made_and_stay_after_a_publication(tmp_path: Path) -> None:
+    target = tmp_path / "one" / "two" / "target"
+    with stage_beside(target) as staged:
+        make_directory(staged, "new")
+        publish(staged, target)
+    assert (target / "graph").read_text() == "new"
+
+
+def test_parents_that_were_made_are_removed_after_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"):
+        fail_while_staging(
+            tmp_path / "one" / "two" / "target", lambda staged: make_directory(staged, "half"), ValueError("no")
+        )
+    assert describe(tmp_path) == {}
+
+
+def test_parents_that_somebody_else_uses_by_then_stay_after_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"):
+        fail_while_staging(
+            tmp_path / "one" / "two" / "target",
+            lambda staged: (tmp_path / "one" / "other").write_text("other"),
+            ValueError("no"),
+        )
+    assert describe(tmp_path) == {"one": {"other": b"other"}}
+
+
+def test_parents_that_somebody_else_removed_do_not_hide_the_failure(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"):
+        fail_while_staging(
+            tmp_path / "one" / "two" / "target", lambda staged: shutil.rmtree(tmp_path / "one"), ValueError("no")
+        )
+    assert describe(tmp_path) == {}
+
+
+def test_parents_that_cannot_be_made_leave_none(tmp_path: Path) -> None:
+    target = tmp_path / "one" / ("x" * 300) / "target"
+    with pytest.raises(OSError, match="File name too long") as caught, stage_beside(target):
+        pass
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert describe(tmp_path) == {}
+
+
+def test_a_body_that_publishes_nothing_leaves_nothing(folder: Path) -> None:
+    with stage_beside(folder / "target") as staged:
+        make_directory(staged, "new")
+    assert describe(folder) == {}
+
+
+@pytest.mark.parametrize("target", ["model.keras", "model.h5", "model", f"{'x' * 249}.keras", f"{'é' * 125}.h5"])
+def test_the_staged_name_is_free_hidden_and_ends_like_the_target(folder: Path, target: str) -> None:
+    with stage_beside(folder / target) as staged, stage_beside(folder / target) as other:
+        assert staged != other
+        assert not staged.exists()
+        assert staged.parent == folder
+        assert staged.name.startswith(".")
+        assert staged.suffix == Path(target).suffix
+        staged.write_text("new")
+        publish(staged, folder / target)
+    assert describe(folder) == {target: b"new"}
+
+
+def test_a_publication_that_the_file_system_refuses_leaves_the_old_target(folder: Path) -> None:
+    make_file(folder / "target", "old")
+    with pytest.raises(FileNotFoundError), stage_beside(folder / "target") as staged:
+        publish(staged, folder / "target")  # nothing was staged
+    assert describe(folder) == {"target": b"old"}
+
+
+def read_whole(target: Path) -> str | None:
+    """Reads a directory as a reader would that opens it once; None if it is exchanged under the reader's hands."""
+    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        text = Path(f"/proc/self/fd/{descriptor}/graph").read_text()
+        names = os.listdir(f"/proc/self/fd/{descriptor}/variables")
+    except FileNotFoundError:  # this is the old directory, which is being removed
+        return None
+    finally:
+        os.close(descriptor)
+    if not names:
+        return None
+    assert names == [f"data of {text}"]
+    return text
+
+
+def test_readers_see_the_old_directory_or_the_new_one(folder: Path) -> None:
+    target = folder / "target"
+    make_directory(target, "0")
+    finished = threading.Event()
+    seen: set[str | None] = set()
+    faults: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not finished.is_set():
+                assert target.is_dir()
+                seen.add(read_whole(target))
+        except BaseException as fault:
+            faults.append(fault)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 80):
+        with stage_beside(target) as staged:
+            make_directory(staged, str(number))
+            publish(staged, target)
+    finished.set()
+    for reader in readers:
+        reader.join()
+    assert faults == []
+    assert len(seen - {None}) > 1
+    assert read_whole(target) == "79"
+    assert os.listdir(folder) == ["target"]
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+def test_writers_at_the_same_time_leave_the_whole_work_of_one(folder: Path, make_new: Kind) -> None:
+    target = folder / "target"
+    faults: list[BaseException] = []
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(8):
+                with stage_beside(target) as staged:
+                    make_new(staged, str(number))
+                    if barrier.wait() == 0:  # everybody starts from an empty place
+                        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                    barrier.wait()
+                    publish(staged, target)
+        except BaseException as fault:
+            barrier.abort()
+            faults.append(fault)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [fault for fault in faults if not isinstance(fault, threading.BrokenBarrierError)] == []
+    assert os.listdir(folder) == ["target"]
+    expected = [folder.parent / str(number) for number in range(8)]
+    for number, path in enumerate(expected):
+        make_new(path, str(number))
+    assert describe(target) in [describe(path) for path in expected]
+
+
+# A kernel or a file system without the exchange, for real: a seccomp filter makes the kernel answer the system call
+# with the given error, as old kernels (ENOSYS) and file systems such as NFS (EINVAL) do.
+_WITHOUT_EXCHANGE = """
+import ctypes, errno, os, struct, sys
+from pathlib import Path
+
+def instruction(code, true, false, value):
+    return struct.pack("<HBBI", code, true, false, value)
+
+number = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
+filter = b"".join([
+    instruction(0x20, 0, 0, 0),                                     # load the number of the system call
+    instruction(0x15, 0, 3, number),                                # another call: allow
+    instruction(0x20, 0, 0, 16 + 4 * 8),                            # load its flags
+    instruction(0x15, 0, 1, 2),                                     # no RENAME_EXCHANGE: allow
+    instruction(0x06, 0, 0, 0x00050000 | getattr(errno, sys.argv[1])),
+    instruction(0x06, 0, 0, 0x7FFF0000),
+])
+content = ctypes.create_string_buffer(filter, len(filter))
+program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(filter) // 8, ctypes.addressof(content)))
+library = ctypes.CDLL(None, use_errno=True)
+assert library.prctl(38, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS"
+assert library.prctl(22, 2, program) == 0, "PR_SET_SECCOMP"
+os.makedirs("probe/a"); os.makedirs("probe/b")
+assert library.renameat2(-100, b"probe/a", -100, b"probe/b", 2) == -1, "the filter does not work"
+os.rmdir("probe/a"); os.rmdir("probe/b"); os.rmdir("probe")
+
+from exporter._staging import publish, stage_beside
+"""
+
+
+def run_without_exchange(folder: Path, answer: str, program: str) -> subprocess.CompletedProcess[str]:
+    if platform.machine() not in ("x86_64", "aarch64") or sys.platform != "linux":
+        pytest.skip("the numbers of the system calls are known for two kinds of machine only")
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", _WITHOUT_EXCHANGE + textwrap.dedent(program), answer],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+@pytest.mark.parametrize("make_old", OLD, ids=name)
+def test_without_the_exchange_the_old_target_is_replaced_too(folder: Path, make_old: Kind, make_new: Kind) -> None:
+    make_old(folder / "target", "old")
+    make_new(folder.parent / "new", "new")
+    written = describe(folder.parent / "new")
+    done = run_without_exchange(
+        folder,
+        "EINVAL",
+        """
+        with stage_beside(Path("target")) as staged:
+            os.rename("../new", staged)
+            publish(staged, Path("target"))
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert describe(folder) == {"target": written}
+
+
+@pytest.mark.parametrize("answer", ["ENOSYS", "EINVAL", "ENOTSUP"])
+def test_without_the_exchange_a_refusal_puts_the_old_directory_back(folder: Path, answer: str) -> None:
+    make_directory(folder / "target", "old")
+    before = describe(folder)
+    done = run_without_exchange(
+        folder,
+        answer,
+        """
+        import shutil
+        from exporter._staging import _exchange
+
+        with stage_beside(Path("target")) as staged:
+            try:
+                _exchange(staged, Path("target"))  # nothing was staged, so the second of the two renames fails
+            except FileNotFoundError as error:
+                print(error.errno == errno.ENOENT)
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert describe(folder) == before
+
+
+def test_another_refusal_of_the_exchange_is_told(folder: Path) -> None:
+    make_directory(folder / "target", "old")
+    done = run_without_exchange(
+        folder,
+        "EPERM",
+        """
+        try:
+            with stage_beside(Path("target")) as staged:
+                staged.mkdir()
+                publish(staged, Path("target"))
+        except OSError as error:
+            print(error)
+        """,
+    )
+    assert (done.stdout, done.stderr) == ("[Errno 1] Operation not permitted: 'target'\n", "")
+    assert os.listdir(folder) == ["target"]
