@@ -5,6 +5,7 @@ TensorFlow, Keras and h5py are imported when a function needs them, so that this
 """
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -110,7 +111,7 @@ def save_model(
     filepath: "str | os.PathLike[str] | h5py.File",
     overwrite: bool = True,
     include_optimizer: bool = True,
-    save_format: Format | None = None,
+    save_format: str | None = None,
     signatures: Any = None,
     options: Any = None,
 ) -> "Path":
@@ -232,7 +233,7 @@ def load_model(
     try:
         reader = _find_reader(path)
         return reader(path, custom_objects, compile, safe_mode)
-    except OSError as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 
 
@@ -412,6 +413,9 @@ def _check_target(target: Path, chosen: Format) -> None:
         raise ArgumentError(f"`filepath` must end with a name of the artifact's own. Received: {str(target)!r}.")
     for parent in target.parents:
         if parent.is_dir():
+            longest = max(target.relative_to(parent).parts, key=lambda part: len(os.fsencode(part)))
+            if len(os.fsencode(longest)) > os.pathconf(parent, "PC_NAME_MAX"):
+                raise ArgumentError(f"`filepath` cannot be used: File name too long. Received: {str(target)!r}.")
             break
         if os.path.lexists(parent):
             raise ArgumentError(
@@ -444,7 +448,8 @@ def _ask_to_overwrite(found: str) -> None:
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         raise refusal
     try:
-        answer = input(f"{found}. Replace it? [y/N] ")
+        print(f"{found}. Replace it? [y/N] ", end="", flush=True)  # `input` would ask on standard error
+        answer = input()
     except EOFError:
         raise refusal from None
     if answer.strip().lower() not in ("y", "yes"):

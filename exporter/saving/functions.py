@@ -9,14 +9,14 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from exporter.saving.signatures import (
-    Inputs,
     build_structure,
     describe_inputs,
     losses_kept,
@@ -31,6 +31,7 @@ AutoTrackable = tf.__internal__.tracking.AutoTrackable
 # The names of traced functions that are not those of a layer.
 MODEL = "model"
 LEARNING_RATE = "optimizer/learning_rate"
+STEP = "step: "
 
 # What a user's model may define for itself, and then trains by itself.
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics", "fit", "evaluate", "compile")
@@ -123,7 +124,8 @@ class Unit:
         parameters: Those of its `call`.
         calls: For a layer: the ways in which it is called.
         inputs: For the whole model: what it takes.
-        output_names: For the whole model: the names of its outputs, if they are not a dict.
+        outputs: For the whole model: what it gives, as in `Inputs.structure`.
+        output_names: For the whole model: the names of its outputs, if it knows them.
         trains: Whether inference and training differ.
         supports_masking: Whether it takes masks.
         supports_jit: Whether XLA can compile it.
@@ -138,6 +140,7 @@ class Unit:
     parameters: tuple[Parameter, ...]
     calls: tuple[CallForm, ...]
     inputs: Config | None
+    outputs: Any
     output_names: tuple[str, ...]
     trains: bool
     supports_masking: bool
@@ -152,7 +155,7 @@ class Unit:
         parameters = (Parameter(item["name"], item["kind"], tuple(item["default"])) for item in fields["parameters"])
         return cls(
             **{
-                **{key: value if key == "inputs" else _freeze(value) for key, value in fields.items()},
+                **{key: value if key in ("inputs", "outputs") else _freeze(value) for key, value in fields.items()},
                 "parts": parts,
                 "variables": tuple(UnitVariable(**variable) for variable in fields["variables"]),
                 "parameters": tuple(parameters),
@@ -172,7 +175,8 @@ class Functions:
     Attributes:
         units: The parts, the whole model first.
         steps: The steps that are there, `train` and `test`, both with the losses and metrics inside, and `results`:
-            the names of what they log.
+            the names of what they log. Those called `exact` are for the size of batch that the model was trained
+            with. `evaluation` has the order in which `evaluate` returns it.
         missing: What the compile configuration needs from outside Keras.
         methods: The methods of training that the model's own class defines.
         compile_config: The compile configuration, if the model has no other.
@@ -267,9 +271,8 @@ def trace_functions(
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
     needs = find_foreign_names(body) if config is not None else _find_foreign_classes(model)
     missing = find_foreign_names(compile_config) if compile_config else []
-    methods = _find_own_methods(model)
-    own_step = compiled and (bool(missing) or bool(methods))
-    if not needs and not own_step:
+    methods = find_own_methods(model)
+    if not needs and not (compiled and (missing or methods)):
         return None
 
     tracer = _Tracer(model, state)
@@ -281,7 +284,8 @@ def trace_functions(
                 units.append(unit)
     if compiled:
         tracer.trace_learning_rate()
-    steps = tracer.trace_steps() if own_step else {}
+    # The step as a whole is the same to the last bit; revived parts may add gradients up in another order.
+    steps = tracer.trace_steps() if compiled else {}
     return tracer.holder, Functions(tuple(units), steps, tuple(missing), methods, own_config)
 
 
@@ -290,7 +294,8 @@ def _find_foreign_classes(model: keras.Model) -> list[str]:
     return list(dict.fromkeys(kind.__name__ for kind in kinds if kind.__module__.partition(".")[0] != "keras"))
 
 
-def _find_own_methods(model: keras.Model) -> tuple[str, ...]:
+def find_own_methods(model: keras.Model) -> tuple[str, ...]:
+    """Returns the names of the methods with which a model trains by itself."""
     if hasattr(model, "saved_data"):  # it trains with the steps of another one
         return ("train_step",)
     return tuple(name for name in _TRAINING_METHODS if getattr(type(model), name) is not getattr(keras.Model, name))
@@ -330,12 +335,14 @@ class _Tracer:
     """Traces the parts of one model.
 
     Attributes:
-        holder: Where the functions are: `units` by name, and the steps.
+        holder: Where the functions are: `units`, by name.
     """
 
     def __init__(self, model: keras.Model, state: State) -> None:
         self.holder = AutoTrackable()
         self.holder.units = {}
+        # What a model that was itself revived runs uses the lookup tables of the artifact that it came from.
+        self.holder.resources = getattr(model, "loaded_resources", [])
         self._model = model
         self._paths = {id(variable): path for path, variable in state.variables.items()}
         self._variables = state.variables
@@ -358,38 +365,27 @@ class _Tracer:
 
         functions = self._trace(MODEL, model, call, [leaf.to_spec() for leaf in inputs.leaves], trains)
         outputs, _ = functions.inference.get_concrete_function().structured_outputs
-        names = () if isinstance(outputs, dict) else tuple(name_outputs(model, outputs))
-        return self._describe("", (), model, needs, trains, _describe_parameters(model, ()), (), inputs, names)
+        named = hasattr(model, "output_names") and not isinstance(outputs, dict)
+        names = tuple(name_outputs(model, outputs)) if named else ()
+        unit = self._describe("", (), model, needs, trains, _describe_parameters(model, ()), ())
+        indices = keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
+        return replace(unit, inputs=inputs.to_json(), outputs=_describe_structure(indices), output_names=names)
 
     def trace_layer(self, position: tuple[int, ...], layer: keras.layers.Layer, needs: Sequence[str]) -> Unit | None:
         """Traces every way in which a layer is called; returns None for one that is never called."""
         path = self._addresses[id(layer)]
         trains = any(part._call_has_training_arg for part in layer._flatten_layers())
-        forms = []
+        forms: list[CallForm] = []
         for arguments, constants, specs, masks in _find_calls(layer):
             name = path if not forms else f"{path}#{len(forms)}"
-
-            def call(
-                training: bool, *tensors: Any, arguments: Any = arguments, constants: Any = constants, masks: Any = masks
-            ) -> Any:
-                given, mask_tensors = iter(tensors), iter(tensors[constants.count(None) :])
-                items = []
-                for item, constant in zip(keras.tree.flatten(arguments), constants, strict=True):
-                    items.append(item if constant is not None else next(given))
-                for tensor, mask in zip(tensors, masks, strict=False):
-                    if mask is not None:
-                        tensor._keras_mask = next(mask_tensors)
-                args, kwargs = keras.tree.pack_sequence_as(arguments, items)
-                return layer(*args, **kwargs, training=training)
-
+            masked = tuple(mask is not None for mask in masks)
+            call = partial(_call_layer, layer, arguments, constants, masked)
             self._trace(name, layer, call, [*specs, *(mask for mask in masks if mask is not None)], trains)
-            forms.append(CallForm(name, constants, tuple(mask is not None for mask in masks)))
+            forms.append(CallForm(name, constants, masked))
         if not forms:
             return None
         used = {name for node in layer._inbound_nodes for name in node.arguments.kwargs}
-        return self._describe(
-            path, position, layer, needs, trains, _describe_parameters(layer, used), tuple(forms), None, ()
-        )
+        return self._describe(path, position, layer, needs, trains, _describe_parameters(layer, used), tuple(forms))
 
     def trace_learning_rate(self) -> None:
         """Traces a learning-rate schedule that needs code."""
@@ -398,37 +394,44 @@ class _Tracer:
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) and (
             find_foreign_names(_describe_object(schedule))
         ):
-            self._trace_single(LEARNING_RATE, schedule, tf.TensorSpec((), optimizer._iterations.dtype))
+            spec = tf.TensorSpec((), optimizer._iterations.dtype)
+            self._trace_function(LEARNING_RATE, schedule, spec)
 
     def trace_steps(self) -> Mapping[str, tuple[str, ...]]:
         """Traces the training and the test step for data like that with which the model was trained."""
         model = self._model
-        saved = getattr(model, "saved_data", None)
-        data = observe_data(model) if saved is None else saved.value
+        data = getattr(model, "saved_data", None) or observe_data(model)
         if not data:
             return {}
-        flat = [spec for spec in tf.nest.flatten(data) if spec is not None]
+        steps = {
+            "train": self._trace_step("train", model.train_step, data),
+            "test": self._trace_step("test", model.test_step, data),
+            "reset": self._trace_plain("reset", model.reset_metrics, []),
+            "results": self._trace_plain("results", model.get_metrics_result, []),
+        }
+        # TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch.
+        exact = getattr(model, "saved_exact_data", None) or observe_data(model, free_batch=False)
+        if tf.nest.flatten(exact) != tf.nest.flatten(data):
+            steps["exact train"] = self._trace_step("exact train", model.train_step, exact)
+            steps["exact test"] = self._trace_step("exact test", model.test_step, exact)
+        ordered = model._flatten_metrics_in_order({name: name for name in steps["test"]})
+        return {**steps, "evaluation": (ordered,) if isinstance(ordered, str) else tuple(ordered)}
 
-        def take(step: Callable[[Any], Any]) -> Callable[..., Any]:
-            def run(*leaves: Any) -> Any:
-                remaining = iter(leaves)
-                return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))
+    def _trace_step(self, name: str, step: Callable[[Any], Any], data: Any) -> tuple[str, ...]:
+        def run(*leaves: Any) -> Any:
+            remaining = iter(leaves)
+            return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))
 
-            return run
+        return self._trace_plain(name, run, [spec for spec in tf.nest.flatten(data) if spec is not None])
 
-        steps: dict[str, tuple[str, ...]] = {}
-        for name, function, specs in (
-            ("train", take(model.train_step), flat),
-            ("test", take(model.test_step), flat),
-            ("reset", model.reset_metrics, []),
-            ("results", model.get_metrics_result, []),
-        ):
-            traced = tf.function(function, input_signature=specs, autograph=False)
-            with losses_kept(model):
-                logs = traced.get_concrete_function().structured_outputs
-            setattr(self.holder, name, traced)
-            steps[name] = tuple(logs) if isinstance(logs, dict) else ()
-        return steps
+    def _trace_plain(self, name: str, function: Callable[..., Any], specs: Sequence[Any]) -> tuple[str, ...]:
+        """Traces a function, and returns the names in the dict that it returns."""
+        functions = AutoTrackable()
+        functions.inference = tf.function(function, input_signature=specs, autograph=False)
+        with losses_kept(self._model):
+            outputs = functions.inference.get_concrete_function().structured_outputs
+        self.holder.units[f"{STEP}{name}"] = functions
+        return tuple(outputs) if isinstance(outputs, dict) else ()
 
     def _trace(
         self, name: str, layer: keras.layers.Layer, call: Callable[..., Any], specs: Sequence[Any], trains: bool
@@ -453,7 +456,7 @@ class _Tracer:
         self.holder.units[name] = functions
         return functions
 
-    def _trace_single(self, name: str, function: Callable[[Any], Any], spec: tf.TensorSpec) -> None:
+    def _trace_function(self, name: str, function: Callable[[Any], Any], spec: tf.TensorSpec) -> None:
         functions = AutoTrackable()
         functions.inference = tf.function(lambda value: function(value), input_signature=[spec], autograph=False)
         functions.inference.get_concrete_function()
@@ -468,12 +471,15 @@ class _Tracer:
         trains: bool,
         parameters: tuple[Parameter, ...],
         calls: tuple[CallForm, ...],
-        inputs: Inputs | None,
-        output_names: tuple[str, ...],
     ) -> Unit:
-        places = [self._paths[id(v)] for v in layer.variables if id(v) in self._paths]
-        if layer is self._model:  # also what its own code keeps beside its layers, such as a second optimizer's
-            places += [path for path in self._variables if not path.startswith("optimizer/") and path not in places]
+        own = {self._paths.get(id(variable)) for variable in layer.variables}
+        # A layer also has what Keras does not track, and the whole model what its code keeps beside its layers, such as
+        # a second optimizer's variables.
+        places = [
+            place
+            for place in self._variables
+            if place in own or (place.startswith(f"{path}/") if path else not place.startswith("optimizer/"))
+        ]
         return Unit(
             path=path,
             position=position,
@@ -482,8 +488,9 @@ class _Tracer:
             variables=tuple(self._describe_variable(place) for place in places),
             parameters=parameters,
             calls=calls,
-            inputs=None if inputs is None else inputs.to_json(),
-            output_names=output_names,
+            inputs=None,
+            outputs=None,
+            output_names=(),
             trains=trains,
             supports_masking=bool(layer.supports_masking),
             supports_jit=all(part.supports_jit for part in layer._flatten_layers()),
@@ -516,11 +523,21 @@ class _Tracer:
         own: dict[str, Config | None] = {}
         for kind in ("regularizer", "constraint"):
             value = getattr(variable, kind, None)
-            own[kind] = None if value is None else _describe_object(value)
-            name = f"{path}/{kind}"
-            if own[kind] is not None and find_foreign_names(own[kind]) and name not in self.holder.units:
-                self._trace_single(name, value, tf.TensorSpec(variable.shape, variable.dtype))
+            if value is None:
+                own[kind] = None
+                continue
+            own[kind] = _describe_object(value)
+            if find_foreign_names(own[kind]) and f"{path}/{kind}" not in self.holder.units:
+                self._trace_function(f"{path}/{kind}", value, tf.TensorSpec(variable.shape, variable.dtype))
         return UnitVariable(path, variable.name, variable.path, own["regularizer"], own["constraint"])
+
+
+def _describe_structure(indices: Any) -> Any:
+    if isinstance(indices, dict):
+        return {"dict": {key: _describe_structure(item) for key, item in indices.items()}}
+    if isinstance(indices, (list, tuple)):
+        return {"list" if isinstance(indices, list) else "tuple": [_describe_structure(item) for item in indices]}
+    return indices
 
 
 def _describe_object(value: Any) -> Config:
@@ -552,6 +569,27 @@ def _describe_parameters(layer: keras.layers.Layer, used: Sequence[str] | set[st
     return tuple(described)
 
 
+def _call_layer(
+    layer: keras.layers.Layer,
+    arguments: Any,
+    constants: Sequence[str | None],
+    masked: Sequence[bool],
+    training: bool,
+    *tensors: Any,
+) -> Any:
+    """Calls a layer with tensors, and then their masks, in the places that they have among the arguments."""
+    given, masks = iter(tensors), iter(tensors[len(masked) :])
+    for tensor, has_mask in zip(tensors, masked, strict=False):
+        if has_mask:
+            tensor._keras_mask = next(masks)
+    items = [
+        next(given) if constant is None else item
+        for item, constant in zip(keras.tree.flatten(arguments), constants, strict=True)
+    ]
+    args, kwargs = keras.tree.pack_sequence_as(arguments, items)
+    return layer(*args, **kwargs, training=training)
+
+
 def _find_calls(layer: keras.layers.Layer) -> list[tuple[Any, tuple[str | None, ...], list[Any], list[Any]]]:
     """Finds the ways in which a layer is called inside its model.
 
@@ -570,12 +608,12 @@ def _find_calls(layer: keras.layers.Layer) -> list[tuple[Any, tuple[str | None, 
         ways.setdefault((constants, forms), []).append((arguments, tensors))
 
     found = []
-    for (constants, _), calls in ways.items():
+    for (constants, forms), calls in ways.items():
         alike = list(zip(*(tensors for _, tensors in calls), strict=True))
         specs = [_merge_specs(tensors) for tensors in alike]
         masks = [
-            _merge_specs([t._keras_mask for t in tensors]) if getattr(tensors[0], "_keras_mask", None) is not None else None
-            for tensors in alike
+            _merge_specs([tensor._keras_mask for tensor in tensors]) if masked else None
+            for tensors, (_, _, masked) in zip(alike, forms, strict=True)
         ]
         found.append((calls[0][0], constants, specs, masks))
     return found

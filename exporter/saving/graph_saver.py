@@ -22,6 +22,8 @@ def add_saver(meta_graph: meta_graph_pb2.MetaGraphDef, keys: Mapping[int, str]) 
         meta_graph: A MetaGraph that was written without a saver.
         keys: The checkpoint key of each variable, by its node number in the object graph.
     """
+    if not keys:
+        return  # a model of lookups alone has nothing to restore, and RestoreV2 must restore something
     graph = meta_graph.graph_def
     handles = _find_handles(meta_graph, sorted(keys))
     numbers = list(handles)

@@ -6,9 +6,11 @@ The layout is that of `keras.src.legacy.saving.legacy_h5_format`: the attributes
 dataset, the variables that the legacy groups have no place for, vocabularies, and notes. No value is stored twice.
 """
 
+import copy
+import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import create_file, read_dataset
+from exporter.saving.weights_file import create_file, find_dataset, read_dataset
 
 OURS = "exporter"
 _LEGACY = ("model_weights", "optimizer_weights")
@@ -35,6 +37,11 @@ _HEADER_LIMIT = 64512
 
 # `compile` understands these for itself, by the shape of the output.
 _SHAPE_DEPENDENT_METRICS = ("accuracy", "acc", "crossentropy", "ce")
+
+_LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
+
+# What Keras 2 writes of an optimizer and Keras 3 does not take.
+_GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
 
 
 def check_hdf5_holds(model: keras.Model) -> None:
@@ -83,7 +90,7 @@ def write_open_hdf5(
     writer = _Writer(file, state)
     file.attrs["keras_version"] = keras.__version__
     file.attrs["backend"] = keras.backend.backend()
-    file.attrs["model_config"] = json.dumps({k: v for k, v in config.items() if k != "compile_config"}).encode()
+    file.attrs["model_config"] = json.dumps(_legacy_model_config(config, model)).encode()
     if config.get("compile_config"):
         file.attrs["training_config"] = json.dumps(_legacy_training_config(config["compile_config"])).encode()
     _write_model_weights(file, model, writer)
@@ -167,17 +174,21 @@ def _widen(array: Array) -> Array:
 
 
 def _free_name(group: h5py.Group, name: str) -> str:
-    """Returns a name that is not taken: sub-layers of one name have variables of one path."""
-    candidate, number = name, 0
-    while candidate in group or _is_below_dataset(group, candidate):
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+    """Returns a name that is not taken: sub-layers of one name have variables of one path.
+
+    A layer may also have a sub-layer and a variable of one name, and a dataset cannot hold a group.
+    """
+    *parents, last = name.split("/")
+    path = ""
+    for parent in parents:
+        path = _number(join(path, parent), lambda candidate: not isinstance(group.get(candidate), h5py.Dataset))
+    return _number(join(path, last), lambda candidate: candidate not in group)
 
 
-def _is_below_dataset(group: h5py.Group, name: str) -> bool:
-    parts = name.split("/")
-    return any(isinstance(group.get("/".join(parts[:end])), h5py.Dataset) for end in range(1, len(parts)))
+def _number(name: str, is_free: Callable[[str], bool]) -> str:
+    """Returns the first of `name`, `name_1`, `name_2`, ... that is free."""
+    numbered = (f"{name}_{number}" for number in itertools.count(1))
+    return next(candidate for candidate in itertools.chain([name], numbered) if is_free(candidate))
 
 
 def _write_model_weights(file: h5py.File, model: keras.Model, writer: _Writer) -> None:
@@ -207,10 +218,33 @@ def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
 
 
 def _read_bytes(group: h5py.Group, name: str) -> bytes:
-    dataset = group.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ArtifactError(f"{group.file.filename} lacks {group.name}/{name}: the file is incomplete.")
-    return bytes(np.asarray(dataset[()], dtype=np.uint8).tobytes())
+    return bytes(np.asarray(find_dataset(group, name)[()], dtype=np.uint8).tobytes())
+
+
+def _legacy_model_config(config: Config, model: keras.Model) -> Config:
+    """Returns the configuration of a model with what the stock reader does not find elsewhere.
+
+    It looks a class up by its name alone, also a registered one, and it has no place for the files of a layer.
+    """
+    legacy: Config = copy.deepcopy({key: value for key, value in config.items() if key != "compile_config"})
+    legacy["class_name"] = legacy.get("registered_name") or legacy["class_name"]
+    _include_vocabularies(legacy, model)
+    return legacy
+
+
+def _include_vocabularies(config: Config, model: keras.Model) -> None:
+    layers = {layer.name: layer for layer in model.layers}
+    for node in config["config"].get("layers", ()):
+        layer = layers.get(node["config"].get("name"))
+        if isinstance(layer, keras.Model):
+            _include_vocabularies(node, layer)
+        elif isinstance(layer, _LOOKUPS) and node["config"].get("vocabulary") is None:
+            vocabulary = layer.get_vocabulary(include_special_tokens=False)
+            node["config"]["vocabulary"] = np.asarray(vocabulary).tolist() or None
+            lookup = getattr(layer, "_lookup_layer", layer)
+            if lookup.output_mode == "tf_idf":
+                special = lookup.vocabulary_size() - len(vocabulary)
+                node["config"]["idf_weights"] = lookup.idf_weights_const.numpy()[special:].tolist()
 
 
 def _legacy_training_config(config: Config) -> Config:
@@ -220,14 +254,21 @@ def _legacy_training_config(config: Config) -> Config:
     """
     return {
         "optimizer_config": config.get("optimizer"),
-        "loss": _resolve_names(config.get("loss"), keras.losses),
-        "metrics": _resolve_names(config.get("metrics"), keras.metrics),
-        "weighted_metrics": _resolve_names(config.get("weighted_metrics"), keras.metrics),
+        "loss": _list_name(_resolve_names(config.get("loss"), keras.losses)),
+        "metrics": _list_name(_resolve_names(config.get("metrics"), keras.metrics)),
+        "weighted_metrics": _list_name(_resolve_names(config.get("weighted_metrics"), keras.metrics)),
         "loss_weights": config.get("loss_weights"),
     }
 
 
+def _list_name(node: Any) -> Any:
+    """Returns a lone name as a list: the stock reader takes it for a configuration."""
+    return [node] if isinstance(node, str) else node
+
+
 def _resolve_names(node: Any, module: Any) -> Any:
+    if isinstance(node, dict) and node.get("class_name") == "function" and hasattr(module, node["config"]):
+        node = node["config"]  # the stock reader takes a function of Keras for the class of that name
     if isinstance(node, str):
         return node if node in _SHAPE_DEPENDENT_METRICS else module.serialize(module.get(node))
     if isinstance(node, dict) and "class_name" not in node:
@@ -266,14 +307,16 @@ def _read_open_hdf5(
         addresses.setdefault(address.rstrip("/"), {})[key] = name
 
     def read(path: str) -> Array:
-        dataset = file.get(index.get(path, ""))
-        if not isinstance(dataset, h5py.Dataset):
+        if path not in index:
             raise ArtifactError(f"{file.filename} holds no value for the variable {path!r}: the file is incomplete.")
-        return read_dataset(dataset)
+        return read_dataset(find_dataset(file, index[path]))
+
+    def read_entries(address: str) -> dict[str, Array]:
+        return {key: read_dataset(find_dataset(file, name)) for key, name in addresses.get(address, {}).items()}
 
     reader = StateReader(
         variable=read,
-        entries=lambda address: {key: read_dataset(file[name]) for key, name in addresses.get(address, {}).items()},
+        entries=read_entries,
         asset=lambda name: _read_bytes(ours, f"assets/{name}"),
     )
     record = StateRecord.from_json(_read_bytes(ours, "state"))
@@ -298,6 +341,7 @@ def _read_stock(
                 ("weighted_metrics", keras.metrics),
             ):
                 config[key] = _resolve_names(config.get(key), module)
+            config["optimizer_config"] = _translate_optimizer(config["optimizer_config"])
             model.compile(**compile_args_from_training_config(config, custom_objects))
     except (TypeError, ValueError, KeyError) as error:
         raise ArtifactError(f"Keras cannot load {file.filename}: {error}") from error
@@ -306,24 +350,68 @@ def _read_stock(
     return model
 
 
+def _translate_optimizer(config: Config) -> Config:
+    """Returns an optimizer's configuration as Keras 3 takes it.
+
+    Keras 2 writes `Custom>Adam`, for which Keras 3 makes an Adam with default arguments without a word, and it writes
+    arguments that are gone.
+    """
+    name = str(config["class_name"]).removeprefix("Custom>")
+    if "module" in config or not hasattr(keras.optimizers, name):
+        return config
+    arguments = {key: value for key, value in config["config"].items() if key not in _GONE_ARGUMENTS}
+    if not arguments.get("decay", True):
+        del arguments["decay"]
+    return {**config, "class_name": name, "config": arguments}
+
+
 def _restore_stock_optimizer(file: h5py.File, model: keras.Model) -> None:
-    """Gives the optimizer the slots that stock Keras leaves in the file.
+    """Gives the optimizer the state that Keras 3 or Keras 2 left in the file.
 
     Keras builds the optimizer for the model's direct variables, of which a Sequential or Functional model has none;
     a freshly compiled one is built for all of them, in the order in which they were saved.
     """
     group = file["optimizer_weights"]
-    names = [name for key in sorted(group.attrs, key=_chunk_order) for name in group.attrs[key]]
+    names = [_to_text(name) for key in sorted(group.attrs, key=_chunk_order) for name in group.attrs[key]]
     optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-    optimizer.build(model.trainable_variables)
-    if len(names) != len(optimizer.variables):
+    by_keras_2 = bool(names) and names[0].endswith(":0")
+    # Keras 2 keeps the learning rate in the configuration only.
+    left_out = {id(optimizer._learning_rate)} if by_keras_2 else set()
+    if len(names) > len(optimizer.variables) - len(left_out):  # more than the counters: it has trained
+        optimizer.build(model.trainable_variables)
+    variables = [variable for variable in optimizer.variables if id(variable) not in left_out]
+    if by_keras_2:
+        names = _order_as_keras_3(names, optimizer) if len(variables) > 1 else names[:1]  # plain SGD has unused slots
+    values = [read_dataset(find_dataset(group, name)) for name in names]
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
         raise ArtifactError(
-            f"{file.filename} holds {len(names)} optimizer variables, and a {type(optimizer).__name__} for this model "
-            f"has {len(optimizer.variables)}. Load it with compile=False and compile it anew."
+            f"{file.filename} holds {len(values)} optimizer variables, which do not fit the {len(variables)} of a "
+            f"{type(optimizer).__name__} for this model. Load it with compile=False and compile it anew."
         )
-    for variable, name in zip(optimizer.variables, names, strict=True):
-        variable.assign(read_dataset(group[name]))
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
     model.optimizer = optimizer
+
+
+def _order_as_keras_3(names: list[str], optimizer: keras.optimizers.Optimizer) -> list[str]:
+    """Puts the slots of an optimizer from before TensorFlow 2.11 into the order of today.
+
+    It listed one kind of slot for all variables, then the next (`Adam/dense/kernel/m:0`); today the first two kinds
+    stand side by side for each variable, except RMSprop's.
+    """
+    if not names[0].endswith("/iter:0") or isinstance(optimizer, keras.optimizers.RMSprop):
+        return names
+    kinds: dict[str, list[str]] = {}
+    for name in names[1:]:
+        kinds.setdefault(name.rpartition("/")[2], []).append(name)
+    slots = list(kinds.values())
+    if len(slots) > 1:
+        slots[:2] = [[name for pair in zip(slots[0], slots[1], strict=False) for name in pair]]
+    return [names[0], *(name for kind in slots for name in kind)]
+
+
+def _to_text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def _chunk_order(attribute: str) -> int:

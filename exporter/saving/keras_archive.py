@@ -145,10 +145,13 @@ def read_keras_directory(
     safe_mode: bool = True,
     record: StateRecord | None = None,
 ) -> keras.Model:
-    """Loads an unzipped archive; with a `record` of its state exactly, otherwise as Keras does."""
+    """Loads an unzipped archive; with a record of its state, given or in its metadata, exactly."""
     if record is None:
-        return _read_stock(path, custom_objects, compile, safe_mode)
-    config = json.loads((path / CONFIG).read_bytes())
+        ours = _read_json(path / METADATA).get("exporter") if (path / METADATA).is_file() else None
+        if ours is None:
+            return _read_stock(path, custom_objects, compile, safe_mode)
+        record = StateRecord.from_json(json.dumps(ours["state"]))
+    config = _read_json(path / CONFIG)
     with h5py.File(path / WEIGHTS, "r") as file:
         return _revive(
             config,
@@ -159,6 +162,14 @@ def read_keras_directory(
             compile,
             safe_mode,
         )
+
+
+def _read_json(path: Path) -> Config:
+    try:
+        content: Config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}. The file is damaged or incomplete.") from error
+    return content
 
 
 def _revive(

@@ -3,14 +3,14 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from exporter.errors import ArtifactError
-from exporter.saving.state import Array, Saveable, State, collect, is_saveable
+from exporter.saving.state import Array, Saveable, State, collect, walk
 from exporter.saving.topology import Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
@@ -35,6 +35,7 @@ class StateRecord:
         optimizers: For every built optimizer, the paths of the variables that it trains, in its order.
         compile_extras: The arguments of `compile` that Keras's configuration forgets; None for an uncompiled model.
         assets: Files that layers keep beside their variables, such as vocabularies: `<address>/<file name>`.
+        dtype_policies: The dtype policy of every layer, by its address: a name, or a configuration.
     """
 
     variables: Mapping[str, VariableRecord]
@@ -42,6 +43,7 @@ class StateRecord:
     optimizers: Mapping[str, tuple[str, ...]]
     compile_extras: Config | None
     assets: tuple[str, ...]
+    dtype_policies: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the record as JSON text."""
@@ -70,6 +72,7 @@ class StateRecord:
                 optimizers={path: tuple(paths) for path, paths in data["optimizers"].items()},
                 compile_extras=data["compile_extras"],
                 assets=tuple(data["assets"]),
+                dtype_policies=data["dtype_policies"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ArtifactError):
@@ -90,7 +93,17 @@ def describe_state(
         optimizers=state.optimizers,
         compile_extras=serialize_compile_extras(model) if include_optimizer else None,
         assets=assets,
+        dtype_policies={
+            s.path: _describe_policy(s.target.dtype_policy)
+            for s in state.tree
+            if isinstance(s.target, keras.layers.Layer)
+        },
     )
+
+
+def _describe_policy(policy: keras.dtype_policies.DTypePolicy) -> Any:
+    plain = type(policy) in (keras.dtype_policies.DTypePolicy, keras.dtype_policies.FloatDTypePolicy)
+    return policy.name if plain else keras.dtype_policies.serialize(policy)
 
 
 def save_assets(state: State, directory: Path) -> tuple[str, ...]:
@@ -155,30 +168,57 @@ def revive_state(
     """
     model = rebuild_model(config, custom_objects, safe_mode)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-        _load_assets(model, record, reader, Path(directory))
-    layers = {s.path: s.target for s in collect(model, include_optimizer=False).tree}
-    for path, flag in record.trainable.items():  # parents come first: setting a parent sets its children
-        if path in layers and layers[path].trainable != flag:
-            layers[path].trainable = flag
-
+        load_layers(model, record, reader, Path(directory))
+    restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
         build_optimizers(model, record)
+        for saveable in walk(model):
+            if saveable.path in record.optimizers:
+                _load_entries(saveable, reader)
     restore_variables(model, record, reader, include_optimizer=compiled)
     return model
 
 
-def _load_assets(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
-    if not record.assets:
-        return
+def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateRecord) -> None:
+    """Gives layers their trainable flags and dtype policies.
+
+    Args:
+        layers: The layers, by their address; parents first.
+        record: What is known of their state.
+    """
+    for path, flag in record.trainable.items():  # parents come first: setting a parent sets its children
+        if path in layers and layers[path].trainable != flag:
+            layers[path].trainable = flag
+    for path, policy in record.dtype_policies.items():
+        # Sequential and Functional models forget theirs, and `compile` scales the loss by it.
+        if path in layers and _describe_policy(layers[path].dtype_policy) != policy:
+            layers[path].dtype_policy = keras.dtype_policies.get(policy)
+
+
+def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
+    """Lets layers load what they stored by code of their own, and their files.
+
+    This comes before the state of the model is collected: a layer without its values may not be able to tell them.
+
+    Args:
+        model: The model, built.
+        record: What is known of its state.
+        reader: Where the values and files are.
+        directory: Where files can be unpacked; empty.
+
+    Raises:
+        ArtifactError: The record names a file outside the artifact.
+    """
     for name in record.assets:
         place = directory / name
         if not place.resolve().is_relative_to(directory.resolve()):
             raise ArtifactError(f"The artifact names a file outside itself: {name!r}.")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(reader.asset(name))
-    for saveable in collect(model, include_optimizer=False).tree:
+    for saveable in walk(model, include_optimizer=False):
+        _load_entries(saveable, reader)
         if hasattr(saveable.target, "load_assets") and (directory / saveable.path).is_dir():
             saveable.target.load_assets(str(directory / saveable.path))
 
@@ -194,14 +234,18 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
         ArtifactError: The model lacks a variable that the optimizer trained.
     """
     variables = collect(model, include_optimizer=False).variables
-    # The outermost optimizer builds the ones inside it; it may itself train nothing.
-    paths = next((paths for paths in record.optimizers.values() if paths), ())
-    if not paths:
-        return
-    missing = [path for path in paths if path not in variables]
-    if missing:
-        raise ArtifactError(f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}.")
-    model.optimizer.build([variables[path] for path in paths])
+    for saveable in walk(model):
+        if saveable.path not in record.optimizers or saveable.target.built:
+            continue
+        # The outer optimizer comes first and builds the ones inside it; it may itself train nothing.
+        below = (paths for address, paths in record.optimizers.items() if f"{address}/".startswith(f"{saveable.path}/"))
+        trained = next((paths for paths in below if paths), ())
+        missing = [path for path in trained if path not in variables]
+        if missing:
+            raise ArtifactError(
+                f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
+            )
+        saveable.target.build([variables[path] for path in trained])
 
 
 def restore_variables(model: keras.Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:
@@ -217,11 +261,6 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
         ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
     """
     state = collect(model, include_optimizer)
-    for saveable in state.tree:
-        if _loads_by_itself(saveable):
-            saveable.target.load_own_variables(reader.entries(saveable.path))
-    state = collect(model, include_optimizer)  # a layer may make its variables when it loads them
-
     expected = {
         path: item for path, item in record.variables.items() if include_optimizer or not path.startswith("optimizer/")
     }
@@ -243,11 +282,12 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
             variable.trainable = expected[path].trainable
 
 
-def _loads_by_itself(saveable: Saveable) -> bool:
-    """Whether the object has loading code of its own, which may set more than its variables."""
+def _load_entries(saveable: Saveable, reader: StateReader) -> None:
+    """Lets an object load by itself if it has code for that, which may set more than its variables, or make them."""
     own = getattr(type(saveable.target), "load_own_variables", None)
     plain = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
-    return is_saveable(saveable.target) and own is not None and own not in plain
+    if own is not None and own not in plain:
+        saveable.target.load_own_variables(reader.entries(saveable.path))
 
 
 def _shorten(items: list[str]) -> str:

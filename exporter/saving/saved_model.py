@@ -9,8 +9,9 @@ record is in `assets.extra/exporter/`, a place that TensorFlow and TF Serving le
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from exporter.saving.signatures import (
     trace_serving,
 )
 from exporter.saving.state import Array, State, collect
-from exporter.saving.tensor_bundle import BundleEntry, encode_string, write_index
+from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
 from exporter.saving.topology import Config, serialize_model
 from exporter.saving.weights_file import create_dataset, write_weights
 
@@ -49,8 +50,6 @@ STATE = OURS / "state.json"
 FUNCTIONS = "functions.json"
 _DATA = "variables.data-00000-of-00001"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# TensorFlow finds a variable's tensor by this end of its key.
-_KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 Trackable = tf.__internal__.tracking.Trackable
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
@@ -80,7 +79,8 @@ def write_saved_model(
     Raises:
         ModelError: The model's inputs are not known.
     """
-    options = options or tf.saved_model.SaveOptions()
+    # What is revived without its code can only be trained through with the gradients that it defined.
+    options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
     state = collect(model, include_optimizer)
     config, left_out = _serialize(model, include_optimizer)
     functions = trace_functions(model, state, config, include_optimizer)
@@ -89,10 +89,8 @@ def write_saved_model(
         endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
     else:
         endpoints = canonicalize(signatures)
-    root = _build_root(model, state, endpoints)
-    if functions is not None:
-        root.exporter.functions, described = functions
-        root.exporter.captured = _find_captured(root, [*endpoints.values(), *_list_functions(root.exporter.functions)])
+    traced = [*endpoints.values(), *(_list_functions(functions[0]) if functions else ())]
+    holder, described = functions or (None, None)
 
     (staged / OURS).mkdir(parents=True)
     # A layer's assets come first: TensorFlow adds its own to the same directory.
@@ -102,10 +100,11 @@ def write_saved_model(
     for name, note in notes.items():
         (staged / OURS / name).write_bytes(note)
 
-    if functions is not None:
+    if described is not None:
         (staged / OURS / FUNCTIONS).write_text(described.to_json())
 
-    reason = _write_graph_and_variables(root, staged, endpoints, options, state)
+    build_root = partial(_build_root, model, state, traced, holder)
+    reason = _write_graph_and_variables(build_root, staged, endpoints, options, state)
     if config is not None and reason is None:
         (staged / CONFIG).write_text(json.dumps(config))
         (staged / METADATA).write_bytes(write_metadata(record, {}))
@@ -116,7 +115,7 @@ def write_saved_model(
     _write_fingerprint(staged)
 
     held, not_held = describe_holdings(model, state, config or {}, assets)
-    if functions is not None:
+    if described is not None:
         held = (*held, _describe_functions(described))
     return Contents(held, (*not_held, *left_out), read_endpoints(staged))
 
@@ -135,7 +134,7 @@ def _describe_functions(functions: Functions) -> Holding:
     return Holding("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
 
 
-def _build_root(model: keras.Model, state: State, endpoints: Mapping[str, Any]) -> Any:
+def _build_root(model: keras.Model, state: State, traced: Sequence[Any], functions: Any, whole: bool) -> Any:
     """Makes the object whose attributes `tf.saved_model.load` gives back.
 
     It is not the model itself: TensorFlow would rename the model's inputs, and converters leave its variables
@@ -150,9 +149,17 @@ def _build_root(model: keras.Model, state: State, endpoints: Mapping[str, Any]) 
         if not hasattr(root, name):
             setattr(root, name, value)
     root.exporter = AutoTrackable()
-    root.exporter.state = [variable.value for variable in state.variables.values()]
-    root.exporter.captured = _find_captured(root, endpoints.values())
-    root.exporter.resources = list(_find_resources(state))
+    used = {id(variable) for function in traced for variable in function.variables}
+    # An optimizer's slots are in the checkpoint; a server that never trains need not hold them in memory too.
+    root.exporter.state = {
+        path: variable.value
+        for path, variable in state.variables.items()
+        if whole or not path.startswith("optimizer/") or id(variable.value) in used
+    }
+    if functions is not None:
+        root.exporter.functions = functions
+    root.exporter.captured = _find_captured(root, traced)
+    root.exporter.resources = _find_resources(state, traced)
     return root
 
 
@@ -166,7 +173,7 @@ def _get_inference(holder: Any) -> Callable[..., Any]:
 
 def _find_captured(root: Any, functions: Iterable[Any]) -> list[tf.Variable]:
     """Finds the variables that functions use beyond the state, such as those of metrics."""
-    known = {id(variable) for variable in root.exporter.state}
+    known = {id(variable) for variable in root.exporter.state.values()}
     captured = [variable for function in functions for variable in function.variables if id(variable) not in known]
     return list({id(variable): variable for variable in captured}.values())
 
@@ -199,31 +206,41 @@ def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _find_resources(state: State) -> Iterator[Any]:
-    """Finds the lookup tables that layers hold; a function that captures one needs it in the object graph."""
-    seen: set[int] = set()
+def _find_resources(state: State, functions: Iterable[Any]) -> list[Any]:
+    """Finds the lookup tables of layers that functions use: TensorFlow wants them in the object graph.
+
+    Others stay out, such as the table in which a text layer counts tokens while it adapts.
+    """
+    captured = {id(tensor) for function in functions for tensor in function.captured_inputs}
+    found: dict[int, Any] = {}
     for saveable in state.tree:
         for value in vars(saveable.target).values():
-            if isinstance(value, tf.saved_model.experimental.TrackableResource) and id(value) not in seen:
-                seen.add(id(value))
-                yield value
+            if isinstance(value, tf.saved_model.experimental.TrackableResource):
+                handle = value.resource_handle
+                if id(handle) in captured:
+                    found[id(handle)] = value
+    return list(found.values())
 
 
 def _write_graph_and_variables(
-    root: Any, staged: Path, endpoints: Mapping[str, Any], options: tf.saved_model.SaveOptions, state: State
+    build_root: Callable[..., Any],
+    staged: Path,
+    endpoints: Mapping[str, Any],
+    options: tf.saved_model.SaveOptions,
+    state: State,
 ) -> str | None:
     """Writes what TensorFlow reads. Returns why the variables are not one HDF5 file, or None if they are."""
     reason = _find_reason_for_tensorflow(options)
     if reason is not None:
-        tf.saved_model.save(root, str(staged), endpoints, options)
+        tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
         return reason
     skipping = tf.saved_model.SaveOptions(**{**vars_of(options), "experimental_skip_saver": True})
     nodes, _ = tensorflow_save.save_and_return_nodes(
-        root, str(staged), endpoints, skipping, experimental_skip_checkpoint=True
+        build_root(whole=False), str(staged), endpoints, skipping, experimental_skip_checkpoint=True
     )
     strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
     if strange:
-        tf.saved_model.save(root, str(staged), endpoints, options)
+        tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
         return f"{type(strange[0]).__name__} is saved by TensorFlow's own code"
 
     paths = {id(variable.value): path for path, variable in state.variables.items()}
@@ -234,7 +251,7 @@ def _write_graph_and_variables(
     saved_model = saved_model_pb2.SavedModel.FromString((staged / GRAPH).read_bytes())
     meta_graph = saved_model.meta_graphs[0]
     if not options.experimental_skip_saver:
-        add_saver(meta_graph, {number: path + _KEY_SUFFIX for number, (path, _) in variables.items()})
+        add_saver(meta_graph, {number: path + KEY_SUFFIX for number, (path, _) in variables.items()})
     (staged / GRAPH).write_bytes(saved_model.SerializeToString(deterministic=True))
     object_graph = _describe_checkpoint(meta_graph.object_graph_def, variables)
     _write_checkpoint(staged / "variables", state, variables, object_graph)
@@ -279,7 +296,7 @@ def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, t
         if number in variables:
             path, variable = variables[number]
             copy.attributes.add(
-                name="VARIABLE_VALUE", full_name=variable._shared_name, checkpoint_key=path + _KEY_SUFFIX
+                name="VARIABLE_VALUE", full_name=variable._shared_name, checkpoint_key=path + KEY_SUFFIX
             )
             copy.has_checkpoint_values.value = True
     return bytes(described.SerializeToString(deterministic=True))
@@ -294,7 +311,7 @@ def _write_checkpoint(
 
     def add_entry(path: str, dataset: h5py.Dataset, value: Array) -> None:
         contiguous = np.ascontiguousarray(value)
-        entries[path + _KEY_SUFFIX] = BundleEntry(
+        entries[path + KEY_SUFFIX] = BundleEntry(
             dtype=tf.as_dtype(value.dtype).as_datatype_enum,
             shape=tuple(value.shape),
             offset=dataset.id.get_offset() or 0,  # an empty dataset has no place
@@ -305,7 +322,7 @@ def _write_checkpoint(
     with h5py.File(directory / _DATA, "w") as file:
         write_weights(file, state, add_entry)
         for path, variable in variables.values():
-            if path + _KEY_SUFFIX not in entries:
+            if path + KEY_SUFFIX not in entries:
                 value = variable.numpy()
                 add_entry(path, create_dataset(file, path, value), value)
     # The object graph trails the HDF5 data, whose reader stops where its own superblock says.
@@ -393,10 +410,7 @@ class _Checkpoint:
             raise ArtifactError(f"The checkpoint of {path} has no object {name!r}: the artifact is incomplete.")
 
         state = child(child(0, "exporter"), "state")
-        keys = {
-            name: graph.nodes[child(state, str(index))].attributes[0].checkpoint_key
-            for index, name in enumerate(record.variables)
-        }
+        keys = {name: graph.nodes[child(state, name)].attributes[0].checkpoint_key for name in record.variables}
         return cls(keys, reader)
 
     def read(self, path: str) -> Array:

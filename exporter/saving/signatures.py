@@ -84,6 +84,8 @@ def describe_inputs(model: keras.Model) -> Inputs:
         known: Inputs = revived.value
         return known
     leaves: list[InputLeaf] = []
+    # A stateful layer keeps one state per sample, so only such a model serves the batch that it was built with.
+    stateful = any(getattr(layer, "stateful", False) for layer in model._flatten_layers())
 
     def add(name: str, shape: Sequence[int | None], dtype: str, sparse: bool = False) -> int:
         name = to_argument_name(name)
@@ -96,7 +98,10 @@ def describe_inputs(model: keras.Model) -> Inputs:
         if isinstance(value, dict):
             return {"dict": {key: convert(item, str(key)) for key, item in value.items()}}
         if isinstance(value, keras.KerasTensor):
-            return add(value.name or name, value.shape, keras.backend.standardize_dtype(value.dtype), value.sparse)
+            history = getattr(value, "_keras_history", None)  # a tensor's own name changes when the model is rebuilt
+            given = history.operation.name if history is not None and history.operation is not None else value.name
+            shape = value.shape if stateful or not value.shape else (None, *value.shape[1:])
+            return add(given, shape, keras.backend.standardize_dtype(value.dtype), value.sparse)
         if isinstance(value, tf.TypeSpec):
             return add(name, (None, *value.shape[1:]), value.dtype.name, isinstance(value, tf.SparseTensorSpec))
         if isinstance(value, (tuple, list)) and all(item is None or isinstance(item, int) for item in value):
@@ -129,22 +134,25 @@ def describe_inputs(model: keras.Model) -> Inputs:
     return Inputs(tuple(leaves), tuple(arguments))
 
 
-def observe_data(model: keras.Model) -> tuple[Any, ...]:
+def observe_data(model: keras.Model, free_batch: bool = True) -> tuple[Any, ...]:
     """Finds the data with which a model was trained, evaluated or asked.
 
     Args:
         model: The model.
+        free_batch: Whether the specs are for batches of any size, or as they were.
 
     Returns:
-        `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs with free batches, as given to `fit`, else to
-        `evaluate`, else to `predict`; empty if it saw no data.
+        `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs, as given to `fit`, else to `evaluate`, else to
+        `predict`; empty if it saw no data.
     """
     for attribute in ("train_function", "test_function", "predict_function"):
         for function in _find_tf_functions(getattr(model, attribute, None), depth=3):
             for concrete in function._list_all_concrete_functions():
                 for argument in tf.nest.flatten(concrete.structured_input_signature):
                     if isinstance(argument, tf.data.IteratorSpec):
-                        element = tf.nest.map_structure(_free_batch, argument._element_spec)
+                        element = argument._element_spec
+                        if free_batch:
+                            element = tf.nest.map_structure(_free_batch, element)
                         return tuple(element) if isinstance(element, tuple) else (element,)
     return ()
 

@@ -2,8 +2,8 @@
 
 The addresses are those of Keras's own archives (`layers/dense/vars/0`, `optimizer/vars/2`), so that one tree
 serves `model.weights.h5`, our own groups and TensorFlow's checkpoint alike. What Keras does not save (seed
-generators, variables that a layer's own saving code folds into others) stands in the same tree under
-`seed_generators/<n>` and `own/<n>` of its owner.
+generators, variables that a layer's own saving code folds into others, variables that Keras does not track) stands in
+the same tree under `seed_generators/<n>`, `own/<n>` and `attributes/<name>` of its owner.
 """
 
 import hashlib
@@ -144,6 +144,8 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
     names = _class_attributes(owner, kind) | (vars(target).keys() - _skipped_attributes(kind))
     # Keras visits private attributes last; the first visit decides an object's address.
     attributes += sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name)
+    if hasattr(target, "revived_variables"):
+        attributes = ["optimizer"]  # it knows the addresses of the layers that it stands for
     for name in attributes:
         if name.startswith("__"):
             continue
@@ -244,6 +246,9 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             add(join(saveable.path, f"seed_generators/{index}"), generator.state)
         for index, variable in enumerate(_own_variables(saveable.target)):
             add(join(saveable.path, f"own/{index}"), variable)
+    for saveable in tree:
+        for name, variable in _attribute_variables(saveable.target):
+            add(join(saveable.path, f"attributes/{name}"), variable)
     for index, variable in enumerate(model.variables):
         add(f"unaddressed/{index}", variable)
 
@@ -270,6 +275,24 @@ def _own_variables(target: Any) -> list[keras.Variable]:
     if isinstance(target, keras.layers.Layer):
         return [*target._trainable_variables, *target._non_trainable_variables]
     return []
+
+
+def _attribute_variables(target: Any) -> Iterator[tuple[str, keras.Variable]]:
+    """Finds variables that a layer holds and Keras does not track, such as the state of a stateful RNN."""
+    if isinstance(target, keras.layers.Layer):
+        for name, value in sorted(vars(target).items()):
+            yield from _contained_variables(name, value, set())
+
+
+def _contained_variables(path: str, value: Any, open_containers: set[int]) -> Iterator[tuple[str, keras.Variable]]:
+    if isinstance(value, keras.Variable):
+        yield path, value
+    elif isinstance(value, keras.random.SeedGenerator):
+        yield path, value.state
+    elif isinstance(value, (list, tuple, dict)) and id(value) not in open_containers:
+        open_containers.add(id(value))
+        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            yield from _contained_variables(f"{path}/{key}", item, open_containers)
 
 
 def _metric_variables(model: keras.Model) -> list[keras.Variable]:

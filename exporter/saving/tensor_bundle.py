@@ -25,6 +25,9 @@ _FOOTER_SIZE = 48
 _TRAILER_SIZE = 5  # compression type, masked checksum
 _NO_COMPRESSION = 0
 
+# TensorFlow finds a variable's tensor in a checkpoint by this end of its key (`tensorflow/python/checkpoint`).
+KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
 
 @dataclass(frozen=True, slots=True)
 class BundleEntry:

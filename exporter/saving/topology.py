@@ -1,11 +1,14 @@
 """The model's and the compile configuration, to and from JSON."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras.src.losses.losses import LossFunctionWrapper
+from keras.src.metrics.reduction_metrics import MeanMetricWrapper
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from exporter.errors import ArtifactError, ModelError
@@ -42,15 +45,67 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
         ) from error
     if not include_optimizer:
         config.pop("compile_config", None)
-    elif config.get("compile_config") and "optimizer" not in config["compile_config"]:
+    elif (
+        config.get("compile_config")
+        and "optimizer" not in config["compile_config"]
+        and type(model).get_compile_config is keras.Model.get_compile_config
+    ):
         # Keras's own HDF5 writer takes the optimizer out of the live model's compile configuration.
         config["compile_config"]["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+    _complete_compile_config(model, config.get("compile_config"))
     saved = getattr(model, "saved_compile_config", None)
     if saved is not None and include_optimizer:
         config["compile_config"] = copy.deepcopy(saved.value)  # what its saved training step stands for
     config = _restore_originals(config)
     _number_shared_objects(config, {})
     return config
+
+
+def serialize_compile_config(model: keras.Model) -> Config | None:
+    """Returns the compile configuration alone, of a model that has no configuration of its own.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        What `serialize_model` puts under `compile_config`; None if it cannot be said.
+    """
+    saved = getattr(model, "saved_compile_config", None)
+    if saved is not None:
+        kept: Config = copy.deepcopy(saved.value)
+        return kept
+    try:
+        with ObjectSharingScope(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            config: Config = _restore_originals(model.get_compile_config())
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+    _complete_compile_config(model, config)
+    _number_shared_objects(config, {})
+    return config
+
+
+def _complete_compile_config(model: keras.Model, config: Config | None) -> None:
+    compiled = getattr(model, "_compile_config", None)
+    if config and compiled is not None:
+        for key in ("loss", "metrics", "weighted_metrics"):
+            _complete_arguments(config.get(key), compiled.config.get(key))
+
+
+def _complete_arguments(node: Any, value: Any) -> None:
+    """Adds the arguments of a loss or a metric that Keras's own configuration of it forgets, such as Huber's delta."""
+    if isinstance(value, (LossFunctionWrapper, MeanMetricWrapper)):
+        takes = inspect.signature(type(value).__init__).parameters
+        if isinstance(node, dict) and type(value).__module__.partition(".")[0] == "keras":
+            for name, argument in value._fn_kwargs.items():
+                if name in takes:
+                    node["config"].setdefault(name, keras.saving.serialize_keras_object(argument))
+    elif isinstance(value, dict) and isinstance(node, dict):
+        for key in value.keys() & node.keys():
+            _complete_arguments(node[key], value[key])
+    elif isinstance(value, (list, tuple)) and isinstance(node, (list, tuple)):
+        for child, item in zip(node, value, strict=True):
+            _complete_arguments(child, item)
 
 
 def _first_line(error: BaseException | str) -> str:
@@ -118,17 +173,17 @@ def rebuild_model(
 
 
 def _explain(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    # Keras wraps a fault once for every level of nesting; the innermost one says what is wrong.
+    _, nested, reason = str(error).rpartition("Exception encountered: ")
+    text = " ".join(reason.split())
     if "safe_mode" in text or "unsafe" in text:
-        return f"{_first_line(error)} Load it with safe_mode=False only if you trust where the file comes from."
+        return f"{_first_line(reason)} Load it with safe_mode=False only if you trust where the file comes from."
     if "Could not locate" in text:
         head = text.split(". ")[0]
         return (
             f"{head}. Import the module that defines it, register it with "
             "`@keras.saving.register_keras_serializable()`, or name it in `custom_objects`."
         )
-    # Keras wraps a fault once for every level of nesting; the innermost one says what is wrong.
-    _, nested, reason = str(error).rpartition("Exception encountered: ")
     if not nested:
         return _first_line(error)
     return (

@@ -49,7 +49,7 @@ class _Target:
         return self._raw.tell()
 
     def truncate(self, size: int | None = None) -> int:
-        return self._attempt(lambda: self._raw.truncate(size))
+        return self._attempt(self._raw.truncate, size)
 
     def flush(self) -> None:
         """The file has no buffer of its own."""
@@ -57,13 +57,13 @@ class _Target:
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
         while rest and self.error is None:  # one call of the system writes at most 2 GiB
-            rest = rest[self._attempt(lambda rest=rest: self._raw.write(rest) or 0) :]
+            rest = rest[self._attempt(self._raw.write, rest) :]
         return len(data)
 
-    def _attempt(self, act: Callable[[], int]) -> int:
+    def _attempt(self, act: Callable[[Any], int | None], argument: Any) -> int:
         if self.error is None:
             try:
-                return act()
+                return act(argument) or 0
             except OSError as error:
                 self.error = error
         return 0
