@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n\$ (.*?)\n(.*?)```", README, re.DOTALL)
 FILES = re.findall(r"```(?:yaml|python)\n(# (my_models\.py|mine\.yaml).*?)```", README, re.DOTALL)
-PYTHON = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if not block.startswith("# my_models")]
+PYTHON = [
+    block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if not block.startswith("# my_models")
+]
 
 
 def _run(command: str, directory: Path) -> str:

@@ -1,0 +1,139 @@
+"""Real models through the installed command, in every format, from a wheel and from an editable install.
+
+Each source is one sweep over the formats, in a directory that is not the checkout, in a virtual environment into which
+the package was installed as a user installs it.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+INSTALLS = ("wheel", "editable")
+SOURCES = ("digits", "mobilenet", "stock_keras", "stock_h5")
+FORMATS = ("tf", "h5", "keras")
+
+_MAKE_STOCK_FILES = """
+import keras
+from exporter.sources import digits
+keras.utils.set_random_seed(0)
+model = digits(epochs=2)
+model.save("stock.keras")
+model.save("stock.h5")
+"""
+
+_MEASURE_ACCURACY = """
+import json, pathlib, sys
+import exporter
+from exporter.sources import digits_data
+figures = {}
+for path in sys.argv[1:]:
+    _, held_out = digits_data()
+    model = exporter.load_model(path)
+    figures[pathlib.Path(path).name] = model.evaluate(*held_out, verbose=0, return_dict=True)["accuracy"]
+print(json.dumps(figures))
+"""
+
+
+@pytest.fixture(scope="module", params=INSTALLS)
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the package installed; its dependencies are those of the tests."""
+    folder = tmp_path_factory.mktemp(f"install-{request.param}")
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    interpreter = folder / "venv" / "bin" / "python"
+    [site] = (folder / "venv" / "lib").glob("python*/site-packages")
+    known = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join(known) + "\n")
+    # From the tests' environment comes everything but the package itself.
+    options = ["--no-deps", "--no-build-isolation", "--ignore-installed", "--quiet", "--disable-pip-version-check"]
+    what = [str(ROOT)] if request.param == "wheel" else ["-e", str(ROOT)]
+    subprocess.run([interpreter, "-m", "pip", "install", *options, *what], check=True)
+    return interpreter
+
+
+@pytest.fixture(scope="module")
+def stock_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `stock.keras` and `stock.h5`, which Keras itself wrote."""
+    folder = tmp_path_factory.mktemp("stock")
+    subprocess.run([sys.executable, "-c", _MAKE_STOCK_FILES], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def _run(interpreter: Path, arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [interpreter.with_name("exporter"), *arguments],
+        cwd=directory,
+        env={**os.environ, "PATH": f"{interpreter.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def _find_arguments(source: str, stock_files: Path) -> list[str]:
+    match source:
+        case "digits":
+            return []
+        case "mobilenet":
+            return [
+                "model=application",
+                "model.name=MobileNetV2",
+                "model.input_shape=[96,96,3]",
+                "model.classes=10",
+                "model.compile={optimizer: adam, loss: sparse_categorical_crossentropy}",
+            ]
+        case "stock_keras":
+            return ["model=file", f"model.filepath={stock_files / 'stock.keras'}"]
+        case _:
+            return ["model=file", f"model.filepath={stock_files / 'stock.h5'}"]
+
+
+@pytest.mark.xdist_group("end_to_end")
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_format_is_proven(python: Path, source: str, stock_files: Path, tmp_path: Path) -> None:
+    arguments = _find_arguments(source, stock_files)
+    target = 'filepath="out/model${exporter.suffix:${save_format}}"'
+    done = _run(python, ["-m", f"save_format={','.join(FORMATS)}", target, *arguments], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    out = tmp_path / "out"
+    receipts = [json.loads(path.read_text()) for path in out.glob("*.receipt.json")]
+    assert {receipt["format"] for receipt in receipts} == set(FORMATS)
+    for receipt in receipts:
+        _check_receipt(receipt)
+    if source == "digits":
+        _check_accuracy(python, receipts, out)
+
+
+def _check_receipt(receipt: dict[str, Any]) -> None:
+    assert receipt["status"] == "proven"
+    checks = {check["name"]: check for check in receipt["checks"]}
+    assert {"predictions", "weights", "optimizer", "stock Keras"} <= set(checks)
+    assert all(check["passed"] for check in checks.values())
+    artifact = Path(receipt["filepath"])
+    folder = artifact if artifact.is_dir() else artifact.parent
+    files = [file for file in receipt["files"] if not (folder / file["path"]).is_symlink()]
+    assert receipt["total_bytes"] == sum((folder / file["path"]).stat().st_size for file in files)
+    for file in files:
+        assert file["sha256"] == hashlib.sha256((folder / file["path"]).read_bytes()).hexdigest()
+
+
+def _check_accuracy(python: Path, receipts: list[dict[str, Any]], out: Path) -> None:
+    said = float(receipts[0]["read"][0].partition("accuracy ")[2].split()[0])
+    paths = [receipt["filepath"] for receipt in receipts]
+    done = subprocess.run(
+        [python, "-c", _MEASURE_ACCURACY, *paths], cwd=out, capture_output=True, text=True, check=True
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures) == {"model", "model.h5", "model.keras"}
+    for accuracy in figures.values():
+        assert accuracy > 0.95
+        assert np.isclose(accuracy, said, atol=5e-4)  # the summary rounds to three digits
