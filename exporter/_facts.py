@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from exporter._arrays import Array
-from exporter.saving.state import collect, collect_state, digest, to_array
+from exporter.saving.state import State, collect, collect_state, digest, join, to_array
+from exporter.saving.topology import serialize_compile_config
 
 
 def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
@@ -18,30 +19,53 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
         include_optimizer: Whether the optimizer and the compile configuration belong to the state.
 
     Returns:
-        Plain data, which JSON can say: `variables` (path -> digest, dtype, shape), `trainable` (address -> flag),
-        `dtype_policies` (address -> name) and `compile` (None for a model that is not compiled).
+        Plain data, which JSON can say: `variables` as in `describe_variables`, `trainable` (address -> flag),
+        `dtype_policies` (address -> name), `revived` (the addresses of the layers that live on without their code) and
+        `compile` (None for a model that is not compiled).
     """
     state = collect(model, include_optimizer)
     facts: dict[str, Any] = {
-        "variables": {
-            path: [digest(variable), keras.backend.standardize_dtype(variable.dtype), list(variable.shape)]
-            for path, variable in state.variables.items()
-        },
+        "variables": _describe_variables(state),
         "trainable": dict(state.trainable),
         "dtype_policies": {
             saveable.path: saveable.target.dtype_policy.name
             for saveable in state.tree
             if isinstance(saveable.target, keras.layers.Layer)
         },
+        "revived": [
+            join(saveable.path, place)
+            for saveable in state.tree
+            if hasattr(saveable.target, "revived_parts")
+            for place in ("", *saveable.target.revived_parts)
+        ],
         "compile": _describe_compilation(model) if include_optimizer and model.compiled else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: type(value).__name__))
     return plain
 
 
+def describe_variables(model: keras.Model) -> dict[str, Any]:
+    """Describes the values of every variable of a model and its optimizer.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Path -> digest, dtype and shape, as JSON can say them.
+    """
+    return _describe_variables(collect(model))
+
+
+def _describe_variables(state: State) -> dict[str, Any]:
+    return {
+        path: [digest(variable), keras.backend.standardize_dtype(variable.dtype), list(variable.shape)]
+        for path, variable in state.variables.items()
+    }
+
+
 def _describe_compilation(model: keras.Model) -> dict[str, Any]:
     return {
-        **(model.get_compile_config() or {}),
+        **(serialize_compile_config(model) or {}),
         "jit_compile": model.jit_compile,
         "run_eagerly": model.run_eagerly,
         "steps_per_execution": model.steps_per_execution,

@@ -17,10 +17,11 @@ import keras
 import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
-from exporter._facts import describe_model, read_values
+from exporter._facts import describe_model, describe_variables, read_values
 from exporter.predictions import Predictor, convert_batch, convert_output
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
+from exporter.training_steps import take_step
 
 Reply = dict[str, Any]
 
@@ -139,6 +140,22 @@ class Prover:
         """
         return describe_model(self._model, include_optimizer)
 
+    def train(self, specs: Mapping[str, Any], batch: str, seed: int) -> Reply:
+        """Trains the loaded model for one step.
+
+        Args:
+            specs: What the batch is made of, as `Inputs.to_json` says it.
+            batch: File with the arrays `0/<leaf>`.
+            seed: Of the process's random generators.
+
+        Returns:
+            The `variables` after the step: see `exporter._facts.describe_variables`.
+        """
+        described = Inputs.from_json(specs)
+        [arrays] = _read_batches(batch, described, 1)
+        take_step(self._model, described, arrays, seed)
+        return {"variables": describe_variables(self._model)}
+
     def values(self, paths: Sequence[str], include_optimizer: bool, values: str) -> Reply:
         """Writes the values of some variables.
 
@@ -182,7 +199,8 @@ def _answer(requests: IO[str], replies: IO[str]) -> None:
             reply = method(**arguments)
         except Exception as error:  # it is no fault of this process: the other side names it and stops
             text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-            reply = {"error": f"{type(error).__name__}: {text}"}
+            # Keras adds the configuration of what it cannot find, which is as long as the model is large.
+            reply = {"error": f"{type(error).__name__}: {text.partition(' Full object config')[0]}"}
             traceback.print_exc()  # among this process's complaints, which are shown if it dies
         replies.write(json.dumps(reply) + "\n")
         replies.flush()

@@ -90,7 +90,7 @@ class VerifyConfig:
 
     mode: VerifyMode = VerifyMode.FULL
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2, 3])  # each is predicted and compared
-    data: str | None = None  # .npz with the model's inputs by name; default: seeded random inputs
+    data: str | None = None  # .npz: inputs by name, targets as y or y/<output>; default: seeded random ones
 
 
 @dataclass(kw_only=True, slots=True)

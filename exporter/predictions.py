@@ -94,16 +94,48 @@ def read_batch(path: Path, inputs: Inputs) -> tuple[Array, ...]:
     Raises:
         UsageError: The file cannot be read, or an array is missing or does not fit; every fault is named.
     """
-    expected = ", ".join(f"{leaf.name} {leaf.dtype} {_format_shape(leaf.shape)}" for leaf in inputs.leaves)
+    return match_arrays(path, read_file(path, inputs.leaves), inputs.leaves)
+
+
+def read_file(path: Path, leaves: Sequence[InputLeaf] = ()) -> dict[str, Array]:
+    """Reads every array of an `.npz` file.
+
+    Args:
+        path: The file.
+        leaves: What it should hold, for the message.
+
+    Returns:
+        The arrays, by name.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as members:
-            arrays = {name: members[name] for name in members.files}
+            return {name: members[name] for name in members.files}
     except (OSError, ValueError) as error:
-        message = f"'{path}' cannot be read as an .npz file: {error}. Expected arrays: {expected}."
+        message = f"'{path}' cannot be read as an .npz file: {error}. Expected arrays: {_format_leaves(leaves)}."
         raise UsageError([Fault("verify.data", message)]) from error
+
+
+def match_arrays(path: Path, arrays: Mapping[str, Array], leaves: Sequence[InputLeaf]) -> tuple[Array, ...]:
+    """Takes the arrays of a file that fit what a model takes.
+
+    Args:
+        path: The file, for the messages.
+        arrays: Its arrays, by name.
+        leaves: What the model takes.
+
+    Returns:
+        One array per leaf, of its dtype.
+
+    Raises:
+        UsageError: An array is missing or does not fit; every fault is named.
+    """
+    expected = _format_leaves(leaves)
     faults = []
     batch_sizes = set()
-    for leaf in inputs.leaves:
+    for leaf in leaves:
         array = arrays.get(leaf.name)
         if array is None:
             received = ", ".join(sorted(arrays)) or "none"
@@ -124,8 +156,12 @@ def read_batch(path: Path, inputs: Inputs) -> tuple[Array, ...]:
     if faults:
         raise UsageError([Fault("verify.data", fault) for fault in faults])
     return tuple(
-        arrays[leaf.name].astype(object if leaf.dtype == "string" else find_dtype(leaf.dtype)) for leaf in inputs.leaves
+        arrays[leaf.name].astype(object if leaf.dtype == "string" else find_dtype(leaf.dtype)) for leaf in leaves
     )
+
+
+def _format_leaves(leaves: Sequence[InputLeaf]) -> str:
+    return ", ".join(f"{leaf.name} {leaf.dtype} {_format_shape(leaf.shape)}" for leaf in leaves)
 
 
 def _can_become(dtype: np.dtype[Any], wanted: str) -> bool:
@@ -172,9 +208,19 @@ class Predictor:
         Returns:
             The outputs by the names that an endpoint gives them.
         """
+        return name_outputs(self._model, self.answer(batch))
+
+    def answer(self, batch: Sequence[Array]) -> Any:
+        """Predicts one batch and leaves the model as it was.
+
+        Args:
+            batch: One array per leaf of the inputs.
+
+        Returns:
+            The outputs as arrays, in the model's own structure.
+        """
         with state_kept(self._model):
-            outputs = self._function(*convert_batch(self._inputs, batch))
-            return {name: convert_output(value) for name, value in name_outputs(self._model, outputs).items()}
+            return keras.tree.map_structure(convert_output, self._function(*convert_batch(self._inputs, batch)))
 
     def describe_outputs(self) -> dict[str, Tensor]:
         """Returns the shapes and dtypes of the traced outputs, by name."""

@@ -7,18 +7,19 @@ comparison comes from `_prover.py`.
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, is_same, largest_difference, read_arrays, write_arrays
-from exporter._facts import describe_model, find_differences, read_values
+from exporter._facts import describe_model, describe_variables, find_differences, read_values
 from exporter._fresh_process import FreshProcess, wait_seconds
 from exporter.config import VerifyConfig, VerifyMode
-from exporter.errors import ProofError
+from exporter.errors import Fault, ProofError, UsageError
 from exporter.predictions import (
     Predictor,
     choose_batch_sizes,
@@ -37,12 +38,17 @@ from exporter.saving.signatures import (
     Inputs,
     canonicalize,
     describe_inputs,
+    name_outputs,
     read_endpoints,
 )
-from exporter.saving.state import walk
+from exporter.saving.state import to_array, walk
+from exporter.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
+from exporter.training_steps import everything_kept, take_step
 
 # How many names a failed check lists: enough to see a pattern.
 _NAMES_SHOWN = 3
+
+_TRAINING_STEP = "training step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,10 @@ class Trial:
         inputs: What the model takes.
         batches: One array per input, for each batch.
         origin: Where the batches come from, in a few words.
-        seed: Of what is drawn beside them, for endpoints with inputs of their own.
+        seed: Of what is drawn beside them: targets, and inputs for endpoints with inputs of their own.
         batch_sizes: Of what is drawn beside them.
+        data: The file that the batches come from; None if they were drawn.
+        targets: The targets and sample weights of that file, by name; empty if they are drawn.
     """
 
     inputs: Inputs
@@ -62,6 +70,8 @@ class Trial:
     origin: str
     seed: int
     batch_sizes: tuple[int, ...]
+    data: Path | None = None
+    targets: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +138,11 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int) -> Tria
     """
     inputs = describe_inputs(model)
     if settings.data is not None:
-        batch = read_batch(Path(settings.data).expanduser(), inputs)
-        return Trial(inputs, (batch,), f"{len(batch[0])} samples of {settings.data}", seed, (len(batch[0]),))
+        path = Path(settings.data).expanduser()
+        batch = read_batch(path, inputs)
+        targets = read_targets(path, len(batch[0]))
+        origin = f"{len(batch[0])} samples of {settings.data}"
+        return Trial(inputs, (batch,), origin, seed, (len(batch[0]),), path, targets)
     sizes = choose_batch_sizes(inputs, settings.batch_sizes)
     batches = tuple(draw_batch(model, inputs, size, seed) for size in sizes)
     plural = "s" if len(sizes) > 1 else ""
@@ -166,7 +179,7 @@ def prove(
         ProofError: At least one check failed; the message names each with its figure.
         ExportError: The fresh process died or did not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange:
+    with everything_kept(model), tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange:
         session = _Session(process, model, staged, trial, Path(exchange), include_optimizer)
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(signatures, tags)
     failed = [check for check in checks if not check.passed]
@@ -222,23 +235,29 @@ class _Session:
         is_saved_model = self._staged.is_dir()
         twin = not is_saved_model or (self._staged / "config.json").is_file()
         predictor = Predictor(self._model, self._trial.inputs, eager=self._eager)
-        endpoints = self._plan_endpoints(signatures, predictor) if is_saved_model else []
         self._send_batches()
         self._send_open("exporter")
         self._process.send("describe", include_optimizer=True)
         self._send_predict("predicted")
+
+        facts = describe_model(self._model, self._include_optimizer)
+        answers = [predictor.answer(batch) for batch in self._trial.batches]
+        reference = [name_outputs(self._model, answer) for answer in answers]
+        step = self._plan_step(answers)
+        if isinstance(step, TrainingBatch):
+            self._send_train(step)
+        endpoints = self._plan_endpoints(signatures, predictor) if is_saved_model else []
         if twin:
             self._send_open("keras")
             self._send_predict("stock")
         for number, endpoint in enumerate(endpoints):
             self._send_serve(endpoint, number, tags)
-
-        facts = describe_model(self._model, self._include_optimizer)
-        reference = [predictor(batch) for batch in self._trial.batches]
+        expected = self._take_step(step) if isinstance(step, TrainingBatch) else {}
 
         self._receive("start")
         loaded = self._check_load(self._receive("open"))
         described, predicted = self._receive("describe"), self._receive("predict")
+        trained = self._receive("train") if isinstance(step, TrainingBatch) else {}
         stock = [self._receive("open"), self._receive("predict")] if twin else []
         served = [self._receive("serve") for _ in endpoints]
         if not loaded.passed:
@@ -246,17 +265,25 @@ class _Session:
 
         checks = [loaded, self._check_outputs("predictions", predicted, "predicted", reference)]
         checks += self._check_state(facts, described)
+        left_out: list[LeftOut] = []
+        outcome = self._check_step(step, expected, trained) if isinstance(step, TrainingBatch) else step
+        if isinstance(outcome, Check):
+            checks.append(outcome)
+        else:
+            left_out.append(outcome)
         if is_saved_model:
             checks.append(_check_signatures(self._staged, endpoints))
         for number, (endpoint, reply) in enumerate(zip(endpoints, served, strict=True)):
             checks.append(self._check_endpoint(endpoint, number, reply))
-        if not stock:
-            return checks, []
-        check = self._check_stock(stock[0], stock[1], reference)
-        if check.passed:
-            return [*checks, check], []
-        # Not every state can be said in stock Keras's own layout, so this is no fault of the artifact.
-        return checks, [LeftOut("stock Keras", f"keras.models.load_model: {check.figure}; {check.detail}")]
+        if stock:
+            check = self._check_stock(stock[0], stock[1], reference)
+            if check.passed:
+                checks.append(check)
+            else:
+                # Not every state can be said in stock Keras's own layout, so this is no fault of the artifact.
+                why = f"keras.models.load_model: {check.figure}; {check.detail}"
+                left_out.append(LeftOut("stock Keras", why))
+        return checks, left_out
 
     def _plan_endpoints(self, signatures: Any, predictor: Predictor) -> list[_EndpointTrial]:
         inputs, batches = self._trial.inputs, self._trial.batches
@@ -274,6 +301,97 @@ class _Session:
             described = Endpoint(_describe_leaves(own), describe_tensors(_name_answers(function.structured_outputs)))
             trials.append(_EndpointTrial(name, own, drawn, self._make_answer(function, own), described))
         return trials
+
+    def _plan_step(self, answers: Sequence[Any]) -> TrainingBatch | Check | LeftOut:
+        """Makes the batch for the training step, or says why there is none to take."""
+        if not self._model.compiled:
+            return Check(_TRAINING_STEP, True, "none to take", "the model is not compiled")
+        if not self._include_optimizer:
+            return Check(_TRAINING_STEP, True, "none to take", "include_optimizer is false")
+        trial = self._trial
+        largest = max(range(len(trial.batches)), key=lambda number: len(trial.batches[number][0]))
+        try:
+            return make_batch(
+                self._model,
+                trial.inputs,
+                trial.batches[largest],
+                answers[largest],
+                trial.seed,
+                trial.targets,
+                trial.data,
+            )
+        except UndrawableError as error:
+            return self._leave_step_out(f"no batch could be drawn for the model, since {error}")
+
+    def _leave_step_out(self, why: str) -> LeftOut:
+        remedy = "; name a batch with its targets in `verify.data`" if not self._trial.targets else ""
+        return LeftOut(f"proof of a {_TRAINING_STEP}", f"{why}{remedy}", intended=True)
+
+    def _take_step(self, batch: TrainingBatch) -> dict[str, Any] | LeftOut:
+        """Takes the step with the model and returns what it made of the variables; the model stays as it was."""
+        try:
+            with everything_kept(self._model):
+                take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
+                spoiled = [variable.path for variable in self._model.trainable_variables if _has_missing(variable)]
+                stepped = describe_variables(self._model)
+        except Exception as error:  # the loss and the step may be anybody's code
+            text = f"{type(error).__name__}: {_find_first_line(error)}"
+            if self._trial.targets:
+                message = f"the model cannot be trained on the arrays of '{self._trial.data}': {text}"
+                raise UsageError([Fault("verify.data", message)]) from error
+            return self._leave_step_out(f"the model takes none on a batch that was drawn for it: {text}")
+        if spoiled:  # nothing can be told from them: every NaN is like any other
+            return self._leave_step_out(
+                f"after one step on this batch these weights are no numbers: {_shorten(spoiled)}"
+            )
+        return stepped
+
+    def _check_step(
+        self, batch: TrainingBatch, expected: dict[str, Any] | LeftOut, reply: Mapping[str, Any]
+    ) -> Check | LeftOut:
+        if isinstance(expected, LeftOut):
+            return expected
+        if "error" in reply:
+            return Check(_TRAINING_STEP, False, "the loaded model cannot be trained", reply["error"])
+        received = reply["variables"]
+        paths = list(dict.fromkeys((*expected, *received)))
+        changed = [path for path in expected if path in received and expected[path] != received[path]]
+        differences: dict[str, float | None] = {}
+        if changed:
+            unstable, differences = self._repeat_step(batch, changed, expected, received)
+            if unstable >= set(changed):
+                measured = [difference for difference in differences.values() if difference is not None]
+                return self._leave_step_out(
+                    f"the same step from the same state differs from itself in {len(unstable)} of {len(paths)} tensors "
+                    f"and leaves nothing to compare with; the artifact's differs by up to {max(measured):.3g}"
+                )
+        check = _check_variables(_TRAINING_STEP, paths, expected, received, differences)
+        return replace(check, detail=f"1 step, batch of {batch.size}, {check.detail}") if check.passed else check
+
+    def _repeat_step(
+        self, batch: TrainingBatch, changed: Sequence[str], expected: Mapping[str, Any], received: Mapping[str, Any]
+    ) -> tuple[set[str], dict[str, float | None]]:
+        """Takes the step once more on both sides.
+
+        Returns:
+            The variables of which one side made something else than before, and how far both sides are apart in
+            those that `changed`.
+        """
+        self._send_open("exporter")
+        self._send_train(batch)
+        file = self._exchange / "values"
+        self._process.send("values", paths=changed, include_optimizer=True, values=str(file))
+        with everything_kept(self._model):
+            take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
+            again = describe_variables(self._model)
+            ours = {path: array.copy() for path, array in read_values(self._model, changed).items()}
+        replies = [self._receive(request) for request in ("open", "train", "values")]
+        if any("error" in reply for reply in replies):
+            return set(), {}
+        theirs = read_arrays(file)
+        unstable = {path for path in expected if again.get(path) != expected[path]}
+        unstable |= {path for path in received if replies[1]["variables"].get(path) != received[path]}
+        return unstable, {path: _measure_difference(ours[path], theirs[path]) for path in changed}
 
     def _make_answer(self, function: Any, inputs: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
         names = [leaf.name for leaf in inputs.leaves]
@@ -300,6 +418,11 @@ class _Session:
             outputs=str(self._exchange / name),
             eager=self._eager,
         )
+
+    def _send_train(self, batch: TrainingBatch) -> None:
+        file = self._exchange / "training"
+        _write_batches(file, batch.specs, [batch.arrays])
+        self._process.send("train", specs=batch.specs.to_json(), batch=str(file), seed=self._trial.seed)
 
     def _send_serve(self, endpoint: _EndpointTrial, number: int, tags: Sequence[str]) -> None:
         batches = self._exchange / f"batches-{number}"
@@ -349,9 +472,17 @@ class _Session:
         for kind in ("weights", "optimizer", "random state"):
             if kind in groups:
                 yield _check_variables(kind, groups[kind], expected, received, differences)
-        layers = len(facts["trainable"]) - 1  # the model itself stands among them
-        yield _check_equal("trainable flags", facts["trainable"], reply["trainable"], f"{layers} layers")
-        yield _check_equal("dtype policies", facts["dtype_policies"], reply["dtype_policies"], f"{layers} layers")
+        layers = f"{len(facts['trainable']) - 1} layers"  # the model itself stands among them
+        revived = set(reply["revived"]) - set(facts["revived"])
+        if revived:
+            layers += f", {len(revived - {''})} of them revived without their code"
+        yield _check_equal("trainable flags", facts["trainable"], reply["trainable"], layers)
+        # The saved functions of a revived layer hold what its inner layers compute in; only it has a policy.
+        policies = reply["dtype_policies"]
+        known = {
+            path: name for path, name in facts["dtype_policies"].items() if path in policies or path not in revived
+        }
+        yield _check_equal("dtype policies", known, policies, layers)
         if facts["compile"] is not None or reply["compile"] is not None:
             yield _check_equal("compile", facts["compile"], reply["compile"], "optimizer, loss, metrics and settings")
 
@@ -364,10 +495,7 @@ class _Session:
             if "error" in self._receive(request):
                 return {}
         ours, theirs = read_values(self._model, paths), read_arrays(file)
-        return {
-            path: largest_difference(ours[path], theirs[path]) if ours[path].shape == theirs[path].shape else None
-            for path in paths
-        }
+        return {path: _measure_difference(ours[path], theirs[path]) for path in paths}
 
     def _check_endpoint(self, endpoint: _EndpointTrial, number: int, reply: Mapping[str, Any]) -> Check:
         if "error" in reply:
@@ -418,10 +546,22 @@ def _name_answers(answers: Any) -> dict[str, Any]:
     return {f"output_{index}": value for index, value in enumerate(values)}
 
 
+def _has_missing(variable: keras.Variable) -> bool:
+    return bool(np.isnan(to_array(variable).astype(np.float32)).any())
+
+
+def _find_first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+
+
 def _measure(staged: Path) -> int:
     if not staged.is_dir():
         return staged.stat().st_size
     return sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
+
+
+def _measure_difference(first: Array, second: Array) -> float | None:
+    return largest_difference(first, second) if first.shape == second.shape else None
 
 
 def _find_kind(path: str) -> str:

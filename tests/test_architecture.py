@@ -17,7 +17,8 @@ FLOORS = [
     {"config", "errors", "_staging", "_arrays", "_schema"},
     {"saving"},
     {
-        *("_facts", "_fresh_process", "_prover", "predictions", "verification"),
+        *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),
+        *("training_steps", "verification"),
         *("options", "publishing", "receipts", "sources", "_terminal", "_limits", "_references"),
     },
     {"jobs"},

@@ -1,6 +1,8 @@
 """The proof: what passes, what fails with which figure, and a process that dies."""
 
+import importlib
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from saving.resume_worker import compare, watch
 
 from exporter._facts import find_differences
 from exporter._fresh_process import FreshProcess
@@ -19,6 +22,7 @@ from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.receipts import Check
 from exporter.saving.api import plan_save
+from exporter.saving.contents import LeftOut
 from exporter.verification import Proof, list_custom_objects, prepare_trial, prove, warm_up
 
 
@@ -114,6 +118,7 @@ STATE_CHECKS = (
     Check("trainable flags", True, "equal", "4 layers"),
     Check("dtype policies", True, "equal", "4 layers"),
     Check("compile", True, "equal", "optimizer, loss, metrics and settings"),
+    Check("training step", True, "bit-equal", "1 step, batch of 3, 23 tensors"),
 )
 STOCK_CHECK = Check("stock Keras", True, "bit-equal", "keras.models.load_model")
 
@@ -167,6 +172,7 @@ def test_without_the_optimizer_none_is_expected(tmp_path: Path) -> None:
     names = [check.name for check in proof.checks]
     assert "optimizer" not in names
     assert "compile" not in names
+    assert Check("training step", True, "none to take", "include_optimizer is false") in proof.checks
 
 
 def test_one_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
@@ -184,10 +190,149 @@ def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:
         write_and_prove(make_model(), tmp_path / "model.keras", tamper=change_the_optimizer)
     lines = str(caught.value).splitlines()
     assert lines[0] == (
-        "The artifact that was written is not the same model: 1 of 9 checks failed, and nothing was published."
+        "The artifact that was written is not the same model: 2 of 10 checks failed, and nothing was published."
     )
     assert lines[1].startswith("  optimizer: of 14 tensors, 2 changed, largest difference 0.25; optimizer/vars/")
-    assert lines[2] == "Please report it with the model; `verify=none` publishes without a proof."
+    assert lines[2].startswith("  training step: of 23 tensors, 3 changed, largest difference ")
+    assert lines[3] == "Please report it with the model; `verify=none` publishes without a proof."
+
+
+def test_a_random_state_that_is_not_the_models_is_found(tmp_path: Path) -> None:
+    def reset(staged: Path) -> None:
+        with h5py.File(staged, "r+") as file:
+            seed = file["exporter/variables/layers/dropout/seed_generators/0"]
+            seed[()] = np.array([1, 0], seed.dtype)
+
+    with pytest.raises(ProofError) as caught:
+        write_and_prove(make_model(), tmp_path / "model.h5", tamper=reset)
+    failed = [line.partition(":")[0] for line in str(caught.value).splitlines()[1:-1]]
+    assert failed == ["  random state", "  training step"]
+
+
+LOSSES = """
+import keras
+
+
+class Forgetful(keras.losses.Loss):
+    def __init__(self, factor=1.0, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, y_true, y_pred):
+        return keras.ops.mean(self.factor * keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+class Remembering(Forgetful):
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def refuse(y_true, y_pred):
+    raise TypeError(f"three are needed, not {y_true.shape[-1]}")
+
+
+def spoil(y_true, y_pred):
+    return keras.ops.sqrt(-keras.ops.square(y_true - y_pred))
+"""
+
+
+@pytest.fixture
+def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module that the fresh process can import as well."""
+    (tmp_path / "own_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("own_losses")
+    del sys.modules["own_losses"]
+
+
+def compiled(loss: Any, *layers: Any) -> Any:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,), name="features"), keras.layers.Dense(2), *layers])
+    model.compile("sgd", loss)
+    return model
+
+
+def find_step(proof: Proof) -> Check:
+    [step] = [check for check in proof.checks if check.name == "training step"]
+    return step
+
+
+def test_a_loss_that_forgets_its_factor_is_found_by_the_step_alone(own_losses: Any, tmp_path: Path) -> None:
+    with pytest.raises(ProofError) as caught:
+        write_and_prove(compiled(own_losses.Forgetful(3.0)), tmp_path / "model.keras")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("The artifact that was written is not the same model: 1 of 9 checks failed, ")
+    assert lines[1].startswith("  training step: of 4 tensors, 2 changed, largest difference ")
+    assert lines[1].endswith("; layers/dense/vars/0, layers/dense/vars/1")
+
+
+def test_a_loss_of_the_users_own_is_trained_with(own_losses: Any, tmp_path: Path) -> None:
+    proof = write_and_prove(compiled(own_losses.Remembering(3.0)), tmp_path / "model.keras")
+    assert find_step(proof) == Check("training step", True, "bit-equal", "1 step, batch of 3, 4 tensors")
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        pytest.param(
+            "refuse",
+            "the model takes none on a batch that was drawn for it: TypeError: three are needed, not 2",
+            id="refused",
+        ),
+        pytest.param(
+            "spoil",
+            "after one step on this batch these weights are no numbers: sequential/dense/kernel, sequential/dense/bias",
+            id="no numbers",
+        ),
+    ],
+)
+def test_a_step_that_cannot_be_taken_is_said(loss: str, why: str, own_losses: Any, tmp_path: Path) -> None:
+    keras.utils.clear_session()
+    proof = write_and_prove(compiled(getattr(own_losses, loss)), tmp_path / "model.keras")
+    assert proof.left_out == (
+        LeftOut("proof of a training step", f"{why}; name a batch with its targets in `verify.data`", intended=True),
+    )
+    assert "training step" not in [check.name for check in proof.checks]
+
+
+class Unsteady(keras.layers.Layer):
+    """Draws random numbers that no state decides."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return inputs + tf.random.normal(tf.shape(inputs)) if training else inputs
+
+
+def test_a_step_that_no_state_decides_is_not_a_failure(tmp_path: Path) -> None:
+    proof = write_and_prove(compiled("mean_squared_error", Unsteady()), tmp_path / "model.keras")
+    [left_out] = [entry for entry in proof.left_out if entry.what == "proof of a training step"]
+    assert left_out.why.startswith(
+        "the same step from the same state differs from itself in 2 of 4 tensors and leaves nothing to compare with; "
+        "the artifact's differs by up to "
+    )
+
+
+class Nowhere(keras.Model):
+    """A model whose code the fresh process cannot import; it has a layer of its own kind, and dropout."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.inner = keras.Sequential([keras.layers.Dense(3, dtype="mixed_bfloat16"), keras.layers.Dropout(0.5)])
+        self.scores = keras.layers.Dense(2)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.scores(self.inner(inputs, training=training))
+
+
+def test_a_model_without_its_code_is_compared_where_it_has_parts(tmp_path: Path) -> None:
+    Nowhere.__module__ = "__main__"
+    model = Nowhere()
+    model.compile("adam", "mean_squared_error")
+    model.fit(np.ones((8, 4), np.float32), np.zeros((8, 2), np.float32), verbose=0)
+    proof = write_and_prove(model, tmp_path / "model")
+    checks = {check.name: check for check in proof.checks}
+    assert checks["trainable flags"].detail == "4 layers, 4 of them revived without their code"
+    assert checks["dtype policies"].detail == "4 layers, 4 of them revived without their code"
+    assert checks["training step"] == Check("training step", True, "bit-equal", "1 step, batch of 3, 15 tensors")
 
 
 def test_a_truncated_artifact_is_found(tmp_path: Path) -> None:
@@ -207,19 +352,77 @@ def test_reload_compares_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_the_proof_changes_nothing_of_the_model(tmp_path: Path) -> None:
-    model = make_model()
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    before = [np.array(variable) for variable in variables]
-    function = model.predict_function
-    random_state = np.random.get_state()[1].copy()
+def make_stateful_model() -> Any:
+    model = keras.Sequential([keras.Input((7, 5), batch_size=3), keras.layers.LSTM(3, stateful=True, dropout=0.5)])
+    model.compile("adam", "mean_squared_error", metrics=["mean_absolute_error"])
+    model.predict_on_batch(np.ones((3, 7, 5), np.float32))
+    model.layers[0].reset_states()
+    return model
 
-    write_and_prove(model, tmp_path / "model.keras")
 
-    assert all(np.array_equal(old, variable) for old, variable in zip(before, variables, strict=True))
-    assert model.predict_function is function
-    assert np.array_equal(np.random.get_state()[1], random_state)
-    assert model.losses == []
+def make_untrained_model() -> Any:
+    model = compiled("mean_squared_error", keras.layers.ActivityRegularization(0.1), keras.layers.Dropout(0.5))
+    model(np.ones((2, 4), np.float32))
+    return model
+
+
+def make_scaled_model() -> Any:
+    """Has an optimizer inside its optimizer."""
+    model = compiled("mean_squared_error")
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), "mean_squared_error")
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make_model, id="trained"),
+        pytest.param(make_scaled_model, id="optimizer inside an optimizer"),
+        pytest.param(make_untrained_model, id="optimizer and losses not built yet"),
+        pytest.param(make_stateful_model, id="states and masks of a recurrent layer"),
+    ],
+)
+def test_the_proof_changes_nothing(make: Any, tmp_path: Path) -> None:
+    model = make()
+    before = watch(model)
+    metrics = [np.array(variable) for variable in model.metrics_variables]
+    functions = model.train_function, model.test_function, model.predict_function
+    states = [np.array(state) for layer in model.layers for state in getattr(layer, "states", None) or ()]
+
+    proof = write_and_prove(model, tmp_path / "model.keras")
+
+    assert find_step(proof).figure == "bit-equal"
+    assert compare(before, watch(model)) == []
+    assert model.optimizer.built is (make is make_model)
+    assert all(np.array_equal(old, new) for old, new in zip(metrics, model.metrics_variables, strict=True))
+    assert (model.train_function, model.test_function, model.predict_function) == functions
+    assert all(
+        np.array_equal(old, new)
+        for old, new in zip(
+            states, [s for layer in model.layers for s in getattr(layer, "states", None) or ()], strict=True
+        )
+    )
+
+
+def test_the_targets_of_a_file_are_used(own_losses: Any, tmp_path: Path) -> None:
+    data = tmp_path / "batch.npz"
+    np.savez(data, features=np.ones((5, 4)), y=np.zeros((5, 2)), sample_weight=np.ones(5))
+    proof = write_and_prove(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
+    assert find_step(proof) == Check("training step", True, "bit-equal", "1 step, batch of 5, 23 tensors")
+
+
+def test_targets_that_the_loss_refuses_are_a_fault_of_the_file(own_losses: Any, tmp_path: Path) -> None:
+    data = tmp_path / "batch.npz"
+    model = compiled(own_losses.refuse)
+    np.savez(data, features=np.ones((5, 4)), y=np.zeros((5, 2)))
+    with pytest.raises(UsageError) as caught:
+        write_and_prove(model, tmp_path / "model.keras", settings=VerifyConfig(data=str(data)))
+    assert [(fault.path, fault.message) for fault in caught.value.faults] == [
+        (
+            "verify.data",
+            f"the model cannot be trained on the arrays of '{data}': TypeError: three are needed, not 2",
+        )
+    ]
 
 
 def test_the_batches_of_a_file_are_used(tmp_path: Path) -> None:
@@ -246,6 +449,16 @@ def test_the_batches_of_a_file_are_used(tmp_path: Path) -> None:
             {"features": np.array([["a", "b", "c", "d"]])},
             "the array 'features' of '{path}' is <U1 (1, 4). Expected: float32 (?, 4).",
             id="another dtype",
+        ),
+        pytest.param(
+            {"features": np.ones((5, 4)), "y": np.ones((4, 2))},
+            "the array 'y' of '{path}' has 4 samples. Expected: 5, like the inputs.",
+            id="targets of another number",
+        ),
+        pytest.param(
+            {"features": np.ones((5, 4)), "sample_weight": np.ones(5)},
+            "'{path}' has the array 'sample_weight' without 'y'. Add the targets that it weighs.",
+            id="weights without targets",
         ),
     ],
 )
@@ -293,7 +506,7 @@ def test_prints_do_not_end_up_between_the_replies(tmp_path: Path, monkeypatch: p
         "        return inputs * 2\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import noisy_layers
+    noisy_layers = importlib.import_module("noisy_layers")
 
     model = keras.Sequential([keras.Input((3,)), noisy_layers.Noisy()])
     proof = write_and_prove(model, tmp_path / "model.keras")
@@ -307,6 +520,7 @@ def test_prints_do_not_end_up_between_the_replies(tmp_path: Path, monkeypatch: p
         "predictions",
         "trainable flags",
         "dtype policies",
+        "training step",
         "stock Keras",
     ]
 

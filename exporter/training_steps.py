@@ -1,0 +1,149 @@
+"""One training step, taken the same way in any process, after which a model can be what it was before."""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.utils.tracking import Tracker
+
+from exporter._arrays import Array
+from exporter.predictions import convert_batch
+from exporter.saving.signatures import Inputs, build_structure
+from exporter.saving.state import is_saveable
+
+_SEED_GENERATOR = "global_seed_generator"
+
+
+def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], seed: int) -> None:
+    """Trains a compiled model on one batch, as `fit` would.
+
+    The step is compiled anew for the batch's own shapes: two processes then run the same graph, whatever their
+    models did before. The random generators of the process are seeded, since they belong to no model.
+
+    Args:
+        model: The model; it is changed.
+        specs: What the batch is made of; the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        arrays: One array per leaf.
+        seed: Of the process's own random generators.
+    """
+    tensors = convert_batch(specs, arrays)
+    parts = [build_structure(structure, tensors) for structure in specs.structure]
+    data = parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts)
+    random.seed(seed)
+    np.random.seed(seed)
+    global_state.set_global_attribute(_SEED_GENERATOR, keras.random.SeedGenerator(seed, name=_SEED_GENERATOR))
+    with _warnings_kept_back():
+        model.train_function = None
+        model.make_train_function()
+        model.train_function(iter([data]))
+
+
+@contextmanager
+def _warnings_kept_back() -> Iterator[None]:
+    """Keeps to itself what a model's training warned of when it was trained, and that the step is compiled anew."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def everything_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back everything that training changes: of the model, and of the process.
+
+    Of the model these are the values of all variables, and the attributes and containers of every object that Keras
+    tracks: slots that an optimizer makes, losses that a layer adds, compiled functions, flags. Of the process these
+    are the names that Keras gave away and the random generators.
+
+    Args:
+        model: A built model.
+    """
+    owners, containers, variables = _find_mutable(model)
+    attributes = [(vars(owner), dict(vars(owner))) for owner in owners]
+    contents = [(container, _copy(container)) for container in containers]
+    # TensorFlow shares the buffers until one is assigned, so this copies nothing.
+    values = [(variable, variable.read_value()) for variable in variables]
+    process = vars(global_state.GLOBAL_STATE_TRACKER)
+    kept = dict(process)
+    names = _copy(kept.get("object_name_uids", {}))
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        for container, items in contents:
+            _put_back(container, items)
+        for current, old in attributes:
+            _put_back(current, old)
+        for variable, value in values:
+            variable.assign(value)
+        _put_back(process, kept)
+        if "object_name_uids" in kept:
+            _put_back(kept["object_name_uids"], names)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _find_mutable(model: keras.Model) -> tuple[list[Any], list[Any], list[Any]]:
+    """Finds the objects with attributes, the containers, and the variables that belong to a model."""
+    owners: list[Any] = []
+    containers: list[Any] = []
+    variables: list[Any] = []
+    found: set[int] = set()
+    # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
+    waiting: list[Any] = [model]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found:
+            continue
+        found.add(id(value))
+        if isinstance(value, tf.Variable):
+            variables.append(value)
+        elif isinstance(value, (list, dict, set, tuple)):
+            own = getattr(value, "__dict__", {})
+            # TensorFlow's own kind of list keeps its items in a second one, which stands among its attributes.
+            if not isinstance(value, tuple) and "_storage" not in own:
+                containers.append(value)
+            if own:
+                owners.append(value)
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+            waiting.extend(own.values())
+        elif is_saveable(value) or isinstance(value, (keras.Variable, keras.random.SeedGenerator, Tracker)):
+            owners.append(value)
+            waiting.extend(vars(value).values())
+    return owners, containers, variables
+
+
+def _copy(container: Any) -> Any:
+    kind = next(kind for kind in (list, dict, set) if isinstance(container, kind))
+    return kind(container)
+
+
+def _put_back(container: Any, items: Any) -> None:
+    """Gives a container its old items; one that did not change is not touched."""
+    # Keras's containers tell a tracker of every change, which is put back by itself; hence the methods of plain ones.
+    if isinstance(container, list):
+        if len(container) != len(items) or any(new is not old for new, old in zip(container, items, strict=True)):
+            list.__setitem__(container, slice(None), items)
+    elif isinstance(container, dict):
+        # TensorFlow's own kind of dict wraps a plain one, and has to know of every change.
+        plain = dict if issubclass(type(container), dict) else type(container)
+        for key in [key for key in container if key not in items]:
+            plain.__delitem__(container, key)
+        for key, item in items.items():
+            if key not in container or container[key] is not item:
+                plain.__setitem__(container, key, item)
+    elif container != items:
+        set.clear(container)
+        set.update(container, items)
