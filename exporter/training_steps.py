@@ -39,15 +39,14 @@ def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], seed: 
     random.seed(seed)
     np.random.seed(seed)
     global_state.set_global_attribute(_SEED_GENERATOR, keras.random.SeedGenerator(seed, name=_SEED_GENERATOR))
-    with _warnings_kept_back():
-        model.train_function = None
-        model.make_train_function()
-        model.train_function(iter([data]))
+    model.train_function = None
+    model.make_train_function()
+    model.train_function(iter([data]))
 
 
 @contextmanager
-def _warnings_kept_back() -> Iterator[None]:
-    """Keeps to itself what a model's training warned of when it was trained, and that the step is compiled anew."""
+def warnings_kept_back() -> Iterator[None]:
+    """Keeps back what a model warned of when it was trained, and that its functions are compiled anew."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -43,7 +43,7 @@ from exporter.saving.signatures import (
 )
 from exporter.saving.state import to_array, walk
 from exporter.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
-from exporter.training_steps import everything_kept, take_step
+from exporter.training_steps import everything_kept, take_step, warnings_kept_back
 
 # How many names a failed check lists: enough to see a pattern.
 _NAMES_SHOWN = 3
@@ -179,7 +179,11 @@ def prove(
         ProofError: At least one check failed; the message names each with its figure.
         ExportError: The fresh process died or did not answer.
     """
-    with everything_kept(model), tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange:
+    with (
+        everything_kept(model),
+        warnings_kept_back(),
+        tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
+    ):
         session = _Session(process, model, staged, trial, Path(exchange), include_optimizer)
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(signatures, tags)
     failed = [check for check in checks if not check.passed]

@@ -71,9 +71,11 @@ def copy_state(model: keras.Model) -> dict[str, Array]:
 
 def predict(model: keras.Model, data: Data, thoroughly: bool) -> dict[str, Any]:
     """Asks a model in batches of other sizes than it was trained with; returns the leaves and their structure."""
-    # As a graph: TensorFlow computes the last bit of some functions otherwise if it runs operation by operation.
-    ask = tf.function(lambda batch: model(batch), autograph=False)
-    answers = {"call": ask(keras.tree.map_structure(lambda leaf: tf.constant(leaf[:CALLED]), data["x"]))}
+    # As a graph for any batch, like the artifact's: TensorFlow computes the last bit of some functions otherwise if it
+    # runs operation by operation, or knows the size of the batch.
+    batch = keras.tree.map_structure(lambda leaf: tf.constant(leaf[:CALLED]), data["x"])
+    specs = keras.tree.map_structure(lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype), batch)
+    answers = {"call": tf.function(lambda batch: model(batch), input_signature=[specs], autograph=False)(batch)}
     if thoroughly:
         answers["predict"] = model.predict(data["x"], batch_size=3, verbose=0)
     leaves = {f"{name}/{path}": np.asarray(leaf) for name, answer in answers.items() for path, leaf in flatten(answer)}
