@@ -252,18 +252,15 @@ def _legacy_training_config(config: Config) -> Config:
 
     It looks names up among objects, and fails on an alias such as `mse`, so each name becomes what it stands for.
     """
+    loss = _resolve_names(config.get("loss"), keras.losses)
     return {
         "optimizer_config": config.get("optimizer"),
-        "loss": _list_name(_resolve_names(config.get("loss"), keras.losses)),
-        "metrics": _list_name(_resolve_names(config.get("metrics"), keras.metrics)),
-        "weighted_metrics": _list_name(_resolve_names(config.get("weighted_metrics"), keras.metrics)),
+        # The reader takes a lone name for a configuration.
+        "loss": [loss] if isinstance(loss, str) else loss,
+        "metrics": _resolve_names(config.get("metrics"), keras.metrics),
+        "weighted_metrics": _resolve_names(config.get("weighted_metrics"), keras.metrics),
         "loss_weights": config.get("loss_weights"),
     }
-
-
-def _list_name(node: Any) -> Any:
-    """Returns a lone name as a list: the stock reader takes it for a configuration."""
-    return [node] if isinstance(node, str) else node
 
 
 def _resolve_names(node: Any, module: Any) -> Any:

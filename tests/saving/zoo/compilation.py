@@ -91,12 +91,6 @@ def alias_names_of_loss_and_metrics() -> keras.Model:
     )
 
 
-@case(lambda: Data(numbers(3), classes(2)))
-def lone_alias_names() -> keras.Model:
-    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")])
-    return compiled(model, "ce", metrics="acc", weighted_metrics="accuracy")
-
-
 @case(regression(3))
 def loss_by_alias() -> keras.Model:
     return compiled(_dense(), "mse", metrics=["mse", "mae", "cosine_similarity"])
