@@ -12,7 +12,7 @@ import tensorflow as tf
 from exporter._arrays import Array, find_dtype
 from exporter.errors import Fault, UsageError
 from exporter.saving.contents import Tensor
-from exporter.saving.signatures import InputLeaf, Inputs, losses_kept, make_call, name_outputs
+from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
 
 # Sizes for dimensions that may vary: a sequence of words or steps, and the side of an image or volume. The
 # image networks of keras.applications refuse a side below 32.
@@ -283,7 +283,7 @@ def state_kept(model: keras.Model) -> Iterator[None]:
     movable = [variable for identity, variable in known.items() if identity not in trainable]
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
     values = [variable.value.read_value() for variable in movable]
-    with losses_kept(model):
+    with calls_undone(model):
         try:
             yield
         finally:

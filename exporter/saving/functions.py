@@ -9,6 +9,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,9 +19,9 @@ import tensorflow as tf
 
 from exporter.saving.signatures import (
     build_structure,
+    calls_undone,
     describe_inputs,
-    losses_kept,
-    name_outputs,
+    find_output_names,
     observe_data,
 )
 from exporter.saving.state import State, join, walk
@@ -365,8 +366,7 @@ class _Tracer:
 
         functions = self._trace(MODEL, model, call, [leaf.to_spec() for leaf in inputs.leaves], trains)
         outputs, _ = functions.inference.get_concrete_function().structured_outputs
-        named = hasattr(model, "output_names") and not isinstance(outputs, dict)
-        names = tuple(name_outputs(model, outputs)) if named else ()
+        names = () if isinstance(outputs, dict) else tuple(find_output_names(model))
         unit = self._describe("", (), model, needs, trains, _describe_parameters(model, ()), ())
         indices = keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
         return replace(unit, inputs=inputs.to_json(), outputs=_describe_structure(indices), output_names=names)
@@ -405,16 +405,19 @@ class _Tracer:
             return {}
         steps = {
             "train": self._trace_step("train", model.train_step, data),
-            "test": self._trace_step("test", model.test_step, data),
             "reset": self._trace_plain("reset", model.reset_metrics, []),
             "results": self._trace_plain("results", model.get_metrics_result, []),
         }
+        # A model that trains by code of its own may have no loss to evaluate.
+        with suppress(ValueError):
+            steps["test"] = self._trace_step("test", model.test_step, data)
         # TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch.
         exact = getattr(model, "saved_exact_data", None) or observe_data(model, free_batch=False)
         if tf.nest.flatten(exact) != tf.nest.flatten(data):
             steps["exact train"] = self._trace_step("exact train", model.train_step, exact)
-            steps["exact test"] = self._trace_step("exact test", model.test_step, exact)
-        ordered = model._flatten_metrics_in_order({name: name for name in steps["test"]})
+            if "test" in steps:
+                steps["exact test"] = self._trace_step("exact test", model.test_step, exact)
+        ordered = model._flatten_metrics_in_order({name: name for name in steps.get("test", ())})
         return {**steps, "evaluation": (ordered,) if isinstance(ordered, str) else tuple(ordered)}
 
     def _trace_step(self, name: str, step: Callable[[Any], Any], data: Any) -> tuple[str, ...]:
@@ -428,7 +431,7 @@ class _Tracer:
         """Traces a function, and returns the names in the dict that it returns."""
         functions = AutoTrackable()
         functions.inference = tf.function(function, input_signature=specs, autograph=False)
-        with losses_kept(self._model):
+        with calls_undone(self._model):
             outputs = functions.inference.get_concrete_function().structured_outputs
         self.holder.units[f"{STEP}{name}"] = functions
         return tuple(outputs) if isinstance(outputs, dict) else ()
@@ -445,7 +448,7 @@ class _Tracer:
                 return outputs, {"losses": losses, "masks": masks}
 
             traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-            with losses_kept(self._model):
+            with calls_undone(self._model):
                 traced.get_concrete_function()
             return traced
 

@@ -774,7 +774,7 @@ def use_saved_steps(
 
     replaced = {
         "train_step": train_step,
-        "test_step": test_step,
+        **({"test_step": test_step} if "test" in functions.steps else {}),
         "reset_metrics": reset_metrics,
         "get_metrics_result": get_metrics_result,
         "_flatten_metrics_in_order": flatten_metrics_in_order,

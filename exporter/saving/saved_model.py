@@ -34,6 +34,7 @@ from exporter.saving.record import StateReader, StateRecord, describe_state, rev
 from exporter.saving.revival import is_at_hand, revive_foreign, revive_model
 from exporter.saving.signatures import (
     SERVING_DEFAULT,
+    calls_undone,
     canonicalize,
     describe_inputs,
     read_endpoints,
@@ -42,7 +43,7 @@ from exporter.saving.signatures import (
 from exporter.saving.state import Array, State, collect
 from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
 from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import create_dataset, write_weights
+from exporter.saving.weights_file import create_dataset, create_file, write_weights
 
 GRAPH = "saved_model.pb"
 OURS = Path("assets.extra", "exporter")
@@ -81,6 +82,18 @@ def write_saved_model(
     """
     # What is revived without its code can only be trained through with the gradients that it defined.
     options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    with calls_undone(model):
+        return _write_directory(model, staged, include_optimizer, signatures, options, notes)
+
+
+def _write_directory(
+    model: keras.Model,
+    staged: Path,
+    include_optimizer: bool,
+    signatures: Any,
+    options: tf.saved_model.SaveOptions,
+    notes: Mapping[str, bytes],
+) -> Contents:
     state = collect(model, include_optimizer)
     config, left_out = _serialize(model, include_optimizer)
     functions = trace_functions(model, state, config, include_optimizer)
@@ -319,7 +332,7 @@ def _write_checkpoint(
             crc32c=google_crc32c.value(contiguous.reshape(-1).view(np.uint8)) if value.nbytes else 0,
         )
 
-    with h5py.File(directory / _DATA, "w") as file:
+    with create_file(directory / _DATA) as file:
         write_weights(file, state, add_entry)
         for path, variable in variables.values():
             if path + KEY_SUFFIX not in entries:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter.errors import ArgumentError, ArtifactError, ModelError
@@ -265,15 +266,20 @@ def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     }
     if isinstance(outputs, dict):
         return found
-    revived = getattr(model, "revived_output_names", None)
-    names = list(revived.value) if revived is not None else _output_names(model)
+    names = find_output_names(model)
     if len(names) == len(found):
         return dict(zip(names, found.values(), strict=True))
     return {key if key.startswith("output") else f"output_{key}": value for key, value in found.items()}
 
 
-def _output_names(model: keras.Model) -> list[str]:
-    """Returns the names of the layers that make the outputs of a Functional or Sequential model, each once."""
+def find_output_names(model: keras.Model) -> list[str]:
+    """Returns the names of the layers that make the outputs of a Functional or Sequential model, each once.
+
+    A subclassed model has none, and a revived one those of the model that it stands for.
+    """
+    revived = getattr(model, "revived_output_names", None)
+    if revived is not None:
+        return list(revived.value)
     names: list[str] = []
     try:
         tensors = keras.tree.flatten(model.outputs) if model.outputs is not None else []
@@ -286,16 +292,26 @@ def _output_names(model: keras.Model) -> list[str]:
 
 
 @contextmanager
-def losses_kept(model: keras.Model) -> Iterator[None]:
-    """Puts back what a call of the model leaves in its layers: the losses that they added."""
-    kept = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in model._flatten_layers()]
+def calls_undone(model: keras.Model) -> Iterator[None]:
+    """Puts back what a call of the model leaves behind: losses that layers added, notes of the call, given names."""
+    names = global_state.get_global_attribute("object_name_uids", {}, set_to_default=True)
+    kept_names = dict(names)
+    kept = [
+        (layer, list(layer._losses), set(layer._loss_ids), layer._called, list(layer._tracked))
+        for layer in model._flatten_layers()
+    ]
     try:
         yield
     finally:
-        for layer, losses, identities in kept:
+        for layer, losses, identities, called, tracked in kept:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(identities)
+            layer._tracked[:] = tracked
+            if layer._called != called:
+                layer._called = called
+        names.clear()
+        names.update(kept_names)
 
 
 def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] | None = None) -> Any:
@@ -315,7 +331,7 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
     def serve(**tensors: Any) -> dict[str, Any]:
         return name_outputs(model, call(*(tensors[name] for name in names)))
 
-    with losses_kept(model):
+    with calls_undone(model):
         return tf.function(serve, autograph=False).get_concrete_function(
             **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
         )
