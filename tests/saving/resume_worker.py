@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Report:
     """What happened in one case, and in one format where it was loaded.
 
     Attributes:
-        outcome: The run, or None if it failed.
+        reached: The run, or None if it failed.
         error: The traceback of a failure.
         warnings: What was warned of while it was saved or loaded.
         refusals: The error text and the files that were left, by the format that refused.
@@ -70,12 +71,19 @@ class Report:
         changes: What a save changed of the model or of the process.
     """
 
-    outcome: Outcome | None = None
+    reached: Outcome | None = None
     error: str = ""
     warnings: list[str] = field(default_factory=list)
     refusals: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The run of a case that did not fail."""
+        if self.reached is None:
+            raise ValueError("the run did not come to its end")
+        return self.reached
 
 
 def train(model: keras.Model, data: Data, way: Way) -> dict[str, Any]:
@@ -163,7 +171,8 @@ def watch(model: keras.Model) -> dict[str, Any]:
     seen["Keras's global seed"] = None if generator is None else np.array(generator.state)
     seen["dtype policy"] = keras.config.dtype_policy().name
     seen["random"] = random.getstate()
-    kind, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, *rest = state
     seen["numpy.random"] = (kind, keys.tolist(), rest)
     seen["tf.random"] = (context.global_seed(), getattr(context.context(), "_rng", random).getstate())
     seen["tf.random generator"] = tf.random.get_global_generator().state.numpy()
@@ -243,7 +252,7 @@ def make(case: Case, folder: Path) -> Report:
                 report.failures[save_format] = traceback.format_exc()
         report.warnings += [f"{save_format}: {item.message}" for item in caught]
         report.changes += [f"{save_format}: {change}" for change in compare(before, watch(model))]
-    report.outcome = go_on(model, case)
+    report.reached = go_on(model, case)
     return report
 
 
@@ -268,7 +277,7 @@ def _load_and_go_on(case: Case, load: Callable[[], keras.Model], trains: bool = 
     with record_warnings() as caught:
         model = load()
     report.warnings = [str(item.message) for item in caught]
-    report.outcome = go_on(model, case, trains)
+    report.reached = go_on(model, case, trains)
     return report
 
 
@@ -281,7 +290,7 @@ def run(role: str, folder: Path, identity: str) -> None:
     for save_format, name in ARTIFACTS.items() if role != "make" else ():
         if (place / name).exists():
             go = resume if role == "resume" else resume_with_stock
-            _write(place / f"{role}-{save_format}.pickle", lambda go=go, name=name: go(case, place / name))
+            _write(place / f"{role}-{save_format}.pickle", partial(go, case, place / name))
     (place / f"{role}.done").touch()
 
 

@@ -38,7 +38,8 @@ class Trap(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         if self.closed == "get_config":
             raise NotImplementedError("the trap closed in get_config")
-        return super().get_config()
+        config: dict[str, Any] = super().get_config()
+        return config
 
     def save_own_variables(self, store: Any) -> None:
         self._pass("save_own_variables")

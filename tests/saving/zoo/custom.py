@@ -50,7 +50,7 @@ class Drift(layers.Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.rate = rate
         self.generators = {"noise": keras.random.SeedGenerator(), "more": [keras.random.SeedGenerator(5)]}
-        self.average = None
+        self.average: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.average = self.add_weight(shape=input_shape[1:], initializer="zeros", trainable=False, name="average")

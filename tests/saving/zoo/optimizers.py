@@ -1,6 +1,7 @@
 """Every optimizer of Keras, alone and with everything that an optimizer can be told."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -50,12 +51,25 @@ EVERYTHING: dict[str, Any] = {
     "loss_scale_factor": 4.0,
 }
 
+
+def _make_plain(kind: Callable[..., keras.optimizers.Optimizer]) -> keras.optimizers.Optimizer:
+    return kind(learning_rate=0.02)
+
+
+def _make_with_everything(kind: Callable[..., keras.optimizers.Optimizer]) -> keras.optimizers.Optimizer:
+    return kind(learning_rate=schedules.ExponentialDecay(0.02, 2, 0.9), **EVERYTHING)
+
+
+def _make_scheduled(schedule: Any) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(type(schedule).from_config(schedule.get_config()), 0.9)
+
+
 for _name, _kind in find_optimizers().items():
     if _kind not in WRAPPERS:
-        _add(f"{_name}_plain", lambda kind=_kind: kind(learning_rate=0.02))
+        _add(f"{_name}_plain", partial(_make_plain, _kind))
         _add(
             f"{_name}_with_everything",
-            lambda kind=_kind: kind(learning_rate=schedules.ExponentialDecay(0.02, 2, 0.9), **EVERYTHING),
+            partial(_make_with_everything, _kind),
             "train_on_batch",
             loss_is_scaled=True,
         )
@@ -80,7 +94,7 @@ for _option, _value in {
 }.items():
     _add(
         f"Adam_{_option}",
-        lambda option={_option: _value}: keras.optimizers.Adam(0.02, **option),
+        partial(keras.optimizers.Adam, 0.02, **{_option: _value}),
         loss_is_scaled=_option == "loss_scale_factor",
     )
 _add("Adam_average_at_the_end_of_fit", lambda: keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.5))
@@ -101,7 +115,7 @@ for _schedule in (
 ):
     _add(
         f"SGD_{type(_schedule).__name__}",
-        lambda schedule=_schedule: keras.optimizers.SGD(type(schedule).from_config(schedule.get_config()), 0.9),
+        partial(_make_scheduled, _schedule),
     )
 
 
