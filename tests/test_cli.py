@@ -9,7 +9,7 @@ import pytest
 from conftest import Command
 
 KEYS = "model, filepath, save_format, overwrite, include_optimizer, signatures, options, verify, seed, strict"
-SOURCES = "application, architecture, digits, file"
+SOURCES = "application, architecture, custom, digits, file"
 
 FAULTS = {
     "unknown key": (
@@ -463,6 +463,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, a shell may have told them to ignore the interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

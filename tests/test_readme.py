@@ -39,8 +39,9 @@ def _run(command: str, directory: Path) -> str:
 
 
 def _without_measures(text: str) -> list[str]:
-    """Drops what differs from machine to machine: durations, the digits' accuracy, and alignment after it."""
+    """Drops what differs from machine to machine: durations, sizes of files, the digits' accuracy."""
     text = re.sub(r"\b\d+(\.\d+)? s\b", "# s", text)
+    text = re.sub(r"(files?), [\d.]+ k?B", r"\1, # kB", text)
     text = re.sub(r"accuracy \d\.\d+", "accuracy #", text)
     return [line.rstrip() for line in text.strip().splitlines()]
 
@@ -72,6 +73,14 @@ def test_the_python_blocks_run(session: tuple[Path, list[str]]) -> None:
     assert "(1, 10)" in printed[-1], printed[-1]
     assert "Traceback" not in printed[-1], printed[-1]
     assert {path.name for path in (directory / "exports").iterdir()} >= {"digits", "dense", "dense.h5", "dense.keras"}
+
+
+def test_the_benchmark_prints_ratios() -> None:
+    [command] = [line for line in README.splitlines() if line.startswith("python tests/benchmarks/")]
+    printed = _run(command.replace("python", sys.executable, 1), ROOT)
+    rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.startswith("│")}
+    assert set(rows) == {"exporter-tf", "exporter-h5", "exporter-keras", "keras-h5", "raw"}, printed
+    assert len(re.findall(r"\d+\.\d+", rows["raw"])) == 6, printed
 
 
 def test_every_named_test_file_exists() -> None:

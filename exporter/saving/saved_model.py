@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2, trackable_object_graph_pb2
-from tensorflow.python.saved_model import fingerprinting_utils
+from tensorflow.python.saved_model import fingerprinting_utils, save_context
 from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
@@ -96,13 +96,15 @@ def _write_directory(
 ) -> Contents:
     state = collect(model, include_optimizer)
     config, left_out = _serialize(model, include_optimizer)
-    functions = trace_functions(model, state, config, include_optimizer)
-    if signatures is None:
-        call = None if functions is None else _get_inference(functions[0])
-        endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
-    else:
-        endpoints = canonicalize(signatures)
-    traced = [*endpoints.values(), *(_list_functions(functions[0]) if functions else ())]
+    # TensorFlow keeps traces for saving apart from others: made here, they are the ones that it finds when it saves.
+    with save_context.save_context(options):
+        functions = trace_functions(model, state, config, include_optimizer)
+        if signatures is None:
+            call = None if functions is None else _get_inference(functions[0])
+            endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
+        else:
+            endpoints = canonicalize(signatures)
+        traced = [*endpoints.values(), *(_list_functions(functions[0]) if functions else ())]
     holder, described = functions or (None, None)
 
     (staged / OURS).mkdir(parents=True)
