@@ -249,9 +249,8 @@ def _write_graph_and_variables(
     if reason is not None:
         tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
         return reason
-    skipping = tf.saved_model.SaveOptions(**{**vars_of(options), "experimental_skip_saver": True})
     nodes, _ = tensorflow_save.save_and_return_nodes(
-        build_root(whole=False), str(staged), endpoints, skipping, experimental_skip_checkpoint=True
+        build_root(whole=False), str(staged), endpoints, _without_saver(options), experimental_skip_checkpoint=True
     )
     strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
     if strange:
@@ -273,11 +272,9 @@ def _write_graph_and_variables(
     return None
 
 
-def vars_of(options: tf.saved_model.SaveOptions) -> dict[str, Any]:
-    """Returns the fields of SaveOptions, as its constructor takes them."""
+def _without_saver(options: tf.saved_model.SaveOptions) -> tf.saved_model.SaveOptions:
     fields = {name: getattr(options, name) for name in options.__slots__}
-    fields["experimental_variable_policy"] = options.experimental_variable_policy
-    return fields
+    return tf.saved_model.SaveOptions(**{**fields, "experimental_skip_saver": True})
 
 
 def _find_reason_for_tensorflow(options: tf.saved_model.SaveOptions) -> str | None:
