@@ -77,10 +77,12 @@ def test_what_is_imported_is_what_is_required() -> None:
     packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"exporter"}
     # The package `google` belongs to many distributions.
     homes = {"google": "protobuf", "google_crc32c": "google-crc32c", "hydra": "hydra-core", "yaml": "pyyaml"}
-    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    assert {homes.get(name, name.replace("_", "-")) for name in packages} == {
-        re.split("[<>=]", line)[0] for line in required
-    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split("[<>=]", line)[0] for line in project["dependencies"]}
+    extras = {extra: lines for extra, lines in project["optional-dependencies"].items() if extra != "test"}
+    optional = {re.split("[<>=[]", line)[0] for lines in extras.values() for line in lines}
+    named = {homes.get(name, name.replace("_", "-")) for name in packages}
+    assert required <= named <= required | optional
 
 
 def test_the_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
