@@ -20,13 +20,15 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2, trackable_object_graph_pb2
+from tensorflow.core.framework import graph_debug_info_pb2
+from tensorflow.core.protobuf import fingerprint_pb2, meta_graph_pb2, saved_model_pb2, trackable_object_graph_pb2
 from tensorflow.python.saved_model import fingerprinting_utils, save_context
 from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.saving.contents import Contents, Holding, LeftOut
 from exporter.saving.functions import Functions, trace_functions
+from exporter.saving.graph_names import canonicalize_names
 from exporter.saving.graph_saver import add_saver
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
@@ -49,6 +51,7 @@ GRAPH = "saved_model.pb"
 OURS = Path("assets.extra", "exporter")
 STATE = OURS / "state.json"
 FUNCTIONS = "functions.json"
+_DEBUG_INFO = Path("debug", "saved_model_debug_info.pb")
 _DATA = "variables.data-00000-of-00001"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -189,8 +192,14 @@ def _get_inference(holder: Any) -> Callable[..., Any]:
 def _find_captured(root: Any, functions: Iterable[Any]) -> list[tf.Variable]:
     """Finds the variables that functions use beyond the state, such as those of metrics."""
     known = {id(variable) for variable in root.exporter.state.values()}
-    captured = [variable for function in functions for variable in function.variables if id(variable) not in known]
-    return list({id(variable): variable for variable in captured}.values())
+    captured: dict[int, tf.Variable] = {}
+    for function in functions:
+        # A function has its variables in an order of chance, and what it captures in the order of its use.
+        variables = {id(variable.handle): variable for variable in function.variables if id(variable) not in known}
+        for tensor in function.captured_inputs:
+            if id(tensor) in variables:
+                captured.setdefault(id(tensor), variables[id(tensor)])
+    return list(captured.values())
 
 
 def _list_functions(holder: Any) -> Iterator[Any]:
@@ -246,30 +255,43 @@ def _write_graph_and_variables(
 ) -> str | None:
     """Writes what TensorFlow reads. Returns why the variables are not one HDF5 file, or None if they are."""
     reason = _find_reason_for_tensorflow(options)
+    if reason is None:
+        nodes, _ = tensorflow_save.save_and_return_nodes(
+            build_root(whole=False), str(staged), endpoints, _without_saver(options), experimental_skip_checkpoint=True
+        )
+        strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
+        if strange:
+            reason = f"{type(strange[0]).__name__} is saved by TensorFlow's own code"
     if reason is not None:
         tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
-        return reason
-    nodes, _ = tensorflow_save.save_and_return_nodes(
-        build_root(whole=False), str(staged), endpoints, _without_saver(options), experimental_skip_checkpoint=True
-    )
-    strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
-    if strange:
-        tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
-        return f"{type(strange[0]).__name__} is saved by TensorFlow's own code"
 
-    paths = {id(variable.value): path for path, variable in state.variables.items()}
-    variables: dict[int, tuple[str, tf.Variable]] = {}
-    for number, node in enumerate(nodes):
-        if isinstance(node, tf.Variable):
-            variables[number] = (paths.get(id(node), f"captured/{number}"), node)
     saved_model = saved_model_pb2.SavedModel.FromString((staged / GRAPH).read_bytes())
     meta_graph = saved_model.meta_graphs[0]
-    if not options.experimental_skip_saver:
-        add_saver(meta_graph, {number: path + KEY_SUFFIX for number, (path, _) in variables.items()})
+    _canonicalize(meta_graph, staged)
+    if reason is None:
+        paths = {id(variable.value): path for path, variable in state.variables.items()}
+        variables = {
+            number: (paths.get(id(node), f"captured/{number}"), node)
+            for number, node in enumerate(nodes)
+            if isinstance(node, tf.Variable)
+        }
+        if not options.experimental_skip_saver:
+            add_saver(meta_graph, {number: path + KEY_SUFFIX for number, (path, _) in variables.items()})
+        object_graph = _describe_checkpoint(meta_graph.object_graph_def, variables)
+        _write_checkpoint(staged / "variables", state, variables, object_graph)
     (staged / GRAPH).write_bytes(saved_model.SerializeToString(deterministic=True))
-    object_graph = _describe_checkpoint(meta_graph.object_graph_def, variables)
-    _write_checkpoint(staged / "variables", state, variables, object_graph)
-    return None
+    return reason
+
+
+def _canonicalize(meta_graph: meta_graph_pb2.MetaGraphDef, staged: Path) -> None:
+    """Gives functions names that do not depend on what was traced before, in the graph and in its debug information."""
+    file = staged / _DEBUG_INFO
+    if not file.is_file():
+        canonicalize_names(meta_graph)
+        return
+    debug_info = graph_debug_info_pb2.GraphDebugInfo.FromString(file.read_bytes())
+    canonicalize_names(meta_graph, debug_info)
+    file.write_bytes(debug_info.SerializeToString(deterministic=True))
 
 
 def _without_saver(options: tf.saved_model.SaveOptions) -> tf.saved_model.SaveOptions:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import Fault, NotAModelError, UsageError
@@ -58,7 +59,6 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
     from exporter import _hydra
 
     function = import_object(target)
-    keras.utils.set_random_seed(seed)
     lines: list[str] = []
 
     def keep_and_report(line: str) -> None:
@@ -67,7 +67,8 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
             report(line)
 
     reporting = {"report": keep_and_report} if _takes_report(function) and "report" not in model else {}
-    built = _hydra.instantiate(model, **reporting)
+    with _as_in_a_new_process(seed):
+        built = _hydra.instantiate(model, **reporting)
     if not isinstance(built, keras.Model):
         raise NotAModelError(
             f"`model._target_` {target} returned {_name_kind(built)}. "
@@ -76,6 +77,27 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
     if not lines:
         keep_and_report(_describe(built, f"from {_word_call(target, model)}"))
     return built
+
+
+@contextmanager
+def _as_in_a_new_process(seed: int) -> Iterator[None]:
+    """Lets Keras number layers and draw seeds as if nothing had been built before, and go on as before afterwards."""
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    names = global_state.get_global_attribute("object_name_uids", {}, set_to_default=True)
+    kept_names = dict(names)
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    names.clear()
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        names.clear()
+        names.update(kept_names)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def _takes_report(function: Callable[..., Any]) -> bool:
