@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter._schema import explain_choice
 from exporter.config import ExportConfig, OptionsConfig, Sharding, VerifyMode
 from exporter.errors import Fault
 from exporter.saving.api import SUFFIXES
+from exporter.saving.contents import SERVING_DEFAULT
+from exporter.saving.save_options import explain_device, explain_namespace, explain_tags
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -16,7 +19,13 @@ def check_limits(config: ExportConfig) -> list[Fault]:
     Args:
         config: A config whose values have the right types.
     """
-    return [*_check_target(config), *_check_sharding(config.options), *_check_verify(config), *_check_seed(config.seed)]
+    return [
+        *_check_target(config),
+        *_check_options(config),
+        *_check_sharding(config.options),
+        *_check_verify(config),
+        *_check_seed(config.seed),
+    ]
 
 
 def _check_target(config: ExportConfig) -> Iterator[Fault]:
@@ -32,6 +41,29 @@ def _check_target(config: ExportConfig) -> Iterator[Fault]:
     for name, is_given in (("signatures", bool(config.signatures)), ("options", config.options != OptionsConfig())):
         if is_given and chosen != "tf":
             yield Fault(name, f"received values, and save_format={chosen} has no place for them; set save_format=tf")
+
+
+def _check_options(config: ExportConfig) -> Iterator[Fault]:
+    options = config.options
+    for index, namespace in enumerate(options.namespace_whitelist):
+        if message := explain_namespace(namespace):
+            yield Fault(f"options.namespace_whitelist[{index}]", message)
+    # Where nothing is declared, there is the endpoint that the model gives by itself.
+    endpoints = list(config.signatures) or [SERVING_DEFAULT]
+    for alias, endpoint in options.function_aliases.items():
+        if not alias.strip():
+            yield Fault("options.function_aliases", "received an empty name; expected ALIAS: ENDPOINT")
+        if endpoint not in endpoints:
+            remedy = f"declare it under signatures.{endpoint}"
+            yield Fault(f"options.function_aliases.{alias}", f"{explain_choice(endpoint, endpoints)}; or {remedy}")
+    if options.experimental_io_device is not None and (message := explain_device(options.experimental_io_device)):
+        yield Fault("options.experimental_io_device", message)
+    if options.experimental_image_format:
+        # The words of the constructor of `tf.saved_model.SaveOptions`.
+        reason = "TensorFlow refuses it: the option `experimental_image_format` is disabled in OSS"
+        yield Fault("options.experimental_image_format", f"received true; {reason}. Leave it false")
+    if message := explain_tags(options.extra_tags):
+        yield Fault("options.extra_tags", message)
 
 
 def _check_sharding(options: OptionsConfig) -> Iterator[Fault]:

@@ -61,14 +61,14 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             _start_tensorflow()
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
             from exporter import verification
-            from exporter.options import build_save_options, build_signatures
+            from exporter.options import build_save_options, build_signatures, declare_aliased
 
             if process:
                 verification.warm_up(process)
         with _measured("build the model", reporter, seconds):
             model, read = _build(config, reporter.note)
 
-        signatures = build_signatures(model, config.signatures)
+        signatures = build_signatures(model, config.signatures or declare_aliased(config.options))
         plan = plan_save(
             model,
             Path(config.filepath),
@@ -76,7 +76,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             include_optimizer=config.include_optimizer,
             save_format=config.save_format,
             signatures=signatures,
-            options=build_save_options(config.options, signatures),
+            options=build_save_options(config.options, signatures) if is_saved_model else None,
         )
         # The plan has asked where it had to: what exists by now may be replaced, what appears later may not.
         replace = config.overwrite or os.path.lexists(plan.target)

@@ -10,39 +10,26 @@ import tensorflow as tf
 from exporter.config import OptionsConfig, Sharding, SignatureConfig, TensorConfig, VariablePolicy
 from exporter.errors import Fault, UsageError
 from exporter.predictions import Predictor
+from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.signatures import Inputs, describe_inputs, make_call, name_outputs
 
 
 def build_save_options(
     options: OptionsConfig, signatures: Mapping[str, Callable[..., Any]] | None = None
-) -> tf.saved_model.SaveOptions | None:
+) -> tf.saved_model.SaveOptions:
     """Makes TensorFlow's options of a recipe's.
 
+    An empty `namespace_whitelist` is given as such: TensorFlow then refuses custom operations, while without any
+    list it would save them all and leave it to the reader to fail.
+
     Args:
-        options: The recipe's.
+        options: The recipe's, checked.
         signatures: The declared endpoints, which aliases name.
 
     Returns:
-        The options; None where the recipe leaves all of them at their defaults, so that formats without options
-        can be asked for.
-
-    Raises:
-        UsageError: An alias names an endpoint that is not declared.
+        The options.
     """
-    if options == OptionsConfig():
-        return None
     declared = signatures or {}
-    faults = [
-        Fault(
-            f"options.function_aliases.{alias}",
-            f"there is no declared endpoint {endpoint!r}. Declared: {', '.join(declared) or 'none'}. "
-            f"Declare it under `signatures.{endpoint}`.",
-        )
-        for alias, endpoint in options.function_aliases.items()
-        if endpoint not in declared
-    ]
-    if faults:
-        raise UsageError(faults)
     policy = options.experimental_variable_policy
     return tf.saved_model.SaveOptions(
         namespace_whitelist=list(options.namespace_whitelist),
@@ -57,6 +44,18 @@ def build_save_options(
         experimental_sharding_callback=_build_sharding(options),
         extra_tags=list(options.extra_tags),
     )
+
+
+def declare_aliased(options: OptionsConfig) -> dict[str, SignatureConfig]:
+    """Declares the model's own endpoint for an alias, which TensorFlow wants with the function that it stands for.
+
+    Args:
+        options: The recipe's, where it declares no endpoint.
+
+    Returns:
+        The declarations: none unless there is an alias.
+    """
+    return {SERVING_DEFAULT: SignatureConfig()} if options.function_aliases else {}
 
 
 def _build_sharding(options: OptionsConfig) -> Any:

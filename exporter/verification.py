@@ -31,9 +31,8 @@ from exporter.predictions import (
     state_kept,
 )
 from exporter.receipts import Check
-from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.saving.contents import SERVING_DEFAULT, Endpoint, LeftOut, Tensor
 from exporter.saving.signatures import (
-    SERVING_DEFAULT,
     InputLeaf,
     Inputs,
     canonicalize,

@@ -67,6 +67,39 @@ FAULTS = {
         "options.experimental_sharding_callback.max_shard_size: received null; "
         "policy=max_shard_size needs a number of bytes",
     ),
+    "image format": (
+        ["options.experimental_image_format=true"],
+        "options.experimental_image_format: received true; TensorFlow refuses it: the option "
+        "`experimental_image_format` is disabled in OSS. Leave it false",
+    ),
+    "operation for a namespace": (
+        ["options.namespace_whitelist=[Addons>Dense]"],
+        "options.namespace_whitelist[0]: received 'Addons>Dense'; expected the part of an operation's name before its "
+        "'>': Addons",
+    ),
+    "device": (
+        ["options.experimental_io_device=/job:localhost/job:worker"],
+        "options.experimental_io_device: received '/job:localhost/job:worker'; expected a device such as "
+        "/job:localhost or /job:worker/task:1/device:CPU:0",
+    ),
+    "variable policy": (
+        ["options.experimental_variable_policy=save_devices"],
+        "options.experimental_variable_policy: received save_devices; allowed: none, save_variable_devices, "
+        "expand_distributed_variables, null; did you mean save_variable_devices?",
+    ),
+    "tag that is there": (
+        ["options.extra_tags=[serve]"],
+        "options.extra_tags: received 'serve', which every SavedModel has; leave it out",
+    ),
+    "tag given twice": (
+        ["options.extra_tags=[gpu,gpu]"],
+        "options.extra_tags: received 'gpu' more than once; once is enough",
+    ),
+    "alias of an unknown endpoint": (
+        ["+options.function_aliases.judge=serving_defalt"],
+        "options.function_aliases.judge: received serving_defalt; allowed: serving_default; did you mean "
+        "serving_default?; or declare it under signatures.serving_defalt",
+    ),
     "range": (["seed=-1"], "seed: received -1; expected an integer from 0 to 4294967295"),
     "batch size": (
         ["verify.batch_sizes=[0]"],

@@ -1,8 +1,10 @@
 """A whole export from plain Python: its receipt, its failures, and what they leave behind."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from exporter.jobs import describe_recipe
 from exporter.receipts import Receipt, Status
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor
+from exporter.saving.signatures import read_meta_graph
 
 PHASES = ["start TensorFlow", "build the model", "write the artifact", "prove it", "publish it"]
 
@@ -270,14 +273,24 @@ def test_every_fault_of_a_declaration_is_named(tmp_path: Path) -> None:
     assert list_names(tmp_path) == []
 
 
-def test_an_alias_of_an_endpoint_that_is_not_declared_is_refused(tmp_path: Path) -> None:
+def test_an_alias_names_the_endpoint_that_is_there_without_a_declaration(tmp_path: Path) -> None:
     options = OptionsConfig(function_aliases={"judge": "serving_default"})
-    with pytest.raises(UsageError) as caught:
-        export(ExportConfig(model=make_model(), filepath=str(tmp_path / "model"), options=options))
-    assert str(caught.value) == (
-        "options.function_aliases.judge: there is no declared endpoint 'serving_default'. Declared: none. "
-        "Declare it under `signatures.serving_default`."
-    )
+    receipt = export(ExportConfig(model=make_model(), filepath=str(tmp_path / "model"), options=options))
+    assert receipt.signatures["serving_default"].outputs == {"scores": Tensor((None, 2), "float32")}
+    assert list(read_meta_graph(tmp_path / "model").meta_info_def.function_aliases.values()) == ["judge"]
+
+
+def test_custom_operations_are_refused_unless_their_namespace_is_listed(tmp_path: Path) -> None:
+    import custom_operation
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Lambda(custom_operation.copy, output_shape=(4,))(inputs))
+    config = ExportConfig(model=model, filepath=str(tmp_path / "model"), verify=VerifyConfig(mode=VerifyMode.NONE))
+    with pytest.raises(ModelError, match=re.escape("options: {namespace_whitelist: [Exporter]}")):
+        export(config)
+    assert list_names(tmp_path) == []
+    export(replace(config, options=OptionsConfig(namespace_whitelist=["Exporter"])))
+    assert (tmp_path / "model" / "saved_model.pb").is_file()
 
 
 def test_importing_the_program_imports_no_tensorflow() -> None:

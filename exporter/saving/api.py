@@ -24,6 +24,7 @@ from exporter.errors import (
     NotAModelError,
     TargetExistsError,
 )
+from exporter.saving.save_options import check_save_options
 
 if TYPE_CHECKING:
     import h5py
@@ -344,6 +345,7 @@ def _check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
                 f"`options` must be a tf.saved_model.SaveOptions. Received: {options!r} "
                 f"(of type {type(options).__name__})."
             )
+        check_save_options(options)
 
 
 def _check_h5py(chosen: Format) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
+SERVING_DEFAULT = "serving_default"
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:

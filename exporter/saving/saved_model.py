@@ -26,7 +26,7 @@ from tensorflow.python.saved_model import fingerprinting_utils, save_context
 from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
-from exporter.saving.contents import Contents, Holding, LeftOut
+from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
 from exporter.saving.functions import Functions, trace_functions
 from exporter.saving.graph_names import canonicalize_names
 from exporter.saving.graph_saver import add_saver
@@ -34,8 +34,8 @@ from exporter.saving.holdings import describe_holdings
 from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.revival import is_at_hand, revive_foreign, revive_model
+from exporter.saving.save_options import check_namespaces
 from exporter.saving.signatures import (
-    SERVING_DEFAULT,
     calls_undone,
     canonicalize,
     describe_inputs,
@@ -81,7 +81,7 @@ def write_saved_model(
         What was written.
 
     Raises:
-        ModelError: The model's inputs are not known.
+        ModelError: The model's inputs are not known, or it uses custom operations that may not be saved.
     """
     # What is revived without its code can only be trained through with the gradients that it defined.
     options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
@@ -107,7 +107,10 @@ def _write_directory(
             endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
         else:
             endpoints = canonicalize(signatures)
-        traced = [*endpoints.values(), *(_list_functions(functions[0]) if functions else ())]
+        own = list(_list_functions(functions[0])) if functions else []
+        traced = [*endpoints.values(), *own]
+        named = {**endpoints, **_trace_attachments(model), **{f"the model ({each.name})": each for each in own}}
+        check_namespaces(named, options.namespace_whitelist)
     holder, described = functions or (None, None)
 
     (staged / OURS).mkdir(parents=True)
@@ -210,6 +213,15 @@ def _list_functions(holder: Any) -> Iterator[Any]:
     for name in ("train", "test", "reset", "results"):
         if hasattr(holder, name):
             yield getattr(holder, name).get_concrete_function()
+
+
+def _trace_attachments(model: keras.Model) -> dict[str, Any]:
+    """Traces the attached functions whose shapes are known, as TensorFlow will do when it saves them."""
+    return {
+        name: value.get_concrete_function()
+        for name, value in _find_attachments(model)
+        if isinstance(value, tf.types.experimental.PolymorphicFunction) and value.input_signature is not None
+    }
 
 
 def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:

@@ -14,9 +14,8 @@ from keras.src.backend.common import global_state
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter.errors import ArgumentError, ArtifactError, ModelError
-from exporter.saving.contents import Endpoint, Tensor
+from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 
-SERVING_DEFAULT = "serving_default"
 _INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 
 
