@@ -1,16 +1,19 @@
 """The rules of a config that its types cannot say: ranges, and values that contradict each other."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter._schema import explain_choice
-from exporter.config import ExportConfig, OptionsConfig, Sharding, VerifyMode
+from exporter._schema import explain_choice, show
+from exporter.config import ExportConfig, LayoutConfig, LayoutKind, OptionsConfig, Sharding, VerifyMode
 from exporter.errors import Fault
+from exporter.layouts import AUTO, TIMESTAMP
 from exporter.saving.api import SUFFIXES
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.save_options import explain_device, explain_namespace, explain_tags
 
 _LARGEST_SEED = 2**32 - 1
+_LARGEST_VERSION = 2**63 - 1  # TF Serving reads the names of directories as int64
 
 
 def check_limits(config: ExportConfig) -> list[Fault]:
@@ -21,6 +24,7 @@ def check_limits(config: ExportConfig) -> list[Fault]:
     """
     return [
         *_check_target(config),
+        *_check_layout(config),
         *_check_options(config),
         *_check_sharding(config.options),
         *_check_verify(config),
@@ -41,6 +45,33 @@ def _check_target(config: ExportConfig) -> Iterator[Fault]:
     for name, is_given in (("signatures", bool(config.signatures)), ("options", config.options != OptionsConfig())):
         if is_given and chosen != "tf":
             yield Fault(name, f"received values, and save_format={chosen} has no place for them; set save_format=tf")
+
+
+def _check_layout(config: ExportConfig) -> Iterator[Fault]:
+    layout = config.layout
+    versions = layout.kind is LayoutKind.TF_SERVING
+    chosen = config.save_format or SUFFIXES.get(Path(config.filepath).suffix.lower()) or "tf"
+    if versions and chosen != "tf":
+        yield Fault("layout", f"received {layout.kind}, and no server takes save_format={chosen}; set save_format=tf")
+    if not versions:
+        for name in ("version", "keep"):
+            value = getattr(layout, name)
+            if value != getattr(LayoutConfig(), name):
+                yield Fault(f"layout.{name}", f"received {value}, which belongs to layout=tf_serving")
+    elif layout.version not in (AUTO, TIMESTAMP) and not _is_version(layout.version):
+        expected = f"{AUTO}, {TIMESTAMP} or an integer from 0 to {_LARGEST_VERSION} without leading zeros"
+        yield Fault("layout.version", f"received {show(layout.version)}; expected {expected}")
+    if layout.keep is not None and layout.keep < 1:
+        yield Fault("layout.keep", f"received {layout.keep}; expected a number of versions from 1, or null for all")
+    if layout.warmup and chosen != "tf":
+        yield Fault("layout.warmup", f"received true, and save_format={chosen} is not served; set save_format=tf")
+    elif layout.warmup and importlib.util.find_spec("tensorflow_serving") is None:
+        remedy = "pip install 'keras-exporter[serving]', or set layout.warmup=false"
+        yield Fault("layout.warmup", f"needs tensorflow-serving-api, which is not installed; {remedy}")
+
+
+def _is_version(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and str(int(text)) == text and int(text) <= _LARGEST_VERSION
 
 
 def _check_options(config: ExportConfig) -> Iterator[Fault]:

@@ -31,6 +31,7 @@ from exporter._limits import check_limits
 from exporter._schema import BROKEN, convert, explain_choice, explain_unknown, join, locate, show, suggest, without_none
 from exporter.config import ExportConfig
 from exporter.errors import Fault, UsageError
+from exporter.layouts import find_target
 
 # What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
 _MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
@@ -396,13 +397,14 @@ class Preflight:
     def _check_targets_differ(self, jobs: Sequence[Job | None], swept: Sequence[Override]) -> None:
         writers: dict[str, tuple[int, Job]] = {}
         for number, job in enumerate(jobs):
-            if job is None:
+            target = None if job is None else find_target(job.config)
+            if job is None or target is None:
                 continue
-            first_number, first = writers.setdefault(os.path.realpath(job.config.filepath), (number, job))
+            first_number, first = writers.setdefault(os.path.realpath(target), (number, job))
             if first is not job:
                 both = f"job {first_number} ({' '.join(first.overrides)}) and job {number} ({' '.join(job.overrides)})"
                 remedy = shlex.quote(f"filepath={self._suggest_filepath(swept)}")
-                message = f"{both} would both write {job.config.filepath}; give each its own, such as {remedy}"
+                message = f"{both} would both write {target}; give each its own, such as {remedy}"
                 is_typed = any(each.is_sweep_override() for each in self._given)
                 self._add("filepath", message, self._place if is_typed else self._name_recipe())
                 return

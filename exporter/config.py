@@ -84,6 +84,23 @@ class OptionsConfig:
     extra_tags: list[str] = field(default_factory=list)  # tags of the MetaGraph beside "serve"
 
 
+class LayoutKind(StrEnum):
+    """What stands at `filepath`."""
+
+    SINGLE = "single"  # the artifact itself
+    TF_SERVING = "tf_serving"  # a directory of numbered versions, as TF Serving watches it
+
+
+@dataclass(kw_only=True, slots=True)
+class LayoutConfig:
+    """Where the artifact stands, and what a model server finds in it."""
+
+    kind: LayoutKind = LayoutKind.SINGLE
+    version: str = "auto"  # auto: the next integer | timestamp: Unix seconds | a number; for kind=tf_serving
+    keep: int | None = None  # how many versions stay, the newest ones; null: all of them; for kind=tf_serving
+    warmup: bool = False  # write requests that TF Serving runs when it loads the model; needs the extra `serving`
+
+
 @dataclass(kw_only=True, slots=True)
 class VerifyConfig:
     """The proof."""
@@ -104,6 +121,7 @@ class ExportConfig:
     include_optimizer: bool = True  # the optimizer's state and the compile configuration
     signatures: dict[str, SignatureConfig] = field(default_factory=dict)  # empty: serving_default from the model
     options: OptionsConfig = field(default_factory=OptionsConfig)  # SavedModel only
+    layout: LayoutConfig = field(default_factory=LayoutConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     seed: int = 0  # of Python, NumPy and Keras, before the model is built, and of the proof's inputs
     strict: bool = False  # true: what the format cannot hold is an error; false: it is listed as left out

@@ -19,7 +19,8 @@ from exporter._staging import stage_beside
 from exporter._terminal import Reporter, SilentReporter
 from exporter.config import ExportConfig, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
-from exporter.publishing import publish_artifact, publish_receipt
+from exporter.layouts import choose_place
+from exporter.publishing import publish_receipt
 from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions, record_files
 from exporter.saving.api import SavePlan, plan_save
 from exporter.saving.contents import LeftOut
@@ -49,6 +50,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
     faults = check_limits(config)
     if faults:
         raise UsageError(faults)
+    place = choose_place(config)
     reporter = reporter or SilentReporter()
     started = datetime.now(UTC)
     seconds: dict[str, float] = {}
@@ -71,18 +73,15 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
         signatures = build_signatures(model, config.signatures or declare_aliased(config.options))
         plan = plan_save(
             model,
-            Path(config.filepath),
-            overwrite=config.overwrite,
+            place.target,
             include_optimizer=config.include_optimizer,
-            save_format=config.save_format,
+            save_format=place.save_format,
             signatures=signatures,
-            options=build_save_options(config.options, signatures) if is_saved_model else None,
+            options=build_save_options(config.options, signatures) if place.save_format == "tf" else None,
         )
-        # The plan has asked where it had to: what exists by now may be replaced, what appears later may not.
-        replace = config.overwrite or os.path.lexists(plan.target)
         trial = verification.prepare_trial(model, config.verify, config.seed) if process else None
 
-        with _file_faults_named(plan.target), stage_beside(plan.target) as staged:
+        with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
             _refuse_left_out(config, plan, contents.left_out)
@@ -103,13 +102,13 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                 _refuse_left_out(config, plan, proof.left_out)
 
             with _measured("publish it", reporter, seconds):
-                files = record_files(staged, plan.target.name)
-                publish_artifact(staged, plan.target, replace)
+                files = record_files(staged, place.target.name)
+                published = place.publish(staged)
 
             receipt = Receipt(
                 schema_version=SCHEMA_VERSION,
                 status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
-                filepath=str(plan.target.absolute()),
+                filepath=str(published.absolute()),
                 format=plan.save_format,
                 read=(read,),
                 recipe=describe_recipe(config),
@@ -126,7 +125,8 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 host=platform.node(),
             )
-            publish_receipt(receipt, plan.target, run_directory)
+            publish_receipt(receipt, published, run_directory)
+            place.remove_older(published)
     return receipt
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     {
         *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),
         *("training_steps", "verification"),
-        *("options", "publishing", "receipts", "sources", "_terminal", "_limits", "_references"),
+        *("options", "publishing", "layouts", "receipts", "sources", "_terminal", "_limits", "_references"),
     },
     {"jobs"},
     {"cli", "__main__", "_hydra", "_preflight"},

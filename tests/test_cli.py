@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-KEYS = "model, filepath, save_format, overwrite, include_optimizer, signatures, options, verify, seed, strict"
+KEYS = "model, filepath, save_format, overwrite, include_optimizer, signatures, options, layout, verify, seed, strict"
 SOURCES = "application, architecture, custom, digits, file"
 
 FAULTS = {
@@ -73,7 +73,7 @@ FAULTS = {
         "`experimental_image_format` is disabled in OSS. Leave it false",
     ),
     "operation for a namespace": (
-        ["options.namespace_whitelist=[Addons>Dense]"],
+        ['options.namespace_whitelist=["Addons>Dense"]'],
         "options.namespace_whitelist[0]: received 'Addons>Dense'; expected the part of an operation's name before its "
         "'>': Addons",
     ),
@@ -99,6 +99,27 @@ FAULTS = {
         ["+options.function_aliases.judge=serving_defalt"],
         "options.function_aliases.judge: received serving_defalt; allowed: serving_default; did you mean "
         "serving_default?; or declare it under signatures.serving_defalt",
+    ),
+    "versions of another format": (
+        ["layout=tf_serving", "layout.warmup=false", "save_format=h5"],
+        "layout: received tf_serving, and no server takes save_format=h5; set save_format=tf",
+    ),
+    "warm-up of another format": (
+        ["layout.warmup=true", "save_format=keras"],
+        "layout.warmup: received true, and save_format=keras is not served; set save_format=tf",
+    ),
+    "version": (
+        ["layout=tf_serving", "layout.version=v2"],
+        "layout.version: received v2; expected auto, timestamp or an integer from 0 to 9223372036854775807 without "
+        "leading zeros",
+    ),
+    "version without versions": (
+        ["layout.version=2"],
+        "layout.version: received 2, which belongs to layout=tf_serving",
+    ),
+    "no version to keep": (
+        ["layout=tf_serving", "layout.keep=0"],
+        "layout.keep: received 0; expected a number of versions from 1, or null for all",
     ),
     "range": (["seed=-1"], "seed: received -1; expected an integer from 0 to 4294967295"),
     "batch size": (

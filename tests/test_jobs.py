@@ -14,7 +14,16 @@ import pytest
 import yaml
 
 from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, export, load_model
-from exporter.config import OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
+from exporter.config import (
+    LayoutConfig,
+    LayoutKind,
+    OptionsConfig,
+    SaveFormat,
+    SignatureConfig,
+    TensorConfig,
+    VerifyConfig,
+    VerifyMode,
+)
 from exporter.errors import ExportError
 from exporter.jobs import describe_recipe
 from exporter.receipts import Receipt, Status
@@ -158,8 +167,8 @@ def test_a_failed_proof_publishes_nothing_and_keeps_the_old_artifact(
 def test_an_old_artifact_that_may_not_be_replaced_stays(tmp_path: Path) -> None:
     target = tmp_path / "model.h5"
     target.write_bytes(b"old")
-    with pytest.raises(TargetExistsError) as caught:
-        export(ExportConfig(model=make_model(), filepath=str(target), overwrite=False))
+    with pytest.raises(TargetExistsError) as caught:  # before the model is built, which would fail
+        export(ExportConfig(model={"_target_": "builtins.exit"}, filepath=str(target), overwrite=False))
     assert str(caught.value) == (
         f"{target} exists and `overwrite` is false. Choose another `filepath`, or allow it with overwrite=true."
     )
@@ -291,6 +300,33 @@ def test_custom_operations_are_refused_unless_their_namespace_is_listed(tmp_path
     assert list_names(tmp_path) == []
     export(replace(config, options=OptionsConfig(namespace_whitelist=["Exporter"])))
     assert (tmp_path / "model" / "saved_model.pb").is_file()
+
+
+def test_versions_are_numbered_and_the_newest_are_kept(tmp_path: Path) -> None:
+    config = ExportConfig(
+        model=make_model(),
+        filepath=str(tmp_path / "small"),
+        layout=LayoutConfig(kind=LayoutKind.TF_SERVING, keep=2),
+        verify=VerifyConfig(mode=VerifyMode.NONE),
+    )
+    receipts = [export(config) for _ in range(3)]
+    assert [receipt.filepath for receipt in receipts] == [str(tmp_path / "small" / str(number)) for number in (1, 2, 3)]
+    names = [name for name in list_names(tmp_path / "small") if not name.startswith(".")]
+    assert names == ["1.receipt.json", "2", "2.receipt.json", "3", "3.receipt.json"]
+    assert np.array_equal(load_model(receipts[2].filepath).get_weights()[0], config.model.get_weights()[0])
+
+
+def test_the_same_recipe_gives_the_same_bytes_in_every_version(tmp_path: Path) -> None:
+    config = ExportConfig(
+        model=make_model(),
+        filepath=str(tmp_path / "small"),
+        layout=LayoutConfig(kind=LayoutKind.TF_SERVING),
+        verify=VerifyConfig(mode=VerifyMode.NONE),
+    )
+    first, second = (export(config).files for _ in range(2))
+    differing = {one.path for one, other in zip(first, second, strict=True) if one != other}
+    # The names of traced functions count on within a process.
+    assert differing <= {"saved_model.pb", "fingerprint.pb"}
 
 
 def test_importing_the_program_imports_no_tensorflow() -> None:

@@ -195,6 +195,29 @@ def plan_save(
     return SavePlan(model, target, chosen, include_optimizer, signatures, options)
 
 
+def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
+    """Checks where a model would be saved, before there is a model.
+
+    Args:
+        filepath: A path.
+        overwrite: See `save_model`.
+        save_format: See `save_model`.
+
+    Returns:
+        The path and the format.
+
+    Raises:
+        ArgumentError: An argument, or a combination of arguments, is not allowed.
+        TargetExistsError: The target exists and may not be replaced.
+    """
+    target = _check_path(filepath)
+    chosen = _choose_format(target, save_format)
+    _check_target(target, chosen)
+    if not overwrite and os.path.lexists(target):
+        _ask_to_overwrite(f"{target} exists")
+    return target, chosen
+
+
 def load_model(
     filepath: "str | os.PathLike[str] | h5py.File",
     custom_objects: Mapping[str, Any] | None = None,

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter.errors import ArgumentError, ArtifactError
+from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.functions import (
     LEARNING_RATE,
     MODEL,
@@ -43,7 +44,7 @@ from exporter.saving.record import (
     restore_settings,
     restore_variables,
 )
-from exporter.saving.signatures import SERVING_DEFAULT, InputLeaf, Inputs, build_structure, extract_leaves
+from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.state import Array, collect, join, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
 from exporter.saving.topology import REVIVED_MODULE, Config, compile_model, rebuild_model

@@ -1,0 +1,174 @@
+"""Where an artifact stands: at one path, or as a version in a directory that TF Serving watches.
+
+TF Serving takes every entry of that directory whose name is an integer, as soon as it sees it, and ignores all others
+(`file_system_storage_path_source.cc` in its sources). So a version is made under a name that begins with a dot and
+appears complete by one rename; receipts, `1.receipt.json` beside `1`, and the lock, `.exporter.lock`, may stand there.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import _staging
+from exporter.config import ExportConfig, LayoutKind
+from exporter.errors import ArgumentError, ExportError
+from exporter.publishing import publish_artifact
+from exporter.saving.api import Format, check_target
+
+AUTO = "auto"
+TIMESTAMP = "timestamp"
+
+_VERSION = re.compile(r"\s*-?[0-9]+\s*")  # what TF Serving reads as an integer
+_LOCK = ".exporter.lock"
+_SECONDS = 600  # a version is published in moments, but others may be before it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one artifact goes, chosen before its model is built.
+
+    Attributes:
+        target: The path; for a version that is numbered in the end, the number that it would have now.
+        save_format: `tf`, `h5` or `keras`.
+        replace: Whether something that is at the target may be replaced.
+        version: `auto`, `timestamp` or a number; None where the artifact stands alone.
+        keep: How many versions stay; None for all of them.
+    """
+
+    target: Path
+    save_format: Format
+    replace: bool
+    version: str | None = None
+    keep: int | None = None
+
+    def publish(self, staged: Path) -> Path:
+        """Puts a staged artifact in its place in one step; a version is numbered under a lock.
+
+        Args:
+            staged: The complete artifact, beside the target.
+
+        Returns:
+            Where it stands.
+
+        Raises:
+            TargetExistsError: The target has appeared meanwhile and may not be replaced; it is as it was.
+            OSError: The file system refused; what was there is as it was.
+        """
+        if self.version is None:
+            publish_artifact(staged, self.target, self.replace)
+            return self.target
+        with self._locked():
+            target = self.target.with_name(_choose_version(self.target.parent, self.version))
+            publish_artifact(staged, target, self.replace)
+            return target
+
+    def remove_older(self, published: Path) -> None:
+        """Removes the versions that need not be kept: directories which are numbered lower and hold a SavedModel.
+
+        Args:
+            published: The version that has just been published.
+
+        Raises:
+            ExportError: One of them could not be removed; the new version stands.
+        """
+        if self.keep is None:
+            return
+        with self._locked():
+            versions = sorted(
+                int(entry.name)
+                for entry in published.parent.iterdir()
+                if entry.name.isdecimal()
+                and str(int(entry.name)) == entry.name
+                and (entry / "saved_model.pb").is_file()
+            )
+            for version in versions[: -self.keep]:
+                if version < int(published.name):
+                    _remove(published.with_name(str(version)))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock  # not above: a usage fault does not pay for it
+
+        # The operating system frees the lock when its holder dies.
+        with FileLock(self.target.with_name(_LOCK), timeout=_SECONDS):
+            yield
+
+
+def choose_place(config: ExportConfig) -> Place:
+    """Chooses where an artifact goes, and refuses a place that it cannot take, before anything is built.
+
+    Args:
+        config: The export, checked.
+
+    Returns:
+        The place.
+
+    Raises:
+        ArgumentError: There cannot be an artifact at `config.filepath`.
+        TargetExistsError: There is something, and it may not be replaced.
+    """
+    layout = config.layout
+    version = None if layout.kind is LayoutKind.SINGLE else layout.version
+    filepath = Path(config.filepath).expanduser()
+    if version is not None:
+        if (filepath / "saved_model.pb").exists():
+            raise ArgumentError(
+                f"{filepath} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
+                f"Choose another `filepath`, or move it to {filepath / '1'}."
+            )
+        filepath /= _choose_version(filepath, version)
+    target, save_format = check_target(filepath, config.overwrite, config.save_format)
+    # Whoever may replace has been asked: what exists by now may go, what appears later may not.
+    may_replace = config.overwrite or os.path.lexists(target)
+    is_numbered_late = version in (AUTO, TIMESTAMP)
+    return Place(target, save_format, may_replace and not is_numbered_late, version, layout.keep)
+
+
+def find_target(config: ExportConfig) -> Path | None:
+    """Finds the path that an export writes, or gives None where it will be one that nothing else has.
+
+    Args:
+        config: The export, checked.
+    """
+    filepath = Path(config.filepath).expanduser()
+    if config.layout.kind is LayoutKind.SINGLE:
+        return filepath
+    return None if config.layout.version in (AUTO, TIMESTAMP) else filepath / config.layout.version
+
+
+def _choose_version(directory: Path, version: str) -> str:
+    taken = {int(name) for name in _list_names(directory) if _VERSION.fullmatch(name)}
+    if version == AUTO:
+        return str(max(taken | {0}) + 1)
+    if version == TIMESTAMP:
+        seconds = int(time.time())
+        while seconds in taken:  # of an export that ended in the same second
+            seconds += 1
+        return str(seconds)
+    return version
+
+
+def _find_versions(directory: Path) -> list[int]:
+    """Finds what an exporter may have written: directories that are named by an integer and hold a SavedModel."""
+    names = [name for name in _list_names(directory) if re.fullmatch("0|[1-9][0-9]*", name)]
+    return sorted(int(name) for name in names if (directory / name / "saved_model.pb").is_file())
+
+
+def _list_names(directory: Path) -> list[str]:
+    return os.listdir(directory) if directory.is_dir() else []
+
+
+def _remove(version: Path) -> None:
+    """Takes a version out of the server's sight in one step, and then removes its files."""
+    try:
+        with _staging.stage_beside(version) as hidden:
+            version.rename(hidden)
+    except OSError as error:
+        raise ExportError(
+            f"The new version was published, and the older one {version} could not be removed: {error}. "
+            "Remove it by hand, or keep all with layout.keep=null."
+        ) from error
