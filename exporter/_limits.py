@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter._declarations import check_declarations
 from exporter._schema import explain_choice, show
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, OptionsConfig, Sharding, VerifyMode
 from exporter.errors import Fault
@@ -26,6 +27,7 @@ def check_limits(config: ExportConfig) -> list[Fault]:
         *_check_target(config),
         *_check_layout(config),
         *_check_options(config),
+        *check_declarations(config.signatures),
         *_check_sharding(config.options),
         *_check_verify(config),
         *_check_seed(config.seed),

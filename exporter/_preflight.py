@@ -67,7 +67,7 @@ def read_config(composed: DictConfig) -> tuple[ExportConfig | None, list[Fault]]
         faults.extend(model_faults)
     config, schema_faults = convert(values, ExportConfig)
     faults.extend(schema_faults if config is None else check_limits(config))
-    faults.extend(_references.check_targets(values.get("signatures"), "signatures"))
+    faults.extend(_references.check_steps(values.get("signatures")))
     if isinstance(verify := values.get("verify"), dict):
         faults.extend(_references.check_file("verify.data", verify.get("data")))
     return (None if faults else config), faults

@@ -18,9 +18,10 @@ import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter._facts import describe_model, describe_variables, read_values
-from exporter.predictions import Predictor, convert_batch, convert_output
+from exporter.predictions import Predictor
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
+from exporter.serving import call_endpoint
 from exporter.training_steps import take_step
 
 Reply = dict[str, Any]
@@ -101,6 +102,7 @@ class Prover:
         batches: str,
         outputs: str,
         count: int,
+        moves_state: bool,
     ) -> Reply:
         """Calls one endpoint of a SavedModel through TensorFlow alone.
 
@@ -112,22 +114,20 @@ class Prover:
             batches: File with the arrays `<batch>/<leaf>`.
             outputs: File to write, with the arrays `<batch>/<output name>`.
             count: The number of batches.
+            moves_state: Whether a call may change variables, which are put back after the last one.
 
         Returns:
-            Nothing but that it was done.
+            The `state` after the last call: see `exporter.serving.call_endpoint`.
         """
         described = Inputs.from_json(inputs)
         self._model = self._predictor = None
         if self._served is None:
             self._served = tf.saved_model.load(path, tags=list(tags))
         function = self._served.signatures[endpoint]
-        served: dict[str, Array] = {}
-        for number, batch in enumerate(_read_batches(batches, described, count)):
-            tensors = convert_batch(described, batch)
-            answer = function(**{leaf.name: tensor for leaf, tensor in zip(described.leaves, tensors, strict=True)})
-            served.update({f"{number}/{name}": convert_output(value) for name, value in answer.items()})
+        answers, state = call_endpoint(function, described, _read_batches(batches, described, count), moves_state)
+        served = {f"{number}/{name}": array for number, answer in enumerate(answers) for name, array in answer.items()}
         write_arrays(Path(outputs), served)
-        return {}
+        return {"state": state}
 
     def describe(self, include_optimizer: bool) -> Reply:
         """Describes the state of the loaded model.

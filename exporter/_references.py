@@ -12,12 +12,16 @@ from importlib.util import find_spec
 from typing import Any, get_args, get_origin, get_type_hints
 
 import exporter
-from exporter import sources
+from exporter import sources, transforms
+from exporter._pipelines import check_arguments, list_steps
 from exporter._schema import BROKEN, convert_value, explain_choice, explain_unknown, show, suggest, without_none
 from exporter.errors import ArgumentError, Fault
 from exporter.sources._stored import find_file
+from exporter.transforms._hooks import Takes, find_takes
 
 _PREFIX = "exporter.sources."
+_TRANSFORMS_PREFIX = "exporter.transforms."
+_TRANSFORMS = [name for name in transforms.__all__ if name != "takes"]
 _SOURCES = {
     function.__name__: function
     for function in (sources.application, sources.architecture, sources.digits, sources.file)
@@ -73,6 +77,28 @@ def check_targets(value: Any, path: str) -> list[Fault]:
     return faults
 
 
+def check_steps(signatures: Any) -> list[Fault]:
+    """Checks the steps of endpoints: their targets, and the arguments and files of those in `exporter.transforms`.
+
+    Args:
+        signatures: The group `signatures` as plain data.
+    """
+    faults = check_targets(signatures, "signatures")
+    if faults or not isinstance(signatures, Mapping):
+        return faults
+    for name, declared in signatures.items():
+        for key in ("preprocess", "postprocess") if isinstance(declared, Mapping) else ():
+            for path, step in list_steps(declared.get(key), f"signatures.{name}.{key}"):
+                target = step["_target_"]
+                if not isinstance(target, str) or not target.startswith(_TRANSFORMS_PREFIX):
+                    continue
+                function = getattr(transforms, target.removeprefix(_TRANSFORMS_PREFIX))
+                faults.extend(check_arguments(function, step, path))
+                for argument in (find_takes(function) or Takes()).files:
+                    faults.extend(check_file(f"{path}.{argument}", step.get(argument)))
+    return faults
+
+
 def check_file(path: str, value: Any) -> list[Fault]:
     """Checks that a file exists; a relative path starts at the caller's directory.
 
@@ -107,9 +133,10 @@ def _check_target(target: Any, path: str) -> list[Fault]:
         return []
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
         return [Fault(path, f"received {show(target)}; expected a dotted name, such as my_package.my_module.build")]
-    if target.startswith(_PREFIX):
-        known = [f"{_PREFIX}{name}" for name in _SOURCES]
-        return [] if target in known else [Fault(path, explain_choice(target, known))]
+    for prefix, names in ((_PREFIX, list(_SOURCES)), (_TRANSFORMS_PREFIX, _TRANSFORMS)):
+        if target.startswith(prefix):
+            known = [f"{prefix}{name}" for name in names]
+            return [] if target in known else [Fault(path, explain_choice(target, known))]
     package, name, *_ = target.split(".")
     if package == exporter.__name__:
         known = [*exporter.__all__, *(module.name for module in pkgutil.iter_modules(exporter.__path__))]

@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -51,7 +51,7 @@ def locate(path: str, schema: type) -> tuple[Any, bool, tuple[str, ...]]:
     hint: Any = schema
     free = False
     for name in path.split("."):
-        hint = without_none(hint)
+        hint = _choose_mapping(without_none(hint))
         if hint is Any:
             return Any, True, ()
         if dataclasses.is_dataclass(hint):
@@ -100,9 +100,19 @@ def join(path: str, name: object) -> str:
 
 def without_none(hint: Any) -> Any:
     """Gives the type of a hint such as `int | None`, and any other hint as it is."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(argument for argument in get_args(hint) if argument is not types.NoneType)
-    return hint
+    members = _list_members(hint)
+    return members[0] if len(members) == 1 else hint
+
+
+def _list_members(hint: Any) -> tuple[Any, ...]:
+    """Lists the types of a union apart from None; any other hint is the only one."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(member for member in members if member is not types.NoneType)
+
+
+def _choose_mapping(hint: Any) -> Any:
+    """Gives the member of a union that has entries of any name, or the hint as it is."""
+    return next((member for member in _list_members(hint) if get_origin(member) is dict), hint)
 
 
 def convert_value(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
@@ -110,19 +120,23 @@ def convert_value(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
 
     Args:
         value: Plain data, or `BROKEN`.
-        hint: The type that it should have: a scalar, enum, list, dict or dataclass, each possibly None; or Any.
+        hint: The type that it should have: a scalar, enum, list, dict or dataclass, each possibly None; a union of
+            an enum and a scalar, or of a dict and a list; or Any.
         path: The dotted path of the value.
         faults: Is extended by what is wrong.
 
     Returns:
         The converted value, or `BROKEN`.
     """
+    members = _list_members(hint)
     optional = types.NoneType in get_args(hint)
-    hint = without_none(hint)
+    hint = members[0]
     if value is BROKEN or hint is Any:
         return BROKEN if _holds_broken(value) else value
     if value is None and optional:
         return None
+    if len(members) > 1:
+        return _convert_member(value, members, optional, path, faults)
     if dataclasses.is_dataclass(hint):
         return _convert_fields(value, hint, path, faults)
     if get_origin(hint) is dict:
@@ -130,6 +144,37 @@ def convert_value(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
     if get_origin(hint) is list:
         return _convert_items(value, get_args(hint)[0], path, faults)
     return _convert_scalar(value, hint, optional, path, faults)
+
+
+def _convert_member(value: Any, members: Sequence[Any], optional: bool, path: str, faults: list[Fault]) -> Any:
+    """Converts a value to the first member of a union that takes its kind."""
+    for member in members:
+        kind = get_origin(member)
+        if dataclasses.is_dataclass(member):
+            keys = get_type_hints(member)
+            if isinstance(value, Mapping) and all(
+                key in keys and not isinstance(item, Mapping) for key, item in value.items()
+            ):
+                return convert_value(value, member, path, faults)
+        elif kind is not None:
+            if isinstance(value, Mapping if kind is dict else kind):
+                return convert_value(value, member, path, faults)
+        elif issubclass(member, Enum):
+            if value in [choice.value for choice in member]:
+                return member(value)
+        elif (converted := _SCALARS[member](value)) is not BROKEN:
+            return converted
+    words = [_word_member(member) for member in members] + ["null"] * optional
+    faults.append(Fault(path, f"received {show(value)}; expected {', '.join(words[:-1])} or {words[-1]}"))
+    return BROKEN
+
+
+def _word_member(member: Any) -> str:
+    if dataclasses.is_dataclass(member):
+        return f"{{{', '.join(get_type_hints(member))}}}"
+    if get_origin(member) is not None:
+        return "a mapping" if get_origin(member) is dict else "a list"
+    return ", ".join(choice.value for choice in member) if issubclass(member, Enum) else _EXPECTED[member]
 
 
 def _holds_broken(value: Any) -> bool:

@@ -40,12 +40,19 @@ class Sharding(StrEnum):
     MAX_SHARD_SIZE = "max_shard_size"  # files of at most `max_shard_size` bytes
 
 
+class Batch(StrEnum):
+    """How many examples an endpoint takes at once, where that is not a number."""
+
+    DYNAMIC = "dynamic"  # any number
+
+
 @dataclass(kw_only=True, slots=True)
 class TensorConfig:
     """One input of an endpoint."""
 
     shape: list[int | None] | None = None  # null for a dimension that may vary; default: the model's own
     dtype: str | None = None  # default: the model's own
+    ragged_rank: int | None = None  # how many dimensions after the first vary in length from row to row
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,10 +60,11 @@ class SignatureConfig:
     """One endpoint of a SavedModel."""
 
     method: str = "predict"  # predict | train | evaluate | the name of a method of the model
-    inputs: dict[str, TensorConfig] = field(default_factory=dict)  # by name; empty: the model's own
-    outputs: list[str] = field(default_factory=list)  # the ones to keep, in order; empty: all
-    preprocess: dict[str, Any] = field(default_factory=dict)  # `_target_`: runs before the method, inside the graph
-    postprocess: dict[str, Any] = field(default_factory=dict)  # `_target_`: runs on the outputs, inside the graph
+    batch: Batch | int | None = None  # dynamic | N: the first dimension of every input; null: as the shapes say
+    inputs: dict[str, TensorConfig | dict[str, Any] | list[Any]] = field(default_factory=dict)  # by name; or nested
+    outputs: dict[str, str] | list[str] = field(default_factory=list)  # kept, in order; {new: own} renames
+    preprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps before the method, in the graph
+    postprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps on the outputs, in the graph
 
 
 @dataclass(kw_only=True, slots=True)

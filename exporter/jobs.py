@@ -63,14 +63,19 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             _start_tensorflow()
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
             from exporter import verification
-            from exporter.options import build_save_options, build_signatures, declare_aliased
+            from exporter.endpoints import build_endpoints, kept_for_endpoints
+            from exporter.options import build_save_options, declare_aliased
+            from exporter.trials import prepare_trial
 
             if process:
                 verification.warm_up(process)
         with _measured("build the model", reporter, seconds):
             model, read = _build(config, reporter.note)
 
-        signatures = build_signatures(model, config.signatures or declare_aliased(config.options))
+        declared = config.signatures or declare_aliased(config.options)
+        stack.enter_context(kept_for_endpoints(model, declared))
+        endpoints = build_endpoints(model, declared, config.options)
+        signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
         plan = plan_save(
             model,
             place.target,
@@ -79,7 +84,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             signatures=signatures,
             options=build_save_options(config.options, signatures) if place.save_format == "tf" else None,
         )
-        trial = verification.prepare_trial(model, config.verify, config.seed) if process else None
+        trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if process else None
 
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
@@ -96,7 +101,6 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                         trial,
                         mode=config.verify.mode,
                         include_optimizer=config.include_optimizer,
-                        signatures=signatures,
                         tags=config.options.extra_tags,
                     )
                 _refuse_left_out(config, plan, proof.left_out)

@@ -1,17 +1,12 @@
 """What `tf.saved_model.save` takes, from what a recipe says about it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from exporter.config import OptionsConfig, Sharding, SignatureConfig, TensorConfig, VariablePolicy
-from exporter.errors import Fault, UsageError
-from exporter.predictions import Predictor
+from exporter.config import OptionsConfig, Sharding, SignatureConfig, VariablePolicy
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.signatures import Inputs, describe_inputs, make_call, name_outputs
 
 
 def build_save_options(
@@ -65,76 +60,3 @@ def _build_sharding(options: OptionsConfig) -> Any:
     if sharding.policy is Sharding.SHARD_BY_TASK:
         return tf.train.experimental.ShardByTaskPolicy()
     return tf.train.experimental.MaxShardSizePolicy(sharding.max_shard_size)
-
-
-def build_signatures(
-    model: keras.Model, signatures: Mapping[str, SignatureConfig]
-) -> dict[str, Callable[..., Any]] | None:
-    """Makes the endpoints that a recipe declares.
-
-    Args:
-        model: The built model.
-        signatures: Name -> declaration.
-
-    Returns:
-        Name -> `tf.function` with an input signature; None where nothing is declared, which gives
-        `serving_default` with the model's own names.
-
-    Raises:
-        UsageError: A declaration does not fit the model; every fault is named.
-    """
-    if not signatures:
-        return None
-    inputs = describe_inputs(model)
-    faults = [fault for name, declared in signatures.items() for fault in _find_faults(model, inputs, name, declared)]
-    if faults:
-        raise UsageError(faults)
-    return {name: _build_endpoint(model, inputs, declared) for name, declared in signatures.items()}
-
-
-def _find_faults(model: keras.Model, inputs: Inputs, name: str, declared: SignatureConfig) -> list[Fault]:
-    faults = []
-    if declared.method != "predict":
-        faults.append(Fault(f"signatures.{name}.method", f"received {declared.method!r}. Allowed: predict."))
-    for key in ("preprocess", "postprocess"):
-        if getattr(declared, key):
-            faults.append(Fault(f"signatures.{name}.{key}", "nothing can run around the model yet. Leave it empty."))
-    leaves = {leaf.name: leaf for leaf in inputs.leaves}
-    for key, tensor in declared.inputs.items():
-        path = f"signatures.{name}.inputs.{key}"
-        if key not in leaves:
-            faults.append(Fault(path, f"the model has no such input. Its inputs: {', '.join(leaves)}."))
-            continue
-        leaf = leaves[key]
-        if tensor.shape is not None and not _narrows(tensor.shape, leaf.shape):
-            message = f"received {tensor.shape}, which does not fit the model's {list(leaf.shape)}."
-            faults.append(Fault(f"{path}.shape", message.replace("None", "null")))
-        if tensor.dtype not in (None, leaf.dtype):
-            faults.append(Fault(f"{path}.dtype", f"received {tensor.dtype!r}. The model takes {leaf.dtype!r}."))
-    if declared.outputs:
-        names = Predictor(model, inputs).describe_outputs()
-        for output in declared.outputs:
-            if output not in names:
-                message = f"the model has no output {output!r}. Its outputs: {', '.join(names)}."
-                faults.append(Fault(f"signatures.{name}.outputs", message))
-    return faults
-
-
-def _narrows(shape: Sequence[int | None], own: Sequence[int | None]) -> bool:
-    return len(shape) == len(own) and all(want is None or want == have for want, have in zip(own, shape, strict=True))
-
-
-def _build_endpoint(model: keras.Model, inputs: Inputs, declared: SignatureConfig) -> Callable[..., Any]:
-    specifications = []
-    for leaf in inputs.leaves:
-        tensor = declared.inputs.get(leaf.name, TensorConfig())
-        shape = leaf.shape if tensor.shape is None else tensor.shape
-        specifications.append(replace(leaf, shape=tuple(shape)).to_spec())
-    call = make_call(model, inputs)
-
-    def predict(*leaves: Any) -> dict[str, Any]:
-        outputs = name_outputs(model, call(*leaves))
-        return {name: outputs[name] for name in declared.outputs or outputs}
-
-    endpoint: Callable[..., Any] = tf.function(predict, input_signature=specifications, autograph=False)
-    return endpoint

@@ -24,9 +24,9 @@ _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "
 _INTEGER_LIMIT = 10
 
 
-def choose_batch_sizes(inputs: Inputs, batch_sizes: Sequence[int]) -> tuple[int, ...]:
-    """Returns the batch sizes that the model can take: its own, where it was built for one."""
-    fixed = {leaf.shape[0] for leaf in inputs.leaves if leaf.shape and leaf.shape[0] is not None}
+def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Returns the batch sizes that fit all tensors: their own, where they were made for one."""
+    fixed = {leaf.shape[0] for leaf in leaves if leaf.shape and leaf.shape[0] is not None}
     return tuple(sorted(fixed)) if fixed else tuple(dict.fromkeys(batch_sizes))
 
 

@@ -1,6 +1,6 @@
 """A batch to train on: drawn to fit the model's inputs and its losses, or read from a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,78 @@ def make_batch(
     elif model.loss is not None:
         maker.add_targets(outputs)
     return maker.finish()
+
+
+def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callable[[], Any], weighted: bool) -> Inputs:
+    """Describes the data that one step of training or evaluation takes.
+
+    Args:
+        model: A compiled model.
+        inputs: What it takes.
+        find_outputs: Finds the tensors that the model gives, in its own structure. It is called where the model has
+            seen no data that tells its targets.
+        weighted: Whether there are sample weights, also if the model was trained without.
+
+    Returns:
+        The tensors, of which the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`: those of `inputs`, `y` or
+        `y_<output>`, and `sample_weight` or `sample_weight_<output>`. Shapes and dtypes are those of the data with
+        which the model was trained or evaluated, or else those that its losses want.
+    """
+    leaves: list[InputLeaf] = []
+    structure: list[Any] = []
+
+    def add(part: str, value: Any, describe: Callable[[Any, str], InputLeaf]) -> None:
+        flat = keras.tree.flatten(value)
+        nested = isinstance(value, (dict, list, tuple))
+        names = [f"{part}_{name}" for name in name_outputs(model, value)] if nested else [part]
+        start = len(leaves)
+        leaves.extend(describe(leaf, name) for leaf, name in zip(flat, names, strict=True))
+        structure.append(_renumber(_number(value), start))
+
+    seen = _observe(model, inputs)
+    if seen:
+        try:
+            specs = extract_leaves(inputs, (seen[0],))
+        except ArgumentError:
+            specs = []
+        if specs:
+            leaves += [_describe(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
+            structure.append(inputs.structure[0])
+        else:
+            add("x", seen[0], _describe)
+        if len(seen) > 1 and seen[1] is not None:
+            add(TARGETS, seen[1], _describe)
+            if len(seen) > 2 and seen[2] is not None:
+                add(WEIGHTS, seen[2], _describe)
+    else:
+        leaves += inputs.leaves
+        structure.append(inputs.structure[0] if len(inputs.structure) == 1 else {"tuple": list(inputs.structure)})
+        if model.loss is not None:
+            outputs = find_outputs()
+            losses = _find_losses(model, list(name_outputs(model, outputs)))
+            named = {id(value): losses.get(name) for name, value in name_outputs(model, outputs).items()}
+            add(TARGETS, outputs, lambda value, name: _describe_target(named.get(id(value)), value.shape, name))
+    if weighted and len(structure) == 2:
+        leaves.append(InputLeaf(WEIGHTS, (None,), "float32"))
+        structure.append(len(leaves) - 1)
+    return Inputs(tuple(leaves), tuple(structure))
+
+
+def _describe_target(loss: Any, shape: Any, name: str) -> InputLeaf:
+    """Describes the target that a loss wants for an output of this shape."""
+    sizes = tuple(shape.as_list())
+    kind = _find_kind(loss, sizes)
+    if kind == "classes":
+        return InputLeaf(name, sizes[:-1], "int32")
+    if kind == "labels":
+        return InputLeaf(name, (sizes[0], None), "int32")
+    return InputLeaf(name, sizes, "float32")
+
+
+def _number(value: Any) -> Any:
+    """Returns the structure of a value with the positions of its leaves."""
+    numbers = iter(range(len(keras.tree.flatten(value))))
+    return _map_structure(value, lambda _: next(numbers))
 
 
 def _observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:

@@ -6,8 +6,9 @@ comparison comes from `_prover.py`.
 
 import tempfile
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,78 +19,22 @@ import tensorflow as tf
 from exporter._arrays import Array, is_same, largest_difference, read_arrays, write_arrays
 from exporter._facts import describe_model, describe_variables, find_differences, read_values
 from exporter._fresh_process import FreshProcess, wait_seconds
-from exporter.config import VerifyConfig, VerifyMode
+from exporter.config import VerifyMode
 from exporter.errors import Fault, ProofError, UsageError
-from exporter.predictions import (
-    Predictor,
-    choose_batch_sizes,
-    convert_batch,
-    convert_output,
-    describe_tensors,
-    draw_batch,
-    read_batch,
-    state_kept,
-)
+from exporter.predictions import Predictor
 from exporter.receipts import Check
-from exporter.saving.contents import SERVING_DEFAULT, Endpoint, LeftOut, Tensor
-from exporter.saving.signatures import (
-    InputLeaf,
-    Inputs,
-    canonicalize,
-    describe_inputs,
-    name_outputs,
-    read_endpoints,
-)
+from exporter.saving.contents import Endpoint, LeftOut
+from exporter.saving.signatures import Inputs, name_outputs, read_endpoints
 from exporter.saving.state import to_array, walk
-from exporter.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
+from exporter.serving import call_endpoint
+from exporter.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.training_steps import everything_kept, take_step, warnings_kept_back
+from exporter.trials import EndpointTrial, Trial
 
 # How many names a failed check lists: enough to see a pattern.
 _NAMES_SHOWN = 3
 
 _TRAINING_STEP = "training step"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The batches on which the model and the artifact are compared.
-
-    Attributes:
-        inputs: What the model takes.
-        batches: One array per input, for each batch.
-        origin: Where the batches come from, in a few words.
-        seed: Of what is drawn beside them: targets, and inputs for endpoints with inputs of their own.
-        batch_sizes: Of what is drawn beside them.
-        data: The file that the batches come from; None if they were drawn.
-        targets: The targets and sample weights of that file, by name; empty if they are drawn.
-    """
-
-    inputs: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    origin: str
-    seed: int
-    batch_sizes: tuple[int, ...]
-    data: Path | None = None
-    targets: Mapping[str, Array] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _EndpointTrial:
-    """One endpoint, what it is asked, and what it must answer.
-
-    Attributes:
-        name: Of the endpoint.
-        inputs: What it takes.
-        batches: What it is asked.
-        answer: Computes what it must answer, from one batch.
-        described: Its inputs and outputs, which the file must declare.
-    """
-
-    name: str
-    inputs: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    answer: Callable[[Sequence[Array]], dict[str, Array]]
-    described: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,34 +65,6 @@ def warm_up(process: FreshProcess) -> None:
     )
 
 
-def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int) -> Trial:
-    """Draws or reads the batches for the proof.
-
-    Args:
-        model: The model that will be proven.
-        settings: Which batch sizes, or which file.
-        seed: Of the drawn batches.
-
-    Returns:
-        The batches.
-
-    Raises:
-        ModelError: The model's inputs are not known.
-        UsageError: `settings.data` cannot be read or does not fit the model.
-    """
-    inputs = describe_inputs(model)
-    if settings.data is not None:
-        path = Path(settings.data).expanduser()
-        batch = read_batch(path, inputs)
-        targets = read_targets(path, len(batch[0]))
-        origin = f"{len(batch[0])} samples of {settings.data}"
-        return Trial(inputs, (batch,), origin, seed, (len(batch[0]),), path, targets)
-    sizes = choose_batch_sizes(inputs, settings.batch_sizes)
-    batches = tuple(draw_batch(model, inputs, size, seed) for size in sizes)
-    plural = "s" if len(sizes) > 1 else ""
-    return Trial(inputs, batches, f"batch size{plural} {', '.join(map(str, sizes))}, seeded inputs", seed, sizes)
-
-
 def prove(
     process: FreshProcess,
     model: keras.Model,
@@ -156,7 +73,6 @@ def prove(
     *,
     mode: VerifyMode,
     include_optimizer: bool,
-    signatures: Any = None,
     tags: Sequence[str] = (),
 ) -> Proof:
     """Proves that a staged artifact is the model.
@@ -168,7 +84,6 @@ def prove(
         trial: The batches to compare on.
         mode: `full` or `reload`.
         include_optimizer: Whether the optimizer was saved.
-        signatures: The endpoints of a SavedModel as `save_model` took them; None for the model's own.
         tags: Of the SavedModel's graph, beside `serve`.
 
     Returns:
@@ -184,7 +99,7 @@ def prove(
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
     ):
         session = _Session(process, model, staged, trial, Path(exchange), include_optimizer)
-        checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(signatures, tags)
+        checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
         lines = "\n".join(f"  {check.name}: {check.figure}; {check.detail}" for check in failed)
@@ -233,11 +148,11 @@ class _Session:
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
         return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
 
-    def compare(self, signatures: Any, tags: Sequence[str]) -> tuple[list[Check], list[LeftOut]]:
+    def compare(self, tags: Sequence[str]) -> tuple[list[Check], list[LeftOut]]:
         """Compares everything."""
         is_saved_model = self._staged.is_dir()
         twin = not is_saved_model or (self._staged / "config.json").is_file()
-        predictor = Predictor(self._model, self._trial.inputs, eager=self._eager)
+        predictor = Predictor(self._model, self._trial.inputs, eager=True) if self._eager else self._trial.predictor
         self._send_batches()
         self._send_open("exporter")
         self._process.send("describe", include_optimizer=True)
@@ -249,7 +164,7 @@ class _Session:
         step = self._plan_step(answers)
         if isinstance(step, TrainingBatch):
             self._send_train(step)
-        endpoints = self._plan_endpoints(signatures, predictor) if is_saved_model else []
+        endpoints = [endpoint for endpoint in self._trial.endpoints if endpoint.batches] if is_saved_model else []
         if twin:
             self._send_open("keras")
             self._send_predict("stock")
@@ -275,9 +190,19 @@ class _Session:
         else:
             left_out.append(outcome)
         if is_saved_model:
-            checks.append(_check_signatures(self._staged, endpoints))
+            declared = {endpoint.name: endpoint.describe(predictor) for endpoint in self._trial.endpoints}
+            checks.append(_check_signatures(self._staged, declared))
+            left_out += [
+                LeftOut(f"proof of endpoint {endpoint.name}", endpoint.why_none, intended=True)
+                for endpoint in self._trial.endpoints
+                if not endpoint.batches
+            ]
         for number, (endpoint, reply) in enumerate(zip(endpoints, served, strict=True)):
-            checks.append(self._check_endpoint(endpoint, number, reply))
+            outcome = self._check_endpoint(endpoint, number, reply, predictor)
+            if isinstance(outcome, Check):
+                checks.append(outcome)
+            else:
+                left_out.append(outcome)
         if stock:
             check = self._check_stock(stock[0], stock[1], reference)
             if check.passed:
@@ -287,23 +212,6 @@ class _Session:
                 why = f"keras.models.load_model: {check.figure}; {check.detail}"
                 left_out.append(LeftOut("stock Keras", why))
         return checks, left_out
-
-    def _plan_endpoints(self, signatures: Any, predictor: Predictor) -> list[_EndpointTrial]:
-        inputs, batches = self._trial.inputs, self._trial.batches
-        if signatures is None:
-            described = Endpoint(_describe_leaves(inputs), predictor.describe_outputs())
-            return [_EndpointTrial(SERVING_DEFAULT, inputs, batches, predictor, described)]
-        trials = []
-        for name, function in canonicalize(signatures).items():
-            own = _describe_function_inputs(function)
-            if {leaf.name: leaf for leaf in own.leaves} != {leaf.name: leaf for leaf in inputs.leaves}:
-                sizes = choose_batch_sizes(own, self._trial.batch_sizes)
-                drawn = tuple(draw_batch(self._model, own, size, self._trial.seed) for size in sizes)
-            else:
-                own, drawn = inputs, batches
-            described = Endpoint(_describe_leaves(own), describe_tensors(_name_answers(function.structured_outputs)))
-            trials.append(_EndpointTrial(name, own, drawn, self._make_answer(function, own), described))
-        return trials
 
     def _plan_step(self, answers: Sequence[Any]) -> TrainingBatch | Check | LeftOut:
         """Makes the batch for the training step, or says why there is none to take."""
@@ -396,16 +304,6 @@ class _Session:
         unstable |= {path for path in received if replies[1]["variables"].get(path) != received[path]}
         return unstable, {path: _measure_difference(ours[path], theirs[path]) for path in changed}
 
-    def _make_answer(self, function: Any, inputs: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
-        names = [leaf.name for leaf in inputs.leaves]
-
-        def answer(batch: Sequence[Array]) -> dict[str, Array]:
-            with state_kept(self._model):
-                answers = _name_answers(function(**dict(zip(names, convert_batch(inputs, batch), strict=True))))
-                return {name: convert_output(value) for name, value in answers.items()}
-
-        return answer
-
     def _send_batches(self) -> None:
         _write_batches(self._exchange / "batches", self._trial.inputs, self._trial.batches)
 
@@ -427,7 +325,7 @@ class _Session:
         _write_batches(file, batch.specs, [batch.arrays])
         self._process.send("train", specs=batch.specs.to_json(), batch=str(file), seed=self._trial.seed)
 
-    def _send_serve(self, endpoint: _EndpointTrial, number: int, tags: Sequence[str]) -> None:
+    def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
         batches = self._exchange / f"batches-{number}"
         _write_batches(batches, endpoint.inputs, endpoint.batches)
         self._process.send(
@@ -439,6 +337,7 @@ class _Session:
             batches=str(batches),
             count=len(endpoint.batches),
             outputs=str(self._exchange / f"served-{number}"),
+            moves_state=endpoint.moves_state,
         )
 
     def _receive(self, request: str) -> dict[str, Any]:
@@ -500,12 +399,27 @@ class _Session:
         ours, theirs = read_values(self._model, paths), read_arrays(file)
         return {path: _measure_difference(ours[path], theirs[path]) for path in paths}
 
-    def _check_endpoint(self, endpoint: _EndpointTrial, number: int, reply: Mapping[str, Any]) -> Check:
+    def _check_endpoint(
+        self, endpoint: EndpointTrial, number: int, reply: Mapping[str, Any], predictor: Predictor
+    ) -> Check | LeftOut:
         if "error" in reply:
             return Check(endpoint.name, False, "the endpoint cannot be called", reply["error"])
         served = read_arrays(self._exchange / f"served-{number}")
-        reference = [endpoint.answer(batch) for batch in endpoint.batches]
-        return _compare_outputs(endpoint.name, served, reference, "endpoint, tf.saved_model.load")
+        origin = "endpoint, tf.saved_model.load"
+        if endpoint.function is None:
+            return _compare_outputs(endpoint.name, served, [predictor(batch) for batch in endpoint.batches], origin)
+        reference, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
+        check = _compare_outputs(endpoint.name, served, reference, origin)
+        if check.passed and endpoint.moves_state:
+            check = _compare_states(check, state, reply["state"])
+        if check.passed:
+            return check
+        again, state_again = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
+        itself = {f"{n}/{key}": array for n, answer in enumerate(again) for key, array in answer.items()}
+        if _compare_outputs(endpoint.name, itself, reference, "").passed and state == state_again:
+            return check
+        why = "called twice from the same state, it answers differently, which leaves nothing to compare with"
+        return LeftOut(f"proof of endpoint {endpoint.name}", f"{why}; the artifact's: {check.figure}", intended=True)
 
     def _check_stock(
         self, opened: Mapping[str, Any], predicted: Mapping[str, Any], reference: Sequence[Mapping[str, Array]]
@@ -525,28 +439,6 @@ def _write_batches(path: Path, inputs: Inputs, batches: Sequence[Sequence[Array]
             for leaf, array in zip(inputs.leaves, batch, strict=True)
         },
     )
-
-
-def _describe_leaves(inputs: Inputs) -> dict[str, Tensor]:
-    leaves = {leaf.name: leaf for leaf in inputs.leaves}
-    return {name: Tensor(leaves[name].shape, leaves[name].dtype) for name in sorted(leaves)}
-
-
-def _describe_function_inputs(function: Any) -> Inputs:
-    """Reads what a traced function takes, each tensor under the name that it is served by."""
-    leaves = [
-        InputLeaf(spec.name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))
-        for spec in tf.nest.flatten(function.structured_input_signature)
-    ]
-    return Inputs(tuple(leaves), tuple(range(len(leaves))))
-
-
-def _name_answers(answers: Any) -> dict[str, Any]:
-    """Gives the outputs of a traced function the names that TensorFlow serves them by."""
-    if isinstance(answers, Mapping):
-        return dict(answers)
-    values = answers if isinstance(answers, (list, tuple)) else [answers]
-    return {f"output_{index}": value for index, value in enumerate(values)}
 
 
 def _has_missing(variable: keras.Variable) -> bool:
@@ -602,14 +494,24 @@ def _check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
     return Check(name, False, f"{len(differences)} difference{plural}", _shorten(differences))
 
 
-def _check_signatures(staged: Path, endpoints: Sequence[_EndpointTrial]) -> Check:
-    declared = {endpoint.name: endpoint.described for endpoint in endpoints}
+def _check_signatures(staged: Path, declared: Mapping[str, Endpoint]) -> Check:
     read = read_endpoints(staged)
     differences = [name for name in {**declared, **read} if declared.get(name) != read.get(name)]
     if differences:
         return Check("signatures", False, f"{len(differences)} differ from what was declared", _shorten(differences))
     plural = "s" if len(read) != 1 else ""
     return Check("signatures", True, "equal", f"names, shapes, dtypes of {len(read)} endpoint{plural}")
+
+
+def _compare_states(check: Check, expected: Sequence[str], received: Sequence[str]) -> Check:
+    """Compares the variables that the calls of an endpoint changed."""
+    if not expected and not received:
+        return check
+    count = f"{len(expected)} variable{'s' if len(expected) != 1 else ''}"
+    wrong = max((Counter(expected) - Counter(received)).total(), (Counter(received) - Counter(expected)).total())
+    if wrong:
+        return replace(check, passed=False, figure=f"{wrong} changed otherwise than the model's, which changes {count}")
+    return replace(check, detail=f"{check.detail}, {count} changed")
 
 
 def _compare_outputs(

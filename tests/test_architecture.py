@@ -18,7 +18,8 @@ FLOORS = [
     {"saving"},
     {
         *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),
-        *("training_steps", "verification"),
+        *("training_steps", "verification", "endpoints", "serving", "trials", "transforms"),
+        *("_declarations", "_pipelines"),
         *("options", "publishing", "layouts", "receipts", "sources", "_terminal", "_limits", "_references"),
     },
     {"jobs"},

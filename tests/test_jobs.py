@@ -111,7 +111,11 @@ def test_the_recipe_is_plain_data() -> None:
     assert json.loads(json.dumps(recipe)) == recipe
     assert recipe["save_format"] == "tf"
     assert type(recipe["save_format"]) is str
-    assert recipe["signatures"]["serving_default"]["inputs"]["pixels"] == {"shape": [None, 8, 8, 1], "dtype": None}
+    assert recipe["signatures"]["serving_default"]["inputs"]["pixels"] == {
+        "shape": [None, 8, 8, 1],
+        "dtype": None,
+        "ragged_rank": None,
+    }
 
 
 def test_without_a_proof_the_artifact_is_only_written(tmp_path: Path) -> None:
@@ -264,20 +268,20 @@ def test_a_declared_endpoint_is_written_and_called(tmp_path: Path) -> None:
 
 def test_every_fault_of_a_declaration_is_named(tmp_path: Path) -> None:
     declared = SignatureConfig(
-        method="train",
         inputs={"pixels": TensorConfig(), "features": TensorConfig(shape=[None, 5], dtype="int32")},
         outputs=["labels"],
-        postprocess={"_target_": "top_k"},
     )
     with pytest.raises(UsageError) as caught:
         export(ExportConfig(model=make_model(), filepath=str(tmp_path / "model"), signatures={"judge": declared}))
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
-        ("signatures.judge.method", "received 'train'. Allowed: predict."),
-        ("signatures.judge.postprocess", "nothing can run around the model yet. Leave it empty."),
         ("signatures.judge.inputs.pixels", "the model has no such input. Its inputs: features."),
         ("signatures.judge.inputs.features.shape", "received [null, 5], which does not fit the model's [null, 4]."),
         ("signatures.judge.inputs.features.dtype", "received 'int32'. The model takes 'float32'."),
-        ("signatures.judge.outputs", "the model has no output 'labels'. Its outputs: scores."),
+        (
+            "signatures.judge.outputs",
+            "the model has no output 'labels'. Its outputs: scores. The model's own: features float32 [null, 4] -> "
+            "scores.",
+        ),
     ]
     assert list_names(tmp_path) == []
 

@@ -66,12 +66,12 @@ def test_every_dtype_is_drawn(dtype: str, kind: str) -> None:
 
 def test_the_batch_of_a_stateful_model_is_kept() -> None:
     model = keras.Sequential([keras.Input((7, 3), batch_size=4), keras.layers.LSTM(1, stateful=True)])
-    assert choose_batch_sizes(describe_inputs(model), [1, 2, 3]) == (4,)
+    assert choose_batch_sizes(describe_inputs(model).leaves, [1, 2, 3]) == (4,)
 
 
 def test_sizes_are_taken_once_and_in_order() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    assert choose_batch_sizes(describe_inputs(model), [2, 1, 2]) == (2, 1)
+    assert choose_batch_sizes(describe_inputs(model).leaves, [2, 1, 2]) == (2, 1)
 
 
 @keras.saving.register_keras_serializable("test_predictions")

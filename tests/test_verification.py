@@ -23,7 +23,8 @@ from exporter.errors import ExportError, ProofError, UsageError
 from exporter.receipts import Check
 from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
-from exporter.verification import Proof, list_custom_objects, prepare_trial, prove, warm_up
+from exporter.trials import prepare_trial
+from exporter.verification import Proof, list_custom_objects, prove, warm_up
 
 
 def make_model() -> Any:
@@ -63,7 +64,7 @@ def write_and_prove(
     settings = settings or VerifyConfig()
     plan = plan_save(model, staged, include_optimizer=include_optimizer, signatures=signatures)
     with started() as process:
-        trial = prepare_trial(model, settings, seed=0)
+        trial = prepare_trial(model, settings, 0, signatures)
         plan.write(staged)
         tamper(staged)
         return prove(
@@ -73,7 +74,6 @@ def write_and_prove(
             trial,
             mode=settings.mode,
             include_optimizer=include_optimizer,
-            signatures=signatures,
         )
 
 

@@ -180,7 +180,7 @@ def _build_root(model: keras.Model, state: State, traced: Sequence[Any], functio
     if functions is not None:
         root.exporter.functions = functions
     root.exporter.captured = _find_captured(root, traced)
-    root.exporter.resources = _find_resources(state, traced)
+    root.exporter.resources = _find_resources(traced)
     return root
 
 
@@ -242,19 +242,17 @@ def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _find_resources(state: State, functions: Iterable[Any]) -> list[Any]:
-    """Finds the lookup tables of layers that functions use: TensorFlow wants them in the object graph.
+def _find_resources(functions: Iterable[Any]) -> list[Any]:
+    """Finds the lookup tables that functions use, wherever they were made: TensorFlow wants them in the object graph.
 
     Others stay out, such as the table in which a text layer counts tokens while it adapts.
     """
-    captured = {id(tensor) for function in functions for tensor in function.captured_inputs}
     found: dict[int, Any] = {}
-    for saveable in state.tree:
-        for value in vars(saveable.target).values():
-            if isinstance(value, tf.saved_model.experimental.TrackableResource):
-                handle = value.resource_handle
-                if id(handle) in captured:
-                    found[id(handle)] = value
+    for function in functions:
+        for tensor in function.captured_inputs:
+            owner = getattr(tensor, "_parent_trackable", lambda: None)()
+            if isinstance(owner, tf.saved_model.experimental.TrackableResource):
+                found[id(owner)] = owner
     return list(found.values())
 
 

@@ -28,15 +28,19 @@ class InputLeaf:
         shape: With the batch dimension first; None for a dimension that may vary.
         dtype: Such as `float32` or `string`.
         sparse: Whether the model takes a sparse tensor.
+        ragged_rank: How many dimensions after the first vary in length from row to row.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     sparse: bool = False
+    ragged_rank: int = 0
 
     def to_spec(self) -> Any:
         """Returns TensorFlow's description of the tensor."""
+        if self.ragged_rank:
+            return tf.RaggedTensorSpec(self.shape, self.dtype, self.ragged_rank)
         if self.sparse:
             return tf.SparseTensorSpec(self.shape, self.dtype)
         return tf.TensorSpec(self.shape, self.dtype, name=self.name)
