@@ -101,3 +101,9 @@ def test_the_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
     assert str(folder / "exporter" / "conf") in done.stdout
     assert str(folder / "exporter" / "recipes") in done.stdout
+
+
+@pytest.mark.xdist_group("together")
+def test_the_tests_of_a_group_run_in_one_worker(request: pytest.FixtureRequest, worker_id: str) -> None:
+    # Without a word of it, pytest-xdist keeps no groups with a pytest that it does not know.
+    assert worker_id == "master" or request.node.nodeid.endswith("@together")

@@ -29,7 +29,7 @@ RIVALS = {
     "exporter-keras": ("keras-keras", "raw"),
 }
 PEERS = tuple(dict.fromkeys(peer for peers in RIVALS.values() for peer in peers))
-MODELS = ("mobilenet", "resnet50", "transformer", "dense200", "dense4096")
+MODELS = ("mobilenet", "resnet50", "transformer", "dense25", "dense200", "dense4096")
 MEBIBYTE = 1 << 20
 
 
@@ -41,8 +41,8 @@ def build_model(name: str, keras: Any) -> Any:
         model = keras.applications.ResNet50(weights=None)
     elif name == "transformer":
         model = _build_transformer(keras, blocks=12, width=256, heads=4, length=128, words=8192)
-    elif name == "dense200":
-        model = _build_dense(keras, layers=200, width=64)
+    elif name in ("dense25", "dense200"):
+        model = _build_dense(keras, layers=int(name.removeprefix("dense")), width=64)
     else:
         model = _build_dense(keras, layers=16, width=4096)
     model.compile("adam", "mse")

@@ -287,9 +287,10 @@ def run(role: str, folder: Path, identity: str) -> None:
     place.mkdir(exist_ok=True)
     if role == "make":
         _write(place / "make.pickle", lambda: make(case, place))
-    for save_format, name in ARTIFACTS.items() if role != "make" else ():
+    go = resume if role == "resume" else resume_with_stock
+    for save_format in {"make": (), "resume": ARTIFACTS, "stock": case.stock_formats}[role]:
+        name = ARTIFACTS[save_format]
         if (place / name).exists():
-            go = resume if role == "resume" else resume_with_stock
             _write(place / f"{role}-{save_format}.pickle", partial(go, case, place / name))
     (place / f"{role}.done").touch()
 

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from .conftest import ReadReport
-from .resume_worker import ARTIFACTS, compare, compare_arrays, train
+from .resume_worker import compare, compare_arrays, train
 from .stock_limits import CANNOT_COMPILE_FROM_HDF5, CANNOT_GO_ON, CANNOT_OPEN_HDF5, PREDICTS_SOMETHING_ELSE
 from .zoo import CASES, Case
 from .zoo.case import BATCH, STEPS_BEFORE
@@ -15,15 +15,16 @@ from .zoo.case import BATCH, STEPS_BEFORE
 OPENED = [
     pytest.param(identity, save_format, id=f"{identity}-{save_format}")
     for identity, case in CASES.items()
-    for save_format in ARTIFACTS
+    for save_format in case.stock_formats
     if save_format not in case.refused
     and not (save_format == "h5" and identity in {**CANNOT_COMPILE_FROM_HDF5, **CANNOT_OPEN_HDF5})
 ]
 # From HDF5, Keras builds the optimizer for no variables at all, and cannot train on.
 GOING_ON = [
     pytest.param(identity, save_format, id=f"{identity}-{save_format}")
-    for identity in CASES
-    for save_format in ("tf", "keras")
+    for identity, case in CASES.items()
+    for save_format in case.stock_formats
+    if save_format != "h5"
 ]
 
 

@@ -46,6 +46,8 @@ class Case:
         safe_mode: What `load_model` is told.
         refused: The error text of each format that cannot hold the model.
         spoil: Changes the trained model, just before it is saved.
+        stock_formats: Those that Keras's own reader opens: the archive and its twin in the SavedModel are one layout,
+            so the archive stands for both where a case is about nothing but values in it.
     """
 
     build: Callable[[], keras.Model]
@@ -56,6 +58,7 @@ class Case:
     safe_mode: bool = True
     refused: Mapping[str, str] = field(default_factory=dict)
     spoil: Callable[[keras.Model], None] | None = None
+    stock_formats: tuple[str, ...] = ("h5", "tf", "keras")
 
 
 CASES: dict[str, Case] = {}
