@@ -2,6 +2,7 @@
 
 import keyword
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -297,7 +298,7 @@ def find_output_names(model: keras.Model) -> list[str]:
 @contextmanager
 def calls_undone(model: keras.Model) -> Iterator[None]:
     """Puts back what a call of the model leaves behind: losses that layers added, notes of the call, given names."""
-    names = global_state.get_global_attribute("object_name_uids", {}, set_to_default=True)
+    names = global_state.get_global_attribute("object_name_uids", defaultdict(int), set_to_default=True)
     kept_names = dict(names)
     kept = [
         (layer, list(layer._losses), set(layer._loss_ids), layer._called, list(layer._tracked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def _as_in_a_new_process(seed: int) -> Iterator[None]:
     from keras.src.backend.common import global_state
     from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
-    names = global_state.get_global_attribute("object_name_uids", {}, set_to_default=True)
+    names = global_state.get_global_attribute("object_name_uids", defaultdict(int), set_to_default=True)
     kept_names = dict(names)
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     names.clear()
