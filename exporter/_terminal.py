@@ -309,15 +309,30 @@ def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
     load = ["import exporter", f"model = exporter.load_model({path!r})"]
     if receipt.format != "tf":
         return [("load", load), ("or", [f"model = keras.models.load_model({path!r})"])]
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(path).name).strip("_") or "model"
-    volume = shlex.quote(f"{path}:/models/{name}/1")
-    return [
-        ("load", load),
-        (
-            "serve",
-            [
-                f"endpoints = tf.saved_model.load({path!r}).signatures",
-                f"docker run -p 8501:8501 -v {volume} -e MODEL_NAME={name} tensorflow/serving",
-            ],
-        ),
-    ]
+    endpoints = [f"endpoints = tf.saved_model.load({path!r}).signatures"]
+    return [("load", load), ("serve", [*endpoints, *_list_server_commands(receipt)])]
+
+
+def _list_server_commands(receipt: "Receipt") -> list[str]:
+    """The commands that start TF Serving and ask it; none for a graph that it cannot restore."""
+    options = receipt.recipe["options"]
+    if options["experimental_skip_saver"]:
+        return []
+    path = Path(receipt.filepath)
+    has_versions = receipt.recipe["layout"]["kind"] == "tf_serving"
+    base = path.parent if has_versions else path
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", base.name).strip("_") or "model"
+    volume = shlex.quote(f"{base}:/models/{name}" if has_versions else f"{base}:/models/{name}/1")
+    # A server looks for the graph with exactly these tags.
+    tags = f" --saved_model_tags={shlex.quote(','.join(['serve', *options['extra_tags']]))}" * bool(
+        options["extra_tags"]
+    )
+    commands = [f"docker run -p 8501:8501 -v {volume} -e MODEL_NAME={name} tensorflow/serving{tags}"]
+    if has_versions:
+        place = shlex.quote(str(base))
+        server = f"tensorflow_model_server --rest_api_port=8501 --model_name={name} --model_base_path={place}{tags}"
+        commands.append(server)
+    if receipt.request is not None:
+        body = receipt.request.body if receipt.request.file is None else f"@{receipt.request.file}"
+        commands.append(f"curl -d {shlex.quote(str(body))} http://localhost:8501/v1/models/{name}:predict")
+    return commands

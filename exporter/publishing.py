@@ -1,4 +1,4 @@
-"""The last step: a finished artifact takes its place, and its receipt is written beside it."""
+"""The last step: a finished artifact takes its place; its receipt, and a request to try it with, stand beside it."""
 
 import os
 import secrets
@@ -6,7 +6,9 @@ from pathlib import Path
 
 from exporter import _staging
 from exporter.errors import TargetExistsError
-from exporter.receipts import Receipt
+from exporter.receipts import Receipt, Request
+
+_LONGEST_LINE = 400  # of a request that a person can read on the command line
 
 
 def publish_artifact(staged: Path, target: Path, replace: bool) -> None:
@@ -33,6 +35,28 @@ def publish_artifact(staged: Path, target: Path, replace: bool) -> None:
 def name_receipt(target: Path) -> Path:
     """Returns where the receipt of an artifact stands: beside it, under its whole name."""
     return target.with_name(f"{target.name}.receipt.json")
+
+
+def publish_request(endpoint: str, body: str, target: Path) -> Request:
+    """Keeps a request to the artifact's server: a short one in the receipt, a long one beside the artifact.
+
+    Args:
+        endpoint: Which it asks.
+        body: JSON.
+        target: The artifact. `<name>.request.json` of an artifact that was there before is replaced or removed.
+
+    Returns:
+        What the receipt says of it.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    beside = target.with_name(f"{target.name}.request.json")
+    if len(body) > _LONGEST_LINE:
+        _replace_text(beside, body)
+        return Request(endpoint, None, str(beside.absolute()))
+    beside.unlink(missing_ok=True)
+    return Request(endpoint, body, None)
 
 
 def publish_receipt(receipt: Receipt, target: Path, run_directory: Path | None) -> Path:

@@ -62,6 +62,21 @@ class FileRecord:
     link: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to the artifact's server, which was read again by what the endpoint declares.
+
+    Attributes:
+        endpoint: Which it asks.
+        body: JSON, as TF Serving's REST interface takes it; None for a long one.
+        file: Absolute path of the file that holds a long one; None for a short one.
+    """
+
+    endpoint: str
+    body: str | None
+    file: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """Everything that is known about one finished export.
@@ -77,6 +92,7 @@ class Receipt:
         files: Every file of the artifact, sorted by path.
         total_bytes: The sum of their sizes.
         signatures: The endpoints, by name; empty unless the format is `tf`.
+        request: One to try a server with; None unless the format is `tf`, and where JSON cannot say the inputs.
         held: What the artifact holds.
         left_out: What it does not hold, and why.
         checks: Each comparison of the proof.
@@ -97,6 +113,7 @@ class Receipt:
     files: tuple[FileRecord, ...]
     total_bytes: int
     signatures: dict[str, Endpoint]
+    request: Request | None
     held: tuple[Holding, ...]
     left_out: tuple[LeftOut, ...]
     checks: tuple[Check, ...]
@@ -137,6 +154,7 @@ class Receipt:
             fields["read"] = tuple(fields["read"])
             fields["files"] = tuple(FileRecord(**record) for record in fields["files"])
             fields["signatures"] = {name: _read_endpoint(endpoint) for name, endpoint in fields["signatures"].items()}
+            fields["request"] = None if fields["request"] is None else Request(**fields["request"])
             fields["held"] = tuple(Holding(**holding) for holding in fields["held"])
             fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
             fields["checks"] = tuple(Check(**check) for check in fields["checks"])

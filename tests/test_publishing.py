@@ -6,8 +6,8 @@ import pytest
 from test_receipts import RECEIPT
 
 from exporter.errors import TargetExistsError
-from exporter.publishing import name_receipt, publish_artifact, publish_receipt
-from exporter.receipts import Receipt
+from exporter.publishing import name_receipt, publish_artifact, publish_receipt, publish_request
+from exporter.receipts import Receipt, Request
 
 
 def test_a_staged_directory_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -61,3 +61,11 @@ def test_the_receipt_stands_beside_the_artifact_and_in_the_directory_of_the_run(
 def test_without_a_run_the_receipt_is_written_once(tmp_path: Path) -> None:
     publish_receipt(RECEIPT, tmp_path / "model", None)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.receipt.json"]
+
+
+def test_a_short_request_is_kept_in_the_receipt_and_a_long_one_beside_the_artifact(tmp_path: Path) -> None:
+    target, beside = tmp_path / "model", tmp_path / "model.request.json"
+    assert publish_request("judge", "x" * 401, target) == Request("judge", None, str(beside))
+    assert beside.read_text() == "x" * 401
+    assert publish_request("judge", "x" * 400, target) == Request("judge", "x" * 400, None)
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ArtifactError
-from exporter.receipts import SCHEMA_VERSION, Check, FileRecord, Receipt, Status, read_versions, record_files
+from exporter.receipts import SCHEMA_VERSION, Check, FileRecord, Receipt, Request, Status, read_versions, record_files
 from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
 
 RECEIPT = Receipt(
@@ -17,7 +17,12 @@ RECEIPT = Receipt(
     filepath="/exports/zahlen ✓",
     format="tf",
     read=("1,797 scans",),
-    recipe={"model": {"_target_": "exporter.sources.digits", "epochs": 2}, "seed": 0, "save_format": None},
+    recipe={
+        "model": {"_target_": "exporter.sources.digits", "epochs": 2},
+        "save_format": None,
+        "options": {"experimental_skip_saver": False, "extra_tags": []},
+        "layout": {"kind": "single"},
+    },
     versions={"python": "3.11.2", "keras": "3.15.1"},
     files=(FileRecord("saved_model.pb", 12, "ab" * 32, None), FileRecord("model.weights.h5", 0, None, "variables/x")),
     total_bytes=12,
@@ -26,6 +31,7 @@ RECEIPT = Receipt(
             {"pixels": Tensor((None, 8, 8, 1), "float32")}, {"probabilities": Tensor(None, "float32")}
         )
     },
+    request=Request("serving_default", '{"inputs": "it\'s"}', None),
     held=(Holding("weights", "2 tensors, 12 B"),),
     left_out=(LeftOut("metrics", "they are reset"),),
     checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2"),),

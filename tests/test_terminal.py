@@ -14,7 +14,7 @@ import pytest
 from test_receipts import RECEIPT
 
 from exporter._terminal import SilentReporter, TerminalReporter, format_tensor, print_summary
-from exporter.receipts import Status
+from exporter.receipts import Receipt, Request, Status
 from exporter.saving.contents import Tensor
 
 SUMMARY = """
@@ -35,6 +35,7 @@ load       import exporter
            model = exporter.load_model('/exports/zahlen ✓')
 serve      endpoints = tf.saved_model.load('/exports/zahlen ✓').signatures
            docker run -p 8501:8501 -v '/exports/zahlen ✓:/models/zahlen/1' -e MODEL_NAME=zahlen tensorflow/serving
+           curl -d '{"inputs": "it'"'"'s"}' http://localhost:8501/v1/models/zahlen:predict
 
 """
 
@@ -80,6 +81,39 @@ def test_a_file_is_opened_by_stock_keras_and_not_served(save_format: str) -> Non
         "or         model = keras.models.load_model('/exports/model.x')",
         "",
     ]
+
+
+def list_lines(receipt: Receipt) -> list[str]:
+    stream = io.StringIO()
+    print_summary(receipt, Path("receipt.json"), stream)
+    return [line[11:] for line in stream.getvalue().splitlines()]
+
+
+def test_versions_are_served_from_their_directory() -> None:
+    recipe = {**RECEIPT.recipe, "layout": {"kind": "tf_serving"}}
+    request = Request("serving_default", None, "/exports/my model/3.request.json")
+    receipt = replace(RECEIPT, recipe=recipe, filepath="/exports/my model/3", request=request)
+    assert list_lines(receipt)[-5:] == [
+        "endpoints = tf.saved_model.load('/exports/my model/3').signatures",
+        "docker run -p 8501:8501 -v '/exports/my model:/models/my_model' -e MODEL_NAME=my_model tensorflow/serving",
+        "tensorflow_model_server --rest_api_port=8501 --model_name=my_model --model_base_path='/exports/my model'",
+        "curl -d '@/exports/my model/3.request.json' http://localhost:8501/v1/models/my_model:predict",
+        "",
+    ]
+
+
+def test_a_server_is_told_the_tags_of_the_graph() -> None:
+    recipe = {**RECEIPT.recipe, "options": {"experimental_skip_saver": False, "extra_tags": ["gpu", "nightly"]}}
+    receipt = replace(RECEIPT, recipe=recipe, request=None)
+    assert list_lines(receipt)[-2].endswith(" tensorflow/serving --saved_model_tags=serve,gpu,nightly")
+
+
+def test_a_graph_without_a_saver_is_not_served() -> None:
+    recipe = {**RECEIPT.recipe, "options": {"experimental_skip_saver": True, "extra_tags": []}}
+    assert (
+        list_lines(replace(RECEIPT, recipe=recipe))[-2]
+        == "endpoints = tf.saved_model.load('/exports/zahlen ✓').signatures"
+    )
 
 
 def test_long_paths_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:

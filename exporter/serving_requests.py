@@ -1,0 +1,185 @@
+"""Requests to a model server, made from the inputs of the proof: some to warm it up, and one to try it with.
+
+The records are those that TF Serving runs when it loads a version (https://www.tensorflow.org/tfx/serving/saved_model_warmup);
+the body of a request is in the column format of its REST interface (https://www.tensorflow.org/tfx/serving/api_rest).
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from exporter._arrays import Array, is_same
+from exporter.errors import ExportError
+from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, format_bytes
+
+# Endpoint -> batches, each with an array per input by name. Strings are objects: `bytes` or `str`.
+Batches = Mapping[str, Sequence[Mapping[str, Array]]]
+
+WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
+
+# TF Serving refuses to load a model with more records.
+_MOST_RECORDS = 1000
+# What gRPC takes by default: a record need not be larger than a real request.
+_LARGEST_RECORD = 4 * 1024 * 1024
+# What TF Serving's `json_tensor.cc` converts.
+_REST_DTYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
+
+
+def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> Holding:
+    """Writes the requests that TF Serving runs when it loads the model.
+
+    Args:
+        staged: A SavedModel directory.
+        name: Of the model; the server takes any.
+        batches: What to ask. A batch of more than 4 MiB is cut to fewer samples where the endpoint takes any number.
+        endpoints: The inputs and outputs of the SavedModel's endpoints.
+
+    Returns:
+        What was written.
+    """
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    records = []
+    for endpoint, batch in _take_turns(batches):
+        described = endpoints[endpoint]
+        tensors = {
+            key: tf.make_tensor_proto(array, tf.as_dtype(described.inputs[key].dtype), array.shape)
+            for key, array in _cut(batch, described).items()
+        }
+        request = predict_pb2.PredictRequest(
+            model_spec=model_pb2.ModelSpec(name=name, signature_name=endpoint), inputs=tensors
+        )
+        log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+        records.append(log.SerializeToString(deterministic=True))
+    path = staged / WARMUP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    plural = "s" if len(records) != 1 else ""
+    return Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}")
+
+
+def _take_turns(batches: Batches) -> Iterator[tuple[str, Mapping[str, Array]]]:
+    """Gives the first batch of each endpoint, then the second of each, as many as a server takes."""
+    longest = max(map(len, batches.values()), default=0)
+    turns = [(name, batches[name][turn]) for turn in range(longest) for name in batches if turn < len(batches[name])]
+    yield from turns[:_MOST_RECORDS]
+
+
+def _cut(batch: Mapping[str, Array], endpoint: Endpoint, samples: int | None = None) -> dict[str, Array]:
+    """Cuts a batch to some samples, or to as many as a record holds, where the endpoint takes any number of them."""
+    shapes = [endpoint.inputs[name].shape for name in batch]
+    if not batch or not all(array.ndim for array in batch.values()) or any(not shape or shape[0] for shape in shapes):
+        return dict(batch)
+    if samples is None:
+        each = sum(_measure(array) for array in batch.values()) / max(1, min(map(len, batch.values())))
+        samples = max(1, int(_LARGEST_RECORD / max(each, 1)))
+    return {name: array[:samples] for name, array in batch.items()}
+
+
+def _measure(array: Array) -> int:
+    return sum(map(len, array.ravel().tolist())) if array.dtype.kind in "OSU" else array.nbytes
+
+
+def make_body(batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[str, str] | None:
+    """Makes one request for the REST interface: a real input, of one sample where the endpoint takes any number.
+
+    Args:
+        batches: What can be asked.
+        endpoints: The inputs and outputs of the SavedModel's endpoints.
+
+    Returns:
+        The endpoint, which is `serving_default` if there is one, and the body; None where nothing can be asked with
+        JSON.
+
+    Raises:
+        ExportError: The body, read again by what the endpoint declares, is not the input.
+    """
+    for name in sorted(batches, key=lambda name: (name != SERVING_DEFAULT, name)):
+        endpoint = endpoints[name]
+        if not batches[name] or {tensor.dtype for tensor in endpoint.inputs.values()} - _REST_DTYPES:
+            continue
+        smallest = min(batches[name], key=lambda batch: sum(array.size for array in batch.values()))
+        batch = _cut(smallest, endpoint, samples=1)
+        body = json.dumps({"signature_name": name, "inputs": {key: _to_json(array) for key, array in batch.items()}})
+        read = read_body(body, endpoint)
+        if not all(is_same(read[key], _to_bytes(array)) for key, array in batch.items()):
+            raise ExportError(
+                f"The example request for the endpoint {name!r} could not be read again. Please report it."
+            )
+        return name, body
+    return None
+
+
+def read_body(body: str, endpoint: Endpoint) -> dict[str, Array]:
+    """Reads the body of a request as the server does: by what the endpoint declares.
+
+    Args:
+        body: JSON.
+        endpoint: The inputs that the endpoint declares.
+
+    Returns:
+        An array per input, strings as objects of `bytes`.
+
+    Raises:
+        ExportError: An input is missing or does not have the declared shape.
+    """
+    inputs = json.loads(body)["inputs"]
+    read = {}
+    for name, tensor in endpoint.inputs.items():
+        if name not in inputs:
+            raise ExportError(f"The request has no input {name!r}.")
+        array = _from_json(inputs[name], tensor.dtype)
+        shape = tensor.shape
+        if shape is not None and (
+            len(shape) != array.ndim
+            or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True))
+        ):
+            raise ExportError(f"The request's input {name!r} has the shape {array.shape}, and {shape} is declared.")
+        read[name] = array
+    return read
+
+
+def _to_json(array: Array) -> Any:
+    if array.dtype.kind in "OSU":
+        return _map_nested(_to_bytes(array).tolist(), _encode)
+    if array.dtype.kind == "f":
+        # The shortest decimals that give the same number back.
+        return array.astype(str).astype(np.float64).tolist()
+    return array.tolist()
+
+
+def _from_json(value: Any, dtype: str) -> Array:
+    if dtype != "string":
+        return np.array(value, dtype)
+    decoded = _map_nested(
+        value, lambda item: base64.b64decode(item["b64"]) if isinstance(item, dict) else item.encode()
+    )
+    return _to_bytes(np.array(decoded, object))
+
+
+def _encode(item: bytes) -> str | dict[str, str]:
+    """Gives text as it is, and what is no text as the server wants it."""
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(item).decode()}
+
+
+def _map_nested(value: Any, function: Any) -> Any:
+    return [_map_nested(item, function) for item in value] if isinstance(value, list) else function(value)
+
+
+def _to_bytes(array: Array) -> Array:
+    if array.dtype.kind not in "OSU":
+        return array
+    converted = np.empty(array.shape, object)
+    for index, item in np.ndenumerate(array):
+        converted[index] = item.encode() if isinstance(item, str) else bytes(item)
+    return converted
