@@ -67,6 +67,9 @@ def _check_layout(config: ExportConfig) -> Iterator[Fault]:
         yield Fault("layout.keep", f"received {layout.keep}; expected a number of versions from 1, or null for all")
     if layout.warmup and chosen != "tf":
         yield Fault("layout.warmup", f"received true, and save_format={chosen} is not served; set save_format=tf")
+    elif layout.warmup and config.verify.mode is not VerifyMode.FULL:
+        reason = "a server does not load a model whose request fails, and only a proof runs them first"
+        yield Fault("layout.warmup", f"received true, and {reason}; set verify=full, or layout.warmup=false")
     elif layout.warmup and importlib.util.find_spec("tensorflow_serving") is None:
         remedy = "pip install 'keras-exporter[serving]', or set layout.warmup=false"
         yield Fault("layout.warmup", f"needs tensorflow-serving-api, which is not installed; {remedy}")

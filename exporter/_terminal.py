@@ -6,7 +6,6 @@ terminal only, and `NO_COLOR` is honoured.
 
 import logging
 import os
-import re
 import shlex
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
+
+from exporter.layouts import name_for_server
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -321,7 +322,7 @@ def _list_server_commands(receipt: "Receipt") -> list[str]:
     path = Path(receipt.filepath)
     has_versions = receipt.recipe["layout"]["kind"] == "tf_serving"
     base = path.parent if has_versions else path
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", base.name).strip("_") or "model"
+    name = name_for_server(base)
     volume = shlex.quote(f"{base}:/models/{name}" if has_versions else f"{base}:/models/{name}/1")
     # A server looks for the graph with exactly these tags.
     tags = f" --saved_model_tags={shlex.quote(','.join(['serve', *options['extra_tags']]))}" * bool(

@@ -20,7 +20,7 @@ from exporter._terminal import Reporter, SilentReporter
 from exporter.config import ExportConfig, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
 from exporter.layouts import choose_place
-from exporter.publishing import publish_receipt
+from exporter.publishing import publish_receipt, publish_request
 from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions, record_files
 from exporter.saving.api import SavePlan, plan_save
 from exporter.saving.contents import LeftOut
@@ -65,6 +65,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             from exporter import verification
             from exporter.endpoints import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_aliased
+            from exporter.serving_requests import list_batches, make_body, write_warmup
             from exporter.trials import prepare_trial
 
             if process:
@@ -84,11 +85,16 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             signatures=signatures,
             options=build_save_options(config.options, signatures) if place.save_format == "tf" else None,
         )
-        trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if process else None
+        asks_it = prove_it or place.save_format == "tf"
+        trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None
+        batches = list_batches(trial) if trial else {}
 
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
+                held = contents.held
+                if config.layout.warmup:
+                    held = (*held, write_warmup(staged, place.model_name, batches, contents.signatures))
             _refuse_left_out(config, plan, contents.left_out)
 
             proof = verification.Proof((), ())
@@ -107,7 +113,9 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
 
             with _measured("publish it", reporter, seconds):
                 files = record_files(staged, place.target.name)
+                body = make_body(batches, contents.signatures)
                 published = place.publish(staged)
+                request = publish_request(body, published)
 
             receipt = Receipt(
                 schema_version=SCHEMA_VERSION,
@@ -120,7 +128,8 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                 files=files,
                 total_bytes=sum(record.size for record in files),
                 signatures=dict(contents.signatures),
-                held=contents.held,
+                request=request,
+                held=held,
                 left_out=(*contents.left_out, *proof.left_out),
                 checks=proof.checks,
                 seconds=seconds,

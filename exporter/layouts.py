@@ -45,6 +45,11 @@ class Place:
     version: str | None = None
     keep: int | None = None
 
+    @property
+    def model_name(self) -> str:
+        """The name of the model for a server."""
+        return name_for_server(self.target if self.version is None else self.target.parent)
+
     def publish(self, staged: Path) -> Path:
         """Puts a staged artifact in its place in one step; a version is numbered under a lock.
 
@@ -126,6 +131,15 @@ def choose_place(config: ExportConfig) -> Place:
     may_replace = config.overwrite or os.path.lexists(target)
     is_numbered_late = version in (AUTO, TIMESTAMP)
     return Place(target, save_format, may_replace and not is_numbered_late, version, layout.keep)
+
+
+def name_for_server(directory: Path) -> str:
+    """Names a model for a server, and for the address that it answers at.
+
+    Args:
+        directory: The artifact, or the directory of its versions.
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", directory.name).strip("_") or "model"
 
 
 def find_target(config: ExportConfig) -> Path | None:

@@ -37,12 +37,11 @@ def name_receipt(target: Path) -> Path:
     return target.with_name(f"{target.name}.receipt.json")
 
 
-def publish_request(endpoint: str, body: str, target: Path) -> Request:
+def publish_request(made: tuple[str, str] | None, target: Path) -> Request | None:
     """Keeps a request to the artifact's server: a short one in the receipt, a long one beside the artifact.
 
     Args:
-        endpoint: Which it asks.
-        body: JSON.
+        made: The endpoint, and the body as JSON; None where there is no request.
         target: The artifact. `<name>.request.json` of an artifact that was there before is replaced or removed.
 
     Returns:
@@ -52,11 +51,12 @@ def publish_request(endpoint: str, body: str, target: Path) -> Request:
         OSError: The file system refused.
     """
     beside = target.with_name(f"{target.name}.request.json")
-    if len(body) > _LONGEST_LINE:
+    if made is not None and len(made[1]) > _LONGEST_LINE:
+        endpoint, body = made
         _replace_text(beside, body)
         return Request(endpoint, None, str(beside.absolute()))
     beside.unlink(missing_ok=True)
-    return Request(endpoint, body, None)
+    return None if made is None else Request(*made, None)
 
 
 def publish_receipt(receipt: Receipt, target: Path, run_directory: Path | None) -> Path:

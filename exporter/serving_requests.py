@@ -16,6 +16,7 @@ import tensorflow as tf
 from exporter._arrays import Array, is_same
 from exporter.errors import ExportError
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, format_bytes
+from exporter.trials import Trial
 
 # Endpoint -> batches, each with an array per input by name. Strings are objects: `bytes` or `str`.
 Batches = Mapping[str, Sequence[Mapping[str, Array]]]
@@ -30,12 +31,31 @@ _LARGEST_RECORD = 4 * 1024 * 1024
 _REST_DTYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
 
 
+def list_batches(trial: Trial) -> Batches:
+    """Lists what the endpoints of a SavedModel are asked in its proof.
+
+    Args:
+        trial: Of the proof.
+
+    Returns:
+        The batches of each endpoint that only answers: a request to train would change the model.
+    """
+    return {
+        endpoint.name: [
+            {leaf.name: array for leaf, array in zip(endpoint.inputs.leaves, batch, strict=True)}
+            for batch in endpoint.batches
+        ]
+        for endpoint in trial.endpoints
+        if not endpoint.moves_state
+    }
+
+
 def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> Holding:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
         staged: A SavedModel directory.
-        name: Of the model; the server takes any.
+        name: Of the model at the server, which does not look at it.
         batches: What to ask. A batch of more than 4 MiB is cut to fewer samples where the endpoint takes any number.
         endpoints: The inputs and outputs of the SavedModel's endpoints.
 
@@ -101,7 +121,7 @@ def make_body(batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[str,
     Raises:
         ExportError: The body, read again by what the endpoint declares, is not the input.
     """
-    for name in sorted(batches, key=lambda name: (name != SERVING_DEFAULT, name)):
+    for name in sorted(batches.keys() & endpoints.keys(), key=lambda name: (name != SERVING_DEFAULT, name)):
         endpoint = endpoints[name]
         if not batches[name] or {tensor.dtype for tensor in endpoint.inputs.values()} - _REST_DTYPES:
             continue

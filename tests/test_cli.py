@@ -108,6 +108,11 @@ FAULTS = {
         ["layout.warmup=true", "save_format=keras"],
         "layout.warmup: received true, and save_format=keras is not served; set save_format=tf",
     ),
+    "warm-up without a proof": (
+        ["layout=tf_serving", "verify=none"],
+        "layout.warmup: received true, and a server does not load a model whose request fails, and only a proof runs "
+        "them first; set verify=full, or layout.warmup=false",
+    ),
     "version": (
         ["layout=tf_serving", "layout.version=v2"],
         "layout.version: received v2; expected auto, timestamp or an integer from 0 to 9223372036854775807 without "

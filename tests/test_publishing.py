@@ -65,7 +65,8 @@ def test_without_a_run_the_receipt_is_written_once(tmp_path: Path) -> None:
 
 def test_a_short_request_is_kept_in_the_receipt_and_a_long_one_beside_the_artifact(tmp_path: Path) -> None:
     target, beside = tmp_path / "model", tmp_path / "model.request.json"
-    assert publish_request("judge", "x" * 401, target) == Request("judge", None, str(beside))
+    assert publish_request(("judge", "x" * 401), target) == Request("judge", None, str(beside))
     assert beside.read_text() == "x" * 401
-    assert publish_request("judge", "x" * 400, target) == Request("judge", "x" * 400, None)
+    assert publish_request(("judge", "x" * 400), target) == Request("judge", "x" * 400, None)
+    assert publish_request(None, target) is None
     assert list(tmp_path.iterdir()) == []

@@ -162,13 +162,24 @@ def test_digits_formats(tmp_path: Path) -> None:
 
 
 def test_mobilenet_serving(tmp_path: Path) -> None:
-    run_recipe("mobilenet_serving", tmp_path)
-    receipt = read_receipt(tmp_path / "exports" / "mobilenet" / "1")
+    summary = run_recipe("mobilenet_serving", tmp_path)
+    base = tmp_path / "exports" / "mobilenet"
+    receipt = read_receipt(base / "1")
     assert "optimizer" not in {holding["what"] for holding in receipt["held"]}
-    serving = tf.saved_model.load(str(tmp_path / "exports" / "mobilenet" / "1")).signatures["serving_default"]
-    [probabilities] = serving(tf.zeros([2, 224, 224, 3])).values()
+    endpoint = tf.saved_model.load(str(base / "1")).signatures["serving_default"]
+    [probabilities] = endpoint(tf.zeros([2, 224, 224, 3])).values()
     assert probabilities.shape == (2, 1000)
     np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-4)
+    assert (base / "1" / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 3 * 224 * 224 * 4
+    commands = [shlex.split(line) for line in summary.splitlines()[-4:-1]]
+    assert f"{base}:/models/mobilenet" in commands[0]
+    assert f"--model_base_path={base}" in commands[1]
+    assert commands[2] == [
+        *("curl", "-d", f"@{base / '1.request.json'}", "http://localhost:8501/v1/models/mobilenet:predict")
+    ]
+    inputs = json.loads((base / "1.request.json").read_text(encoding="utf-8"))["inputs"]
+    [asked] = endpoint(**{name: tf.constant(value) for name, value in inputs.items()}).values()
+    assert asked.shape == (1, 1000)
 
 
 def test_resumable(tmp_path: Path) -> None:
