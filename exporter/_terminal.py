@@ -197,7 +197,8 @@ class _Summary:
         """Prints all of it."""
         from exporter.saving.contents import format_bytes
 
-        name = Path(receipt.filepath).name
+        path = Path(receipt.filepath)
+        name = f"{path.parent.name}/{path.name}" if _has_versions(receipt) else path.name
         kind = _FORMAT_NAMES[receipt.format]
         total = sum(receipt.seconds.values())
         proven = receipt.status == "proven"
@@ -314,13 +315,17 @@ def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
     return [("load", load), ("serve", [*endpoints, *_list_server_commands(receipt)])]
 
 
+def _has_versions(receipt: "Receipt") -> bool:
+    return bool(receipt.recipe["layout"]["kind"] == "tf_serving")
+
+
 def _list_server_commands(receipt: "Receipt") -> list[str]:
     """The commands that start TF Serving and ask it; none for a graph that it cannot restore."""
     options = receipt.recipe["options"]
     if options["experimental_skip_saver"]:
         return []
     path = Path(receipt.filepath)
-    has_versions = receipt.recipe["layout"]["kind"] == "tf_serving"
+    has_versions = _has_versions(receipt)
     base = path.parent if has_versions else path
     name = name_for_server(base)
     volume = shlex.quote(f"{base}:/models/{name}" if has_versions else f"{base}:/models/{name}/1")

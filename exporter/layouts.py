@@ -16,7 +16,7 @@ from pathlib import Path
 from exporter import _staging
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError
-from exporter.publishing import publish_artifact
+from exporter.publishing import name_request, publish_artifact
 from exporter.saving.api import Format, check_target
 
 AUTO = "auto"
@@ -74,6 +74,8 @@ class Place:
     def remove_older(self, published: Path) -> None:
         """Removes the versions that need not be kept: directories which are numbered lower and hold a SavedModel.
 
+        Their requests go with them, and their receipts stay: they say what was served when.
+
         Args:
             published: The version that has just been published.
 
@@ -92,7 +94,9 @@ class Place:
             )
             for version in versions[: -self.keep]:
                 if version < int(published.name):
-                    _remove(published.with_name(str(version)))
+                    older = published.with_name(str(version))
+                    _remove(older)
+                    name_request(older).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -50,13 +50,18 @@ def publish_request(made: tuple[str, str] | None, target: Path) -> Request | Non
     Raises:
         OSError: The file system refused.
     """
-    beside = target.with_name(f"{target.name}.request.json")
+    beside = name_request(target)
     if made is not None and len(made[1]) > _LONGEST_LINE:
         endpoint, body = made
         _replace_text(beside, body)
         return Request(endpoint, None, str(beside.absolute()))
     beside.unlink(missing_ok=True)
     return None if made is None else Request(*made, None)
+
+
+def name_request(target: Path) -> Path:
+    """Returns where a long request to an artifact stands: beside it, under its whole name."""
+    return target.with_name(f"{target.name}.request.json")
 
 
 def publish_receipt(receipt: Receipt, target: Path, run_directory: Path | None) -> Path:

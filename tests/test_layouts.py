@@ -142,9 +142,10 @@ def test_only_versions_of_a_saved_model_are_removed(tmp_path: Path) -> None:
     (base / "2").mkdir()
     (base / "2" / "notes.txt").write_text("not a model")
     (base / "3").write_text("not a directory")
-    (base / "1.receipt.json").write_text("{}")
+    for name in ("1.receipt.json", "1.request.json", "2.request.json"):
+        (base / name).write_text("{}")
     write(choose_place(make_config(base, version="auto", keep=1)))
-    assert list_shown(base) == ["-4", "02", "1.receipt.json", "2", "3", "4", "old"]
+    assert list_shown(base) == ["-4", "02", "1.receipt.json", "2", "2.request.json", "3", "4", "old"]
 
 
 def test_a_version_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ def test_what_is_imported_is_what_is_required() -> None:
     packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"exporter"}
     # The package `google` belongs to many distributions.
     homes = {"google": "protobuf", "google_crc32c": "google-crc32c", "hydra": "hydra-core", "yaml": "pyyaml"}
+    homes["tensorflow_serving"] = "tensorflow-serving-api"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {re.split("[<>=]", line)[0] for line in project["dependencies"]}
     extras = {extra: lines for extra, lines in project["optional-dependencies"].items() if extra != "test"}

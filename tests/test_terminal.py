@@ -93,6 +93,7 @@ def test_versions_are_served_from_their_directory() -> None:
     recipe = {**RECEIPT.recipe, "layout": {"kind": "tf_serving"}}
     request = Request("serving_default", None, "/exports/my model/3.request.json")
     receipt = replace(RECEIPT, recipe=recipe, filepath="/exports/my model/3", request=request)
+    assert list_lines(receipt)[1] == "3 is the same model, proven in 0.2 s"  # after the mark and the model's name
     assert list_lines(receipt)[-5:] == [
         "endpoints = tf.saved_model.load('/exports/my model/3').signatures",
         "docker run -p 8501:8501 -v '/exports/my model:/models/my_model' -e MODEL_NAME=my_model tensorflow/serving",
