@@ -55,6 +55,9 @@ def _check_layout(config: ExportConfig) -> Iterator[Fault]:
     chosen = config.save_format or SUFFIXES.get(Path(config.filepath).suffix.lower()) or "tf"
     if versions and chosen != "tf":
         yield Fault("layout", f"received {layout.kind}, and no server takes save_format={chosen}; set save_format=tf")
+    if versions and config.options.experimental_skip_saver:
+        reason = "the server runs the graph's own restore nodes to load the variables"
+        yield Fault("options.experimental_skip_saver", f"received true with layout=tf_serving, and {reason}; set false")
     if not versions:
         for name in ("version", "keep"):
             value = getattr(layout, name)

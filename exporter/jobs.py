@@ -92,9 +92,11 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
-                held = contents.held
-                if config.layout.warmup:
-                    held = (*held, write_warmup(staged, place.model_name, batches, contents.signatures))
+                held = list(contents.held)
+                if config.layout.warmup and (
+                    warmup := write_warmup(staged, place.model_name, batches, contents.signatures)
+                ):
+                    held.append(warmup)
             _refuse_left_out(config, plan, contents.left_out)
 
             proof = verification.Proof((), ())
@@ -129,7 +131,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                 total_bytes=sum(record.size for record in files),
                 signatures=dict(contents.signatures),
                 request=request,
-                held=held,
+                held=tuple(held),
                 left_out=(*contents.left_out, *proof.left_out),
                 checks=proof.checks,
                 seconds=seconds,

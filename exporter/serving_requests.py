@@ -50,7 +50,7 @@ def list_batches(trial: Trial) -> Batches:
     }
 
 
-def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> Holding:
+def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> Holding | None:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
@@ -60,7 +60,7 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
         endpoints: The inputs and outputs of the SavedModel's endpoints.
 
     Returns:
-        What was written.
+        What was written; None where there is nothing to ask.
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
@@ -76,6 +76,8 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
         )
         log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
         records.append(log.SerializeToString(deterministic=True))
+    if not records:
+        return None
     path = staged / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -108,6 +108,11 @@ FAULTS = {
         ["layout.warmup=true", "save_format=keras"],
         "layout.warmup: received true, and save_format=keras is not served; set save_format=tf",
     ),
+    "versions without a saver": (
+        ["layout=tf_serving", "options.experimental_skip_saver=true"],
+        "options.experimental_skip_saver: received true with layout=tf_serving, and the server runs the graph's own "
+        "restore nodes to load the variables; set false",
+    ),
     "warm-up without a proof": (
         ["layout=tf_serving", "verify=none"],
         "layout.warmup: received true, and a server does not load a model whose request fails, and only a proof runs "

@@ -94,8 +94,9 @@ def _find_device_fault(device: Any) -> str | None:
     asked = tf.DeviceSpec.from_string(device)
     parts = ("job", "replica", "task", "device_type", "device_index")
     names = [each.name for each in tf.config.list_logical_devices()]
+    alone = tf.DeviceSpec.from_string("/job:localhost/replica:0/task:0")  # what a name without a job leaves out
     for name in names:
-        there = tf.DeviceSpec.from_string(name)
+        there = alone.make_merged_spec(tf.DeviceSpec.from_string(name))
         if all(getattr(asked, part) in (None, getattr(there, part)) for part in parts):
             return None
     return f"received {device!r}, and there is no such device here. Devices: {', '.join(names)}"
