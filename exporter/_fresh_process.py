@@ -7,16 +7,25 @@ module itself imports nothing heavy for the same reason.
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from exporter.errors import ExportError
 
 _LAST_WORDS_CHARACTERS = 2000
+
+
+class ProcessEndedError(ExportError):
+    """The process ended while something was asked of it."""
 
 
 class FreshProcess:
@@ -30,7 +39,7 @@ class FreshProcess:
         """Starts the process and returns at once.
 
         Args:
-            module: Dotted name of the module to run; it calls `exporter._prover`'s loop or one like it.
+            module: Dotted name of the module to run; it calls `answer_requests`.
         """
         environment = os.environ.copy()
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -54,11 +63,25 @@ class FreshProcess:
         self._replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read_replies, name="exporter-proof-replies", daemon=True)
         self._reader.start()
+        self._awaited: deque[bool] = deque()  # for each reply that is still to come, whether anybody wants it
+
+    @property
+    def id(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def is_ready(self) -> bool:
+        """Whether it runs, and nobody waits for a reply."""
+        return self._process.poll() is None and not any(self._awaited)
 
     def _read_replies(self) -> None:
         for line in self._output:
             self._replies.put(line)
         self._replies.put(None)
+
+    def tell(self, request: str, **arguments: Any) -> None:
+        """Sends a request whose reply nobody will ask for; see `send`."""
+        self._write(request, arguments, awaited=False)
 
     def send(self, request: str, **arguments: Any) -> None:
         """Sends a request without waiting for its reply.
@@ -70,18 +93,22 @@ class FreshProcess:
         Raises:
             ExportError: The process has ended.
         """
+        self._write(request, arguments, awaited=True)
+
+    def _write(self, request: str, arguments: dict[str, Any], awaited: bool) -> None:
         try:
             self._requests.write(json.dumps({"request": request, **arguments}) + "\n")
             self._requests.flush()
         except (BrokenPipeError, ValueError) as error:
             raise self._describe_death(request) from error
+        self._awaited.append(awaited)
 
-    def receive(self, request: str, timeout: float) -> dict[str, Any]:
+    def receive(self, request: str, timeout: float | None) -> dict[str, Any]:
         """Waits for the reply to the oldest request that has none yet.
 
         Args:
             request: The name of that request, for the messages.
-            timeout: Seconds to wait.
+            timeout: Seconds to wait; None for as long as the process lives.
 
         Returns:
             The reply. A request that raised in the process replies with `error`.
@@ -89,15 +116,18 @@ class FreshProcess:
         Raises:
             ExportError: The process died, or did not reply in time.
         """
-        try:
-            line = self._replies.get(timeout=timeout)
-        except queue.Empty:
-            raise ExportError(
-                f"The proof's process did not answer `{request}` within {timeout:.0f} seconds; nothing was published. "
-                "Give the proof more time or memory, or export with verify=none."
-            ) from None
-        if line is None:
-            raise self._describe_death(request)
+        is_wanted = False
+        while not is_wanted:
+            try:
+                line = self._replies.get(timeout=timeout)
+            except queue.Empty:
+                raise ExportError(
+                    f"The proof's process did not answer `{request}` within {timeout:.0f} seconds; nothing was "
+                    "published. Give the proof more time or memory, or export with verify=none."
+                ) from None
+            if line is None:
+                raise self._describe_death(request)
+            is_wanted = self._awaited.popleft()
         reply: dict[str, Any] = json.loads(line)
         return reply
 
@@ -106,18 +136,36 @@ class FreshProcess:
         self.send(request, **arguments)
         return self.receive(request, timeout)
 
-    def _describe_death(self, request: str) -> ExportError:
+    def describe_end(self) -> str:
+        """Returns how the process ended, such as `was ended by signal 9`; it waits for that."""
         try:
             code: int | None = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             code = None
+        return f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+
+    def read_last_words(self) -> str:
+        """Returns the end of what the process wrote to its standard error."""
         self._complaints.seek(0)
-        words = self._complaints.read().decode("utf-8", errors="replace").strip()[-_LAST_WORDS_CHARACTERS:]
-        ending = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return ExportError(
-            f"The proof's process {ending} at `{request}`; nothing was published. Signal 9 usually means that memory "
-            f"ran out. Its last words were:\n{words or '(none)'}"
+        return self._complaints.read().decode("utf-8", errors="replace").strip()[-_LAST_WORDS_CHARACTERS:]
+
+    def _describe_death(self, request: str) -> ExportError:
+        return ProcessEndedError(
+            f"The proof's process {self.describe_end()} at `{request}`; nothing was published. Signal 9 usually means "
+            f"that memory ran out. Its last words were:\n{self.read_last_words() or '(none)'}"
         )
+
+    def interrupt(self, seconds: float = 5.0) -> None:
+        """Ends the process as Ctrl-C does, so that it can clean up; after some time, for good.
+
+        Args:
+            seconds: That time.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self.close()
 
     def close(self) -> None:
         """Ends the process and waits for it."""
@@ -139,6 +187,38 @@ class FreshProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def answer_requests(service: object) -> None:
+    """Answers requests in the fresh process, until its standard input closes or it is interrupted.
+
+    Args:
+        service: Has a public method for each request; it takes the request's arguments and returns the reply. One
+            that raises is answered with the first line of its error.
+    """
+    # Whatever prints or reads, in Python or below it, must not end up between the requests and replies.
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    with suppress(KeyboardInterrupt):
+        for line in requests:
+            replies.write(json.dumps(_answer(service, json.loads(line))) + "\n")
+            replies.flush()
+
+
+def _answer(service: object, arguments: dict[str, Any]) -> dict[str, Any]:
+    method: Callable[..., dict[str, Any]] = getattr(service, arguments.pop("request"))
+    try:
+        return method(**arguments)
+    except Exception as error:  # it is no fault of this process: the other side names it and stops
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        traceback.print_exc()  # among this process's complaints, which are shown if it dies
+        # Keras adds the configuration of what it cannot find, which is as long as the model is large.
+        return {"error": f"{type(error).__name__}: {text.partition(' Full object config')[0]}"}
 
 
 def wait_seconds(size: int) -> float:

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from exporter._preflight import Preflight, read_config
+from exporter._preflight import Job, Preflight, quote, read_config
 from exporter._schema import explain_unknown
-from exporter.config import ExportConfig
+from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
+from exporter.sweeps.plans import Plan, describe_cell, find_earlier, hash_recipe, make_plan
 
 PRIMARY = "config"
 COMMAND_LINE = "the command line"
@@ -72,7 +74,7 @@ OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)
 
 def compose(
     recipe: str = PRIMARY, overrides: Sequence[str] = (), config_dir: str | os.PathLike[str] | None = None
-) -> ExportConfig:
+) -> JobConfig:
     """Composes a recipe, as the command line does.
 
     Args:
@@ -93,14 +95,14 @@ def compose(
     return job.config
 
 
-def check_command_line(arguments: Sequence[str]) -> list[str]:
+def read_command_line(arguments: Sequence[str]) -> tuple[list[str], Plan | None]:
     """Checks a command line and every job that it asks for.
 
     Args:
         arguments: Without the program's name; flags and overrides in any order.
 
     Returns:
-        The same arguments with the overrides at the end, where Hydra wants them.
+        The arguments with the overrides at the end, where Hydra wants them, and the sweep that they ask for, if any.
 
     Raises:
         UsageError: With every fault.
@@ -112,13 +114,55 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     except argparse.ArgumentError as error:
         raise UsageError([Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
     _check_flags(flags, unknown, [name for action in parser._actions for name in action.option_strings])
-    if not flags.shell_completion and not flags.hydra_help:
-        preflight = Preflight(_open_loader(flags.config_dir), flags.config_name or PRIMARY, COMMAND_LINE)
-        preflight.check(flags.overrides, multirun=flags.multirun)
-    return [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
+    words = [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
+    if flags.shell_completion or flags.hydra_help:
+        return words, None
+    preflight, jobs = _check_jobs(flags, flags.overrides)
+    if preflight.sweep_directory is None or flags.help or flags.cfg or flags.info:
+        return words, None
+    hashes = [hash_recipe(job.config) for job in jobs]
+    if jobs[0].config.resume and not any(word.startswith("hydra.sweep.dir=") for word in words):
+        root = Path(preflight.sweep_directory).parents[1]  # a day and a moment below it
+        if earlier := find_earlier(root, flags.config_name or PRIMARY, hashes):
+            preflight, jobs = _check_jobs(flags, [*flags.overrides, f"hydra.sweep.dir={quote(str(earlier))}"])
+            hashes = [hash_recipe(job.config) for job in jobs]
+    directory = preflight.sweep_directory or ""
+    words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+    return [*words, f"hydra.sweep.dir={quote(directory)}"], make_plan(
+        recipe=flags.config_name or PRIMARY,
+        command=tuple(arguments),
+        job_command=_word_job_command(flags, jobs[0].config),
+        directory=directory,
+        cells=()
+        if preflight.is_search
+        else tuple(
+            describe_cell(number, job.overrides, job.config, digest, job.directory)
+            for number, (job, digest) in enumerate(zip(jobs, hashes, strict=True))
+        ),
+        on_error=jobs[0].config.on_error,
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
 
 
-def to_config(composed: DictConfig) -> ExportConfig:
+def _check_jobs(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[Preflight, list[Job]]:
+    preflight = Preflight(_open_loader(flags.config_dir), flags.config_name or PRIMARY, COMMAND_LINE)
+    return preflight, preflight.check(overrides, multirun=flags.multirun)
+
+
+def _word_job_command(flags: argparse.Namespace, config: JobConfig) -> tuple[str, ...]:
+    words = []
+    if flags.config_dir is not None:
+        words += ["--config-dir", flags.config_dir]
+    if flags.config_name is not None:
+        words += ["-cn", flags.config_name]
+    if not flags.multirun:
+        words.append("hydra.mode=RUN")  # the recipe asks for a sweep by itself
+    if config.measure.mode is MeasureMode.SWEEPS:
+        words.append("measure=always")
+    return tuple(words)
+
+
+def to_config(composed: DictConfig) -> JobConfig:
     """Turns what Hydra hands to a job into plain dataclasses.
 
     Args:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 from exporter._declarations import check_declarations
 from exporter._schema import explain_choice, show
-from exporter.config import ExportConfig, LayoutConfig, LayoutKind, OptionsConfig, Sharding, VerifyMode
+from exporter.config import (
+    ExportConfig,
+    JobConfig,
+    LayoutConfig,
+    LayoutKind,
+    MeasureMode,
+    Objective,
+    OptionsConfig,
+    Sharding,
+    VerifyMode,
+)
 from exporter.errors import Fault
 from exporter.layouts import AUTO, TIMESTAMP
 from exporter.saving.api import SUFFIXES
@@ -15,6 +25,7 @@ from exporter.saving.save_options import explain_device, explain_namespace, expl
 
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_VERSION = 2**63 - 1  # TF Serving reads the names of directories as int64
+_MEASURED = {Objective.LOAD, Objective.FIRST, Objective.LATENCY, Objective.P90, Objective.P99, Objective.MEMORY}
 
 
 def check_limits(config: ExportConfig) -> list[Fault]:
@@ -30,6 +41,7 @@ def check_limits(config: ExportConfig) -> list[Fault]:
         *check_declarations(config.signatures),
         *_check_sharding(config.options),
         *_check_verify(config),
+        *_check_measure(config),
         *_check_seed(config.seed),
     ]
 
@@ -120,6 +132,20 @@ def _check_verify(config: ExportConfig) -> Iterator[Fault]:
     sizes = config.verify.batch_sizes
     if any(size < 1 for size in sizes) or (not sizes and config.verify.mode is not VerifyMode.NONE):
         yield Fault("verify.batch_sizes", f"received {sizes}; expected numbers of examples from 1, such as [1, 2, 3]")
+
+
+def _check_measure(config: ExportConfig) -> Iterator[Fault]:
+    for name, least in (("batch_size", 1), ("warm_up", 0), ("runs", 1)):
+        value = getattr(config.measure, name)
+        if value < least:
+            yield Fault(f"measure.{name}", f"received {value}; expected an integer from {least}")
+    objective = config.objective if isinstance(config, JobConfig) else None
+    if objective is not None:
+        known = f"received {objective}, which is not known without"
+        if objective is Objective.DIFFERENCE and config.verify.mode is not VerifyMode.FULL:
+            yield Fault("objective", f"{known} a proof; set verify=full")
+        elif config.measure.mode is MeasureMode.NEVER and objective in _MEASURED:
+            yield Fault("objective", f"{known} measuring; set measure=sweeps")
 
 
 def _check_seed(seed: int) -> Iterator[Fault]:

@@ -29,7 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from exporter import _references
 from exporter._limits import check_limits
 from exporter._schema import BROKEN, convert, explain_choice, explain_unknown, join, locate, show, suggest, without_none
-from exporter.config import ExportConfig
+from exporter.config import JobConfig
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
 
@@ -44,13 +44,15 @@ class Job:
     Attributes:
         overrides: The overrides that it is composed with, apart from Hydra's own.
         config: What it composes to.
+        directory: Its own one, for its log; a run decides on it only when it begins.
     """
 
     overrides: tuple[str, ...]
-    config: ExportConfig
+    config: JobConfig
+    directory: str
 
 
-def read_config(composed: DictConfig) -> tuple[ExportConfig | None, list[Fault]]:
+def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
     """Turns a composed config into plain data: OmegaConf ends here.
 
     Args:
@@ -65,7 +67,7 @@ def read_config(composed: DictConfig) -> tuple[ExportConfig | None, list[Fault]]
     if "model" in values:
         values["model"], model_faults = _references.check_model(values["model"])
         faults.extend(model_faults)
-    config, schema_faults = convert(values, ExportConfig)
+    config, schema_faults = convert(values, JobConfig)
     faults.extend(schema_faults if config is None else check_limits(config))
     faults.extend(_references.check_steps(values.get("signatures")))
     if isinstance(verify := values.get("verify"), dict):
@@ -91,6 +93,8 @@ class Preflight:
         self._given: list[Override] = []
         self._bases: dict[tuple[str, ...], DictConfig | None] = {}
         self._faults: dict[Fault, None] = {}  # in order, and each once: the jobs of a sweep share most of theirs
+        self.sweep_directory: str | None = None  # of a sweep that was checked
+        self.is_search = False  # whether the jobs of that sweep are chosen while it runs
 
     def check(self, overrides: Sequence[str], multirun: bool = False) -> list[Job]:
         """Composes every job and checks it.
@@ -120,6 +124,8 @@ class Preflight:
         else:
             self._refuse_sweep_values()
             jobs = [self._check_job(shared)]
+            if jobs[0] is not None and jobs[0].config.resume:
+                self._add_at_its_place(Fault("resume", "received true; only a sweep is resumed: add -m"))
         if self._faults:
             raise UsageError(list(self._faults))
         return [job for job in jobs if job is not None]
@@ -170,7 +176,7 @@ class Preflight:
         key, equals, value = line.partition("=")
         if not equals:
             return f"expected KEY=VALUE{self._suggest_override(line)}"
-        quoted = f"{key}={_quote(value)}"
+        quoted = f"{key}={quote(value)}"
         try:
             self._parser.parse_override(quoted)
         except (HydraException, ValueError):
@@ -185,7 +191,7 @@ class Preflight:
         for group in self._loader.list_groups(""):
             if group != "hydra" and word in self._loader.get_group_options(group):
                 return f"; did you mean {group}={word}?"
-        return suggest(word, [f"{name}=" for name in ExportConfig.__dataclass_fields__])
+        return suggest(word, [f"{name}=" for name in JobConfig.__dataclass_fields__])
 
     def _is_group(self, override: Override) -> bool:
         is_value = isinstance(override.value(), dict)
@@ -196,7 +202,7 @@ class Preflight:
         if not self._is_group(override):
             return None
         options = self._loader.get_group_options(override.key_or_group)
-        is_ours = override.key_or_group in ExportConfig.__dataclass_fields__
+        is_ours = override.key_or_group in JobConfig.__dataclass_fields__
         if override.is_delete():
             return f"cannot be removed; choose one of: {', '.join(options)}" if is_ours else None
         if override.is_force_add() or (override.is_add() and is_ours):
@@ -213,12 +219,12 @@ class Preflight:
         for override in self._given:
             if override.is_sweep_override():
                 key, value = override.key_or_group, override.get_value_string()
-                hint = without_none(locate(key, ExportConfig)[0])
+                hint = without_none(locate(key, JobConfig)[0])
                 remedy = "; to run one job for each, add -m"
                 if get_origin(hint) is list or hint is Any:
                     remedy += f"; a list is written {key}=[{value}]"
                 elif hint is str:
-                    remedy += "; text with a comma is written " + shlex.quote(f"{key}={_quote(value)}")
+                    remedy += "; text with a comma is written " + shlex.quote(f"{key}={quote(value)}")
                 self._add(key, f"received {value}; a single run takes one value{remedy}", self._place)
 
     # ---- composing
@@ -291,7 +297,7 @@ class Preflight:
     def _apply(self, override: Override, composed: DictConfig) -> None:
         path = override.key_or_group
         if not override.is_hydra_override():
-            hint, free, allowed = locate(path, ExportConfig)
+            hint, free, allowed = locate(path, JobConfig)
             message = None
             if hint is None:
                 message = explain_unknown(path.rpartition(".")[2], allowed)
@@ -333,9 +339,9 @@ class Preflight:
             return None
         own = tuple(each.input_line or "" for each in overrides if not each.is_hydra_override())
         config = self._read_as_in_the_job(composed, number)
-        return None if config is None else Job(own, config)
+        return None if config is None else Job(own, config, str(composed.hydra.runtime.output_dir))
 
-    def _read_as_in_the_job(self, composed: DictConfig, number: int | None) -> ExportConfig | None:
+    def _read_as_in_the_job(self, composed: DictConfig, number: int | None) -> JobConfig | None:
         """Reads a config where `${hydra:...}` gives what it will give in the job."""
         hydra_config = HydraConfig.instance()
         previous = hydra_config.cfg
@@ -372,12 +378,16 @@ class Preflight:
         for override in hydra_overrides:
             if override.is_sweep_override():
                 self._add(override.key_or_group, "the settings of Hydra itself cannot be swept", self._place)
+        # From here on every job agrees on it, though the default names the moment at which it is read.
+        self.sweep_directory = os.path.abspath(str(self._read_setting(base, "hydra.sweep.dir")))
+        pinned = self._parse([f"hydra.sweep.dir={quote(self.sweep_directory)}"])
         if (
             self._read_setting(base, "hydra.sweeper._target_")
             != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
         ):
             # Another sweeper chooses the values while it runs: what can be known now is the rest.
-            return [self._check_job([each for each in self._given if not each.is_sweep_override()], 0)]
+            self.is_search = True
+            return [self._check_job([*(each for each in self._given if not each.is_sweep_override()), *pinned], 0)]
         values = self._read_setting(base, "hydra.sweeper.params") or {}
         parameters = self._parse([f"{name}={value}" for name, value in values.items()])
         swept = [*parameters, *own]
@@ -387,7 +397,7 @@ class Preflight:
                 self._add_at_its_place(Fault(override.key_or_group, message))
                 return []
         [batch] = BasicSweeper.split_arguments(swept, max_batch_size=None)
-        settings = [each for each in hydra_overrides if not each.is_sweep_override()]
+        settings = [*(each for each in hydra_overrides if not each.is_sweep_override()), *pinned]
         jobs = [self._check_job([*self._parse(lines), *settings], number) for number, lines in enumerate(batch)]
         sweeps = [each for each in swept if each.is_sweep_override()]
         if not {each.key_or_group for each in sweeps} & {fault.path for fault in self._faults}:
@@ -479,7 +489,8 @@ def _shorten(file: Path) -> str:
     return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
-def _quote(value: str) -> str:
+def quote(value: str) -> str:
+    """Writes text as Hydra's grammar takes it, whatever it holds."""
     return QuotedString(value, Quote.double).with_quotes()
 
 

@@ -4,24 +4,25 @@ It reads requests from its standard input, one JSON object a line, and answers e
 standard input closes. The requests only read: what they find is compared by `verification.py` on the other side.
 """
 
+import gc
 import importlib
-import json
-import os
-import sys
-import traceback
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter._facts import describe_model, describe_variables, read_values
-from exporter.predictions import Predictor
+from exporter._fresh_process import answer_requests
+from exporter._memory import measure_peak, reset_peak
+from exporter.predictions import Predictor, convert_batch, convert_output
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
-from exporter.serving import call_endpoint
+from exporter.serving import call_endpoint, name_answers
 from exporter.training_steps import take_step
 
 Reply = dict[str, Any]
@@ -39,7 +40,7 @@ class Prover:
         self._served: Any = None
 
     def start(self, threads: Sequence[int]) -> Reply:
-        """Makes TensorFlow's devices and thread pools while the main process builds its model.
+        """Makes TensorFlow's devices and thread pools while the main process builds its model, and forgets the last one.
 
         Args:
             threads: How many threads TensorFlow uses within and between operations in the main process, 0 for
@@ -48,6 +49,9 @@ class Prover:
         Returns:
             Nothing but that it was done.
         """
+        self._model = self._predictor = self._served = None
+        keras.backend.clear_session()  # of the artifact before, where this process has proven one
+        gc.collect()
         tf.config.threading.set_intra_op_parallelism_threads(threads[0])
         tf.config.threading.set_inter_op_parallelism_threads(threads[1])
         # The first traced function pays for what TensorFlow imports late.
@@ -129,6 +133,70 @@ class Prover:
         write_arrays(Path(outputs), served)
         return {"state": state}
 
+    def measure(
+        self,
+        path: str,
+        tags: Sequence[str] | None,
+        endpoint: str,
+        custom_objects: Sequence[Sequence[str]],
+        inputs: Mapping[str, Any],
+        batch: str,
+        eager: bool,
+        warm_up: int,
+        runs: int,
+    ) -> Reply:
+        """Loads the artifact once more and predicts one batch many times.
+
+        Args:
+            path: Of the staged artifact.
+            tags: Of the graph to load with TensorFlow alone; None for our `load_model`.
+            endpoint: What is called, where TensorFlow loads it.
+            custom_objects: As for `open`.
+            inputs: What the model takes, as `Inputs.to_json` says it.
+            batch: File with the arrays `0/<leaf>`.
+            eager: Whether the model is called as it is, untraced.
+            warm_up: Predictions that are not counted.
+            runs: Predictions that are.
+
+        Returns:
+            The durations and the memory of `exporter.receipts.Measurements`.
+        """
+        described = Inputs.from_json(inputs)
+        [arrays] = _read_batches(batch, described, 1)
+        self._model = self._predictor = self._served = None
+        gc.collect()
+        reset_peak()
+        size = measure_peak()
+        started = time.perf_counter()
+        if tags is None:
+            self._model = load_model(path, custom_objects=_import_objects(custom_objects), safe_mode=False)
+        else:
+            self._served = tf.saved_model.load(path, tags=list(tags))
+        load_seconds = time.perf_counter() - started
+        predict = Predictor(self._model, described, eager) if tags is None else self._make_call(endpoint, described)
+        first_seconds = _time_call(predict, arrays)
+        for _ in range(warm_up):
+            predict(arrays)
+        durations = sorted(_time_call(predict, arrays) for _ in range(runs))
+        return {
+            "load_seconds": load_seconds,
+            "first_seconds": first_seconds,
+            "median_seconds": _find_quantile(durations, 0.5),
+            "p90_seconds": _find_quantile(durations, 0.9),
+            "p99_seconds": _find_quantile(durations, 0.99),
+            "memory_bytes": max(measure_peak() - size, 0),
+        }
+
+    def _make_call(self, endpoint: str, described: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
+        function = self._served.signatures[endpoint]
+
+        def call(batch: Sequence[Array]) -> dict[str, Array]:
+            tensors = convert_batch(described, batch)
+            answer = function(**{leaf.name: tensor for leaf, tensor in zip(described.leaves, tensors, strict=True)})
+            return {name: convert_output(value) for name, value in name_answers(answer).items()}
+
+        return call
+
     def describe(self, include_optimizer: bool) -> Reply:
         """Describes the state of the loaded model.
 
@@ -176,6 +244,17 @@ def _read_batches(path: str, inputs: Inputs, count: int) -> list[list[Array]]:
     return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in range(count)]
 
 
+def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array]) -> float:
+    started = time.perf_counter()
+    predict(arrays)  # its answer is an array in this process's memory: nothing is pending on a device
+    return time.perf_counter() - started
+
+
+def _find_quantile(ordered: Sequence[float], share: float) -> float:
+    """Returns the smallest duration that this share of all of them does not exceed (the nearest-rank method)."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
 def _import_objects(custom_objects: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Imports what can be imported: an artifact that needs none of it, or revives it, loads all the same."""
     found: dict[str, Any] = {}
@@ -190,30 +269,5 @@ def _import_objects(custom_objects: Sequence[Sequence[str]]) -> dict[str, Any]:
     return found
 
 
-def _answer(requests: IO[str], replies: IO[str]) -> None:
-    prover = Prover()
-    for line in requests:
-        arguments: dict[str, Any] = json.loads(line)
-        method: Callable[..., Reply] = getattr(prover, arguments.pop("request"))
-        try:
-            reply = method(**arguments)
-        except Exception as error:  # it is no fault of this process: the other side names it and stops
-            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-            # Keras adds the configuration of what it cannot find, which is as long as the model is large.
-            reply = {"error": f"{type(error).__name__}: {text.partition(' Full object config')[0]}"}
-            traceback.print_exc()  # among this process's complaints, which are shown if it dies
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-
-
-def main() -> None:
-    """Answers requests until the standard input closes."""
-    # Whatever prints, in Python or below it, must not end up between the replies.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    _answer(sys.stdin, replies)
-
-
 if __name__ == "__main__":
-    main()
+    answer_requests(Prover())

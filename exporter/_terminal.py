@@ -94,7 +94,7 @@ class TerminalReporter:
         self._native: IO[bytes] = tempfile.TemporaryFile() if self._log is None else self._log.open("ab")
         os.dup2(self._native.fileno(), 2)
         sys.stderr = self._stream
-        self._console = _make_console(self._stream)
+        self._console = make_console(self._stream)
         return self
 
     def __exit__(
@@ -138,7 +138,8 @@ class TerminalReporter:
             self._progress.update(self._task, note=escape(text))
 
 
-def _make_console(stream: TextIO) -> "Console":
+def make_console(stream: TextIO) -> "Console":
+    """Returns a console for a stream: as wide as its terminal, and wide enough for a pipe."""
     from rich.console import Console
 
     console = Console(file=stream, highlight=False)
@@ -184,7 +185,7 @@ def print_summary(receipt: "Receipt", receipt_path: Path, stream: TextIO | None 
         receipt_path: Where it was written.
         stream: Where to print; None for the standard output.
     """
-    _Summary(_make_console(stream or sys.stdout)).print(receipt, receipt_path)
+    _Summary(make_console(stream or sys.stdout)).print(receipt, receipt_path)
 
 
 class _Summary:

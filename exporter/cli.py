@@ -9,6 +9,8 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exporter import _hydra
@@ -16,21 +18,23 @@ from exporter.errors import ExporterError, UsageError
 
 _UNEXPECTED = 1
 _INTERRUPTED = 130
-_FROM_MILD_TO_WORST = (0, 2, 3, 4, _UNEXPECTED)
 
-_exit_codes: list[int] = []
+_exit_code_of_the_run = 0
 
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
-    # TensorFlow reads these when it is imported, here and in the processes that this one starts.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback where it can raise
-    sys.path.append(os.getcwd())  # a `_target_` of the caller's own
+    _prepare_process(os.getcwd())
     try:
-        sys.argv[1:] = _hydra.check_command_line(sys.argv[1:])
-        run_job()
+        sys.argv[1:], plan = _hydra.read_command_line(sys.argv[1:])
+        if plan is None:
+            run_job()
+            code = _exit_code_of_the_run
+        else:
+            from exporter.sweeps.conducting import conduct
+
+            code = conduct(plan, run_job)
     except UsageError as error:
         _print_faults(error)
         sys.exit(error.exit_code)
@@ -40,24 +44,58 @@ def main() -> None:
     except OSError as error:
         print(f"exporter: the directory of the run cannot be written: {error}", file=sys.stderr)
         sys.exit(ExporterError.exit_code)
+    except ExporterError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("exporter: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    sys.exit(max(_exit_codes, key=_FROM_MILD_TO_WORST.index, default=0))
+    sys.exit(code)
+
+
+def _prepare_process(directory: str) -> None:
+    """Makes this process, which a launcher may have started elsewhere, one like that of the command line."""
+    # TensorFlow reads these when it is imported, here and in the processes that this one starts.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.chdir(directory)  # relative paths are the caller's
+    if directory not in sys.path:
+        sys.path.append(directory)  # a `_target_` of the caller's own
 
 
 @hydra.main(version_base="1.3", config_path=str(_hydra.CONFIG_DIRECTORY), config_name=_hydra.PRIMARY)
-def run_job(composed: Any) -> int:
-    """Runs one export; a failure is recorded and not raised, so that the other jobs of a sweep still run.
+def run_job(composed: Any) -> float | None:
+    """Runs one export, alone or as a job of a sweep; a failure is recorded and not raised, so that others still run.
 
     Args:
         composed: What Hydra composed for this job.
 
     Returns:
-        The job's exit code.
+        The objective of a job, for a sweeper that searches; None where there is none.
     """
-    run_directory = Path(HydraConfig.get().runtime.output_dir)
-    code = 0
+    settings = HydraConfig.get()
+    _prepare_process(settings.runtime.cwd)
+    if settings.mode is RunMode.MULTIRUN:
+        return _run_in_a_sweep(composed, settings)
+    global _exit_code_of_the_run
+    _exit_code_of_the_run = _run_alone(composed, Path(settings.runtime.output_dir))
+    return None
+
+
+def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
+    from exporter.sweeps.plans import describe_cell, hash_recipe
+    from exporter.sweeps.rows import find_objective
+    from exporter.sweeps.running import run_cell
+
+    config = _hydra.to_config(composed)
+    directory = settings.runtime.output_dir
+    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    cell = describe_cell(settings.job.num, overrides, config, hash_recipe(config), directory)
+    row = run_cell(config, cell, Path(settings.sweep.dir))
+    return None if config.objective is None else find_objective(row, config.objective)
+
+
+def _run_alone(composed: Any, run_directory: Path) -> int:
     try:
         # Not above: a usage fault and --help do not pay for them.
         from exporter._terminal import TerminalReporter, print_summary
@@ -71,14 +109,13 @@ def run_job(composed: Any) -> int:
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")
         print(f"exporter: {error}", file=sys.stderr)
-        code = error.exit_code
+        return error.exit_code
     except Exception as error:
         logging.getLogger(__name__).exception("The export ended with an unexpected error.")
         log = run_directory / "exporter.log"
         print(f"exporter: unexpected {type(error).__name__}: {error}; its traceback is in {log}", file=sys.stderr)
-        code = _UNEXPECTED
-    _exit_codes.append(code)
-    return code
+        return _UNEXPECTED
+    return 0
 
 
 def _print_faults(error: UsageError) -> None:

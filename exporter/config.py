@@ -118,6 +118,24 @@ class VerifyConfig:
     data: str | None = None  # .npz: inputs by name, targets as y or y/<output>; default: seeded random ones
 
 
+class MeasureMode(StrEnum):
+    """When load time, latency and memory of the artifact are measured."""
+
+    SWEEPS = "sweeps"  # in every job of a sweep, and not in a single run
+    ALWAYS = "always"  # also in a single run
+    NEVER = "never"
+
+
+@dataclass(kw_only=True, slots=True)
+class MeasureConfig:
+    """What is measured of a finished artifact in the fresh process."""
+
+    mode: MeasureMode = MeasureMode.SWEEPS
+    batch_size: int = 1  # samples in the batch that is predicted
+    warm_up: int = 10  # predictions that are not counted
+    runs: int = 100  # predictions that are
+
+
 @dataclass(kw_only=True, slots=True)
 class ExportConfig:
     """One export: the arguments of `save_model`, where the model comes from, and what is done with the result."""
@@ -133,3 +151,34 @@ class ExportConfig:
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     seed: int = 0  # of Python, NumPy and Keras, before the model is built, and of the proof's inputs
     strict: bool = False  # true: what the format cannot hold is an error; false: it is listed as left out
+    measure: MeasureConfig = field(default_factory=MeasureConfig)  # not kept in the artifact: it does not shape it
+
+
+class OnError(StrEnum):
+    """What a sweep does after a job that failed."""
+
+    CONTINUE = "continue"  # the other jobs run all the same
+    STOP = "stop"  # no job is started any more
+
+
+class Objective(StrEnum):
+    """The figure that a job returns, for a sweeper that searches for the smallest."""
+
+    BYTES = "bytes"  # of the artifact
+    SAVE = "save"  # seconds to write the artifact
+    LOAD = "load"  # seconds to load it in the fresh process
+    FIRST = "first"  # seconds of the first prediction
+    LATENCY = "latency"  # seconds, median of the predictions
+    P90 = "p90"  # seconds that 90 % of the predictions take at most
+    P99 = "p99"  # seconds that 99 % of the predictions take at most
+    MEMORY = "memory"  # bytes, the largest resident size while the artifact is loaded and predicts
+    DIFFERENCE = "difference"  # largest difference between the artifact and the model
+
+
+@dataclass(kw_only=True, slots=True)
+class JobConfig(ExportConfig):
+    """What a command line composes to: an export, and how a sweep of them goes."""
+
+    on_error: OnError = OnError.CONTINUE  # what a sweep does after a job that failed
+    resume: bool = False  # run only what the newest sweep of this recipe has not finished
+    objective: Objective | None = None  # what a job returns, for a sweeper that searches

@@ -7,6 +7,7 @@ carries the exit code with which the command line ends.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class ExporterError(Exception):
@@ -73,6 +74,14 @@ class ArtifactError(ExportError, ValueError):
 
 
 class ProofError(ExportError):
-    """The artifact that was written is not the same model; nothing was published."""
+    """The artifact that was written is not the same model; nothing was published.
+
+    Attributes:
+        checks: Every comparison that was made, as `exporter.receipts.Check`, also those that passed.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, checks: Sequence[Any] = ()) -> None:
+        self.checks = tuple(checks)
+        super().__init__(message)

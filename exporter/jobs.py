@@ -2,10 +2,8 @@
 
 import os
 import platform
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -13,31 +11,38 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from exporter._fresh_process import FreshProcess
 from exporter._limits import check_limits
+from exporter._memory import measure_peak, reset_peak
 from exporter._staging import stage_beside
 from exporter._terminal import Reporter, SilentReporter
-from exporter.config import ExportConfig, VerifyMode
+from exporter._workshop import Workshop
+from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
 from exporter.layouts import choose_place
 from exporter.publishing import publish_receipt, publish_request
 from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions, record_files
 from exporter.saving.api import SavePlan, plan_save
 from exporter.saving.contents import LeftOut
-from exporter.sources import build_model
 
 # Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
 _MAKERS = {"exporter": "keras-exporter", "tensorflow": "tensorflow", "keras": "keras", "h5py": "h5py", "numpy": "numpy"}
 _HELPERS = {"hydra": "hydra-core", "omegaconf": "omegaconf"}
 
 
-def export(config: ExportConfig, *, run_directory: Path | None = None, reporter: Reporter | None = None) -> Receipt:
+def export(
+    config: ExportConfig,
+    *,
+    run_directory: Path | None = None,
+    reporter: Reporter | None = None,
+    workshop: Workshop | None = None,
+) -> Receipt:
     """Builds a model, saves it, proves what was written, and publishes it.
 
     Args:
         config: The export; `config.model` may be a live `keras.Model`.
         run_directory: Where `receipt.json` is written as well; None for only beside the artifact.
         reporter: Is told about the progress; None for nobody.
+        workshop: What this export shares with others of this process; None for nothing.
 
     Returns:
         The receipt, which also stands beside the artifact as `<name>.receipt.json`.
@@ -55,14 +60,17 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
     started = datetime.now(UTC)
     seconds: dict[str, float] = {}
     prove_it = config.verify.mode is not VerifyMode.NONE
+    measure_it = config.measure.mode is MeasureMode.ALWAYS
+    reset_peak()
 
     with ExitStack() as stack:
-        process = stack.enter_context(FreshProcess("exporter._prover")) if prove_it else None
+        workshop = workshop or stack.enter_context(Workshop())
+        process = workshop.open_process() if prove_it or measure_it else None
 
         with _measured("start TensorFlow", reporter, seconds):
             _start_tensorflow()
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
-            from exporter import verification
+            from exporter import measuring, verification
             from exporter.endpoints import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_aliased
             from exporter.serving_requests import list_batches, make_body, write_warmup
@@ -71,7 +79,7 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
             if process:
                 verification.warm_up(process)
         with _measured("build the model", reporter, seconds):
-            model, read = _build(config, reporter.note)
+            model, read = workshop.build(config.model, config.seed, reporter.note)
 
         declared = config.signatures or declare_aliased(config.options)
         stack.enter_context(kept_for_endpoints(model, declared))
@@ -113,6 +121,14 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                     )
                 _refuse_left_out(config, plan, proof.left_out)
 
+            measurements = None
+            if process and measure_it:
+                with _measured("measure it", reporter, seconds):
+                    tags = config.options.extra_tags
+                    measurements = measuring.measure(
+                        process, model, staged, config.measure, seed=config.seed, tags=tags
+                    )
+
             with _measured("publish it", reporter, seconds):
                 files = record_files(staged, place.target.name)
                 body = make_body(batches, contents.signatures)
@@ -135,7 +151,8 @@ def export(config: ExportConfig, *, run_directory: Path | None = None, reporter:
                 left_out=(*contents.left_out, *proof.left_out),
                 checks=proof.checks,
                 seconds=seconds,
-                peak_memory_bytes=_measure_peak_memory(),
+                measurements=measurements,
+                peak_memory_bytes=measure_peak(),
                 started=started.isoformat(timespec="milliseconds"),
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 host=platform.node(),
@@ -169,17 +186,6 @@ def _start_tensorflow() -> None:
     tf.config.list_logical_devices()
 
 
-def _build(config: ExportConfig, note: Callable[[str], None]) -> tuple[Any, str]:
-    """Builds the model; the last line that its source reports says what was read."""
-    lines = [""]
-
-    def report(line: str) -> None:
-        lines.append(line)
-        note(line)
-
-    return build_model(config.model, config.seed, report), lines[-1]
-
-
 def _make_notes(config: ExportConfig) -> dict[str, bytes]:
     """What is kept inside the artifact: nothing that changes from one run of the recipe to the next."""
     import json
@@ -192,15 +198,16 @@ def _make_notes(config: ExportConfig) -> dict[str, bytes]:
 
 
 def describe_recipe(config: ExportConfig) -> dict[str, Any]:
-    """Returns a config as plain data; a live model stands as its class and name.
+    """Returns what an artifact is made from as plain data; a live model stands as its class and name.
 
     Args:
-        config: The config.
+        config: The config. What is measured, and how a sweep goes, shapes no artifact and is left out.
 
     Returns:
         Mappings, lists, strings, numbers and booleans.
     """
-    return {name: _make_plain(getattr(config, name)) for name in ExportConfig.__dataclass_fields__}
+    names = [name for name in ExportConfig.__dataclass_fields__ if name != "measure"]
+    return {name: _make_plain(getattr(config, name)) for name in names}
 
 
 def _make_plain(value: Any) -> Any:
@@ -240,8 +247,3 @@ def _file_faults_named(target: Path) -> Iterator[None]:
             f"{target} could not be written: {error}. What was there is unchanged. Free space, or choose a `filepath` "
             "in a directory that can be written."
         ) from error
-
-
-def _measure_peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -6,7 +6,7 @@ gives the same bytes.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -37,12 +37,44 @@ class Check:
         passed: Whether the artifact was the same.
         figure: The measured result in a few words, such as `bit-equal` or `largest difference 1.2e-07`.
         detail: What the figure was measured on, or where the difference is.
+        difference: The largest absolute difference between two numbers; 0 where all are bit-equal, and None where
+            there are no numbers to compare, or numbers of different shapes.
     """
 
     name: str
     passed: bool
     figure: str
     detail: str
+    difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What the fresh process measured of the finished artifact.
+
+    Attributes:
+        reader: What loaded and called it: the endpoint of a SavedModel through `tf.saved_model.load`, or our
+            `load_model` with one traced call.
+        batch_size: Samples in the batch that was predicted.
+        runs: Predictions that were measured.
+        load_seconds: From the path to a model in memory; TensorFlow was imported before.
+        first_seconds: The first prediction, with everything that is made only then.
+        median_seconds: Of the predictions after the warm-up.
+        p90_seconds: What 90 % of them took at most.
+        p99_seconds: What 99 % of them took at most.
+        memory_bytes: By how much the resident size of the process grew at most from then on: TensorFlow itself, which
+            was there before, is not counted.
+    """
+
+    reader: str
+    batch_size: int
+    runs: int
+    load_seconds: float
+    first_seconds: float
+    median_seconds: float
+    p90_seconds: float
+    p99_seconds: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +129,8 @@ class Receipt:
         left_out: What it does not hold, and why.
         checks: Each comparison of the proof.
         seconds: Duration of each phase, by name, in order.
-        peak_memory_bytes: The largest resident size of the exporting process so far.
+        measurements: What was measured of the artifact; None where nothing was.
+        peak_memory_bytes: The largest resident size of the exporting process during the export, TensorFlow included.
         started: When the export began, ISO 8601 with a time zone.
         finished: When the artifact was at its path, ISO 8601 with a time zone.
         host: Name of the machine.
@@ -118,6 +151,7 @@ class Receipt:
     left_out: tuple[LeftOut, ...]
     checks: tuple[Check, ...]
     seconds: dict[str, float]
+    measurements: Measurements | None
     peak_memory_bytes: int
     started: str
     finished: str
@@ -158,6 +192,7 @@ class Receipt:
             fields["held"] = tuple(Holding(**holding) for holding in fields["held"])
             fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
             fields["checks"] = tuple(Check(**check) for check in fields["checks"])
+            fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error
@@ -191,6 +226,23 @@ def record_files(artifact: Path, name: str) -> tuple[FileRecord, ...]:
         return (_record_file(artifact, name),)
     paths = sorted(path for path in artifact.rglob("*") if path.is_symlink() or path.is_file())
     return tuple(_record_file(path, path.relative_to(artifact).as_posix()) for path in paths)
+
+
+def digest_files(files: Sequence[FileRecord]) -> str:
+    """Returns one digest for a whole artifact: equal if and only if every file of it is.
+
+    Args:
+        files: What `record_files` found.
+
+    Returns:
+        The sha256 of the file where the artifact is one file; of a directory, the sha256 of a line per file, in the
+        order of their paths: the file's sha256 or where the link points, two spaces, and its path.
+    """
+    [first, *others] = files
+    if not others and first.sha256 is not None and "/" not in first.path:
+        return first.sha256
+    lines = "".join(f"{record.sha256 or record.link}  {record.path}\n" for record in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _record_file(path: Path, name: str) -> FileRecord:

@@ -54,9 +54,9 @@ def warm_up(process: FreshProcess) -> None:
     """Lets the fresh process make its devices, with as many threads as this one.
 
     Args:
-        process: The fresh process; nothing was sent to it yet.
+        process: The fresh process; it may have proven other artifacts before.
     """
-    process.send(
+    process.tell(
         "start",
         threads=[
             tf.config.threading.get_intra_op_parallelism_threads(),
@@ -106,7 +106,8 @@ def prove(
         raise ProofError(
             f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
             f"nothing was published.\n{lines}\n"
-            "Please report it with the model; `verify=none` publishes without a proof."
+            "Please report it with the model; `verify=none` publishes without a proof.",
+            checks,
         )
     return Proof(tuple(checks), tuple(left_out))
 
@@ -139,7 +140,6 @@ class _Session:
         self._send_batches()
         self._send_open("exporter")
         self._send_predict("predicted")
-        self._receive("start")
         opened, predicted = self._receive("open"), self._receive("predict")
         loaded = self._check_load(opened)
         if not loaded.passed:
@@ -172,7 +172,6 @@ class _Session:
             self._send_serve(endpoint, number, tags)
         expected = self._take_step(step) if isinstance(step, TrainingBatch) else {}
 
-        self._receive("start")
         loaded = self._check_load(self._receive("open"))
         described, predicted = self._receive("describe"), self._receive("predict")
         trained = self._receive("train") if isinstance(step, TrainingBatch) else {}
@@ -477,13 +476,14 @@ def _check_variables(
     changed = [path for path in paths if path in expected and path in received and expected[path] != received[path]]
     count = f"{len(paths)} tensor{'s' if len(paths) != 1 else ''}"
     if not (missing or added or changed):
-        return Check(kind, True, "bit-equal", count)
+        return Check(kind, True, "bit-equal", count, difference=0.0)
     faults = {"missing": missing, "added": added, "changed": changed}
     figures = [f"{len(found)} {word}" for word, found in faults.items() if found]
     measured = [difference for path in changed if (difference := differences.get(path)) is not None]
     if measured:
         figures.append(f"largest difference {max(measured):.3g}")
-    return Check(kind, False, f"of {count}, {', '.join(figures)}", _shorten([*missing, *added, *changed]))
+    names = _shorten([*missing, *added, *changed])
+    return Check(kind, False, f"of {count}, {', '.join(figures)}", names, difference=max(measured, default=None))
 
 
 def _check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
@@ -523,7 +523,7 @@ def _compare_outputs(
         return Check(name, False, "other outputs than the model's", f"received {_shorten(outputs)}")
     differing = [key for key, array in expected.items() if not is_same(array, received[key])]
     if not differing:
-        return Check(name, True, "bit-equal", detail)
+        return Check(name, True, "bit-equal", detail, difference=0.0)
     for key in differing:
         ours, theirs = expected[key], received[key]
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
@@ -532,7 +532,7 @@ def _compare_outputs(
     differences = [largest_difference(expected[key], received[key]) for key in differing]
     largest = max((difference for difference in differences if difference is not None), default=None)
     figure = "different strings" if largest is None else f"largest difference {largest:.3g}"
-    return Check(name, False, figure, detail)
+    return Check(name, False, figure, detail, difference=largest)
 
 
 def _shorten(names: Sequence[str]) -> str:

@@ -1,0 +1,83 @@
+"""What a running job is doing: a small file in its directory that the sweep's display reads, wherever the job runs."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+_FILE = "progress.json"
+_SECONDS_BETWEEN_NOTES = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has come.
+
+    Attributes:
+        phase: What it is doing, such as `write the artifact`.
+        note: How far that has come, such as `epoch 3 of 12`.
+        started: When the job began, ISO 8601 with a time zone.
+        host: The machine that runs it.
+        process: The number of the process that exports, on that machine.
+    """
+
+    phase: str
+    note: str
+    started: str
+    host: str
+    process: int
+
+
+class ProgressWriter:
+    """Tells about an export by a file: a `Reporter` for a process that has no terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        """Writes the first state.
+
+        Args:
+            directory: Of the job.
+        """
+        self._file = directory / _FILE
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._phase = ""
+        self._written = 0.0
+        self._write("")
+
+    def _write(self, note: str) -> None:
+        self._written = time.monotonic()
+        progress = Progress(self._phase, note, self.started, platform.node(), os.getpid())
+        staged = self._file.with_name(f".{_FILE}-{os.getpid()}")
+        # It only serves the display: a full disk is found, and named, by the export itself.
+        with suppress(OSError):
+            staged.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+            staged.replace(self._file)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Writes the phase when it begins."""
+        self._phase = name
+        self._write("")
+        yield
+
+    def note(self, text: str) -> None:
+        """Writes the line, unless one was written a moment ago."""
+        if time.monotonic() - self._written > _SECONDS_BETWEEN_NOTES:
+            self._write(text)
+
+
+def read_progress(directory: Path) -> Progress | None:
+    """Reads how far a job has come; None where it has not begun."""
+    try:
+        return Progress(**json.loads((directory / _FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remove_progress(directory: Path) -> None:
+    """Forgets what an earlier attempt at the job has told."""
+    (directory / _FILE).unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""One job of a sweep, in the process that a launcher runs it in."""
+
+import atexit
+import json
+import logging
+import platform
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+from exporter._fresh_process import FreshProcess, ProcessEndedError
+from exporter.config import JobConfig, OnError
+from exporter.sweeps.progress import read_progress, remove_progress
+from exporter.sweeps.rows import (
+    ROW,
+    Cell,
+    Outcome,
+    Row,
+    describe_death,
+    describe_missing,
+    is_intact,
+    read_row,
+    write_row,
+)
+
+STOPPED = "stopped"
+
+# Launchers run many jobs in one process: they share the worker, which shares models and the process of the proofs.
+_worker: FreshProcess | None = None
+
+
+def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
+    """Runs one job, unless it is finished already.
+
+    Args:
+        config: The job.
+        cell: The same, as the sweep knows it.
+        sweep_directory: Of the whole sweep.
+
+    Returns:
+        The row of the job, which also stands in its directory, unless the job was not run.
+    """
+    directory = Path(cell.directory)
+    earlier = read_row(directory)
+    if earlier is not None and earlier.recipe_hash == cell.recipe_hash and is_intact(earlier):
+        return earlier
+    if (sweep_directory / STOPPED).exists():
+        return describe_missing(cell, (sweep_directory / STOPPED).read_text(encoding="utf-8").strip())
+    (directory / ROW).unlink(missing_ok=True)
+    remove_progress(directory)
+    worker = _open_worker()
+    try:
+        worker.ask("export", None, config=json.loads(json.dumps(asdict(config))), cell=asdict(cell))
+    except ProcessEndedError as error:
+        row = _describe_end(worker, cell)
+        logging.getLogger(__name__).error("%s\n%s", row.error, error)
+        if read_row(directory) is None:  # else it ended after its work
+            write_row(row, directory)
+    row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
+    if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
+        (sweep_directory / STOPPED).write_text(f"not run: job {cell.number} had failed\n", encoding="utf-8")
+    return row
+
+
+def _open_worker() -> FreshProcess:
+    global _worker
+    if _worker is not None and not _worker.is_ready():
+        _worker.close()
+        _worker = None
+    if _worker is None:
+        _worker = FreshProcess("exporter.sweeps.worker")
+        atexit.register(_worker.close)
+    return _worker
+
+
+def close_worker() -> None:
+    """Ends the worker of this process, if there is one; an export that it is in the middle of leaves nothing behind."""
+    global _worker
+    if _worker is not None:
+        _worker.interrupt()
+        _worker = None
+
+
+def _describe_end(worker: FreshProcess, cell: Cell) -> Row:
+    progress = read_progress(Path(cell.directory))
+    end = worker.describe_end()
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
+        end = end.replace(f"signal {int(number)}", f"signal {int(number)} ({number.name})")
+    where = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
+    return describe_death(
+        cell, f"its process {end}{where}", platform.node(), None if progress is None else progress.started
+    )

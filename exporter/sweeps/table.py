@@ -1,0 +1,282 @@
+"""The table of a sweep: assembled from the rows on the disk, whatever happened to the processes that wrote them."""
+
+import csv
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from exporter._terminal import make_console
+from exporter.saving.contents import format_bytes
+from exporter.sweeps.plans import Plan
+from exporter.sweeps.progress import read_progress
+from exporter.sweeps.rows import LOG, Cell, Outcome, Row, describe_death, describe_missing, read_row, replace_text
+from exporter.sweeps.running import STOPPED
+from exporter.sweeps.words import MARKS, format_seconds, shorten_overrides
+
+JSON = "sweep.json"
+CSV = "sweep.csv"
+
+# From the mildest to the worst exit code of a job.
+_SEVERITY = (0, 2, 3, 4, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of a row that is the better the smaller it is.
+
+    Attributes:
+        key: Its name in the files.
+        title: Its name for a person.
+        best: What the row with the smallest is.
+        read: Gives the figure of a row, or None.
+        word: Writes the figure for a person.
+        is_shown: Whether the table in the terminal, which is narrow, has it.
+    """
+
+    key: str
+    title: str
+    best: str
+    read: Callable[[Row], float | None]
+    word: Callable[[float], str]
+    is_shown: bool = True
+
+
+def _read_measured(name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row.measurements is None else getattr(row.measurements, name)
+
+
+def _word_bytes(value: float) -> str:
+    return format_bytes(round(value))
+
+
+def word_difference(value: float) -> str:
+    """Words a largest difference."""
+    return "bit-equal" if value == 0 else f"{value:.1e}"
+
+
+COLUMNS = (
+    Column("total_bytes", "bytes", "smallest", lambda row: row.total_bytes, _word_bytes),
+    Column("save_seconds", "save", "fastest to save", lambda row: row.save_seconds, format_seconds),
+    Column("load_seconds", "load", "fastest to load", _read_measured("load_seconds"), format_seconds),
+    Column("first_seconds", "first", "fastest first answer", _read_measured("first_seconds"), format_seconds),
+    Column("median_seconds", "median", "lowest latency", _read_measured("median_seconds"), format_seconds),
+    Column("p90_seconds", "p90", "lowest p90", _read_measured("p90_seconds"), format_seconds, is_shown=False),
+    Column("p99_seconds", "p99", "lowest p99", _read_measured("p99_seconds"), format_seconds),
+    Column("memory_bytes", "memory", "least memory", _read_measured("memory_bytes"), _word_bytes),
+    Column(
+        "export_memory_bytes",
+        "export memory",
+        "least memory to export",
+        lambda row: row.peak_memory_bytes,
+        _word_bytes,
+        False,
+    ),
+    Column("output_difference", "outputs", "closest outputs", lambda row: row.output_difference, word_difference),
+    Column("state_difference", "state", "closest state", lambda row: row.state_difference, word_difference, False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep with its rows.
+
+    Attributes:
+        plan: What was to be done.
+        rows: What became of it, by the jobs' numbers.
+        labels: A short name for each row.
+    """
+
+    plan: Plan
+    rows: tuple[Row, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of the jobs' own."""
+        return max((row.exit_code for row in self.rows), key=_SEVERITY.index, default=0)
+
+    def count(self, outcome: Outcome) -> int:
+        """Counts the jobs with an outcome."""
+        return sum(row.outcome is outcome for row in self.rows)
+
+    def find_winners(self) -> dict[str, list[int]]:
+        """Finds the best of each column.
+
+        Returns:
+            Key of the column -> the numbers of the jobs that share the smallest figure; a column in which all are
+            equal, or only one has a figure, has no winner.
+        """
+        winners = {}
+        for column in COLUMNS:
+            figures = {row.number: column.read(row) for row in self.rows if row.is_finished}
+            known = {number: figure for number, figure in figures.items() if figure is not None}
+            if len(set(known.values())) > 1:
+                winners[column.key] = [number for number, figure in known.items() if figure == min(known.values())]
+        return winners
+
+    def word_command(self, row: Row) -> str:
+        """Returns the command line that runs the job of a row alone."""
+        return shlex.join(["exporter", *self.plan.job_command, *row.overrides])
+
+    def find_directory(self, row: Row) -> Path:
+        """Returns the directory of the job of a row."""
+        cells = {cell.number: cell.directory for cell in self.plan.cells}
+        return Path(cells.get(row.number, str(Path(self.plan.directory) / str(row.number))))
+
+
+def collect(plan: Plan) -> Sweep:
+    """Reads the rows of a sweep.
+
+    Args:
+        plan: The sweep; where it names no jobs, every row below its directory belongs to it.
+
+    Returns:
+        A row for each job: one that has written none has ended without a word, or was not run.
+    """
+    rows = [_find_row(cell, plan) for cell in plan.cells]
+    if not plan.cells:
+        found = [read_row(file.parent) for file in Path(plan.directory).glob("*/row.json")]
+        rows = sorted((row for row in found if row is not None), key=lambda row: row.number)
+    return Sweep(plan, tuple(rows), tuple(shorten_overrides([row.overrides for row in rows])))
+
+
+def _find_row(cell: Cell, plan: Plan) -> Row:
+    directory = Path(cell.directory)
+    row = read_row(directory)
+    if row is not None and row.recipe_hash == cell.recipe_hash:
+        return row
+    progress = read_progress(directory)
+    if progress is not None:
+        during = f" during `{progress.phase}`" if progress.phase else ""
+        return describe_death(cell, f"ended without a word{during} (killed?)", progress.host, progress.started)
+    stopped = Path(plan.directory) / STOPPED
+    return describe_missing(cell, stopped.read_text(encoding="utf-8").strip() if stopped.exists() else "not run")
+
+
+def write_table(sweep: Sweep) -> None:
+    """Writes `sweep.json` and `sweep.csv` into the sweep's directory.
+
+    Args:
+        sweep: The sweep.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    directory = Path(sweep.plan.directory)
+    content = {
+        **asdict(sweep.plan),
+        "exit_code": sweep.exit_code,
+        "winners": sweep.find_winners(),
+        "rows": [
+            {
+                **asdict(row),
+                "command": sweep.word_command(row),
+                "directory": str(sweep.find_directory(row)),
+            }
+            for row in sweep.rows
+        ],
+    }
+    del content["cells"]
+    replace_text(directory / JSON, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("number", "overrides", "outcome", "error", "format", "filepath", "sha256", "resumes", "host")
+    writer.writerow([*names, *(column.key for column in COLUMNS), "held", "left_out", "command"])
+    for row in sweep.rows:
+        plain = {**asdict(row), "overrides": " ".join(row.overrides)}
+        writer.writerow(
+            [
+                *(plain[name] for name in names),
+                *(column.read(row) for column in COLUMNS),
+                "; ".join(holding.what for holding in row.held),
+                "; ".join(left_out.what for left_out in row.left_out),
+                sweep.word_command(row),
+            ]
+        )
+    replace_text(directory / CSV, text.getvalue())
+
+
+def print_table(sweep: Sweep, report: Path | None, stream: TextIO | None = None) -> None:
+    """Prints the table, the winners, and the command of each job.
+
+    Args:
+        sweep: The sweep.
+        report: The page that was written for it; None for none.
+        stream: Where to print; None for the standard output.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = make_console(stream or sys.stdout)
+    winners = sweep.find_winners()
+    shown = [column for column in COLUMNS if column.is_shown]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("job", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("resumes", no_wrap=True)
+    for row, label in zip(sweep.rows, sweep.labels, strict=True):
+        figures = []
+        for column in shown:
+            figure = column.read(row)
+            text = "" if figure is None else column.word(figure)
+            figures.append(f"[bold green]{text}[/]" if row.number in winners.get(column.key, ()) else text)
+        resumes = {True: "exactly", False: "no", None: ""}[row.resumes]
+        table.add_row(str(row.number), escape(label), f"{MARKS[row.outcome]} {row.outcome}", *figures, resumes)
+    console.print()
+    console.print(f"[bold]{_word_outcomes(sweep)}[/]", soft_wrap=True)
+    console.print()
+    for segments in console.render_lines(table, pad=False):
+        from rich.text import Text
+
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+    console.print()
+    labels = dict(zip((row.number for row in sweep.rows), sweep.labels, strict=True))
+    for column in COLUMNS:
+        if column.key in winners and column.is_shown:
+            numbers = winners[column.key]
+            names = ", ".join(labels[number] for number in numbers)
+            figure = next(column.read(row) for row in sweep.rows if row.number == numbers[0])
+            console.print(
+                f"[dim]{column.best:<22}[/]{escape(names)}  {column.word(figure or 0)}", soft_wrap=True, highlight=False
+            )
+    failures = [row for row in sweep.rows if row.outcome in (Outcome.FAILED, Outcome.MISSING)]
+    if winners:
+        console.print()
+    for row in failures:
+        where = f"  [dim]{escape(str(sweep.find_directory(row) / LOG))}[/]" if row.outcome is Outcome.FAILED else ""
+        console.print(f"{MARKS[row.outcome]} {row.number}  {escape(row.error)}{where}", soft_wrap=True)
+    if failures:
+        console.print()
+    for row in sweep.rows:
+        console.print(
+            f"[dim]{'run one again' if row is sweep.rows[0] else '':<14}{row.number:>3}[/]  "
+            f"[cyan]{escape(sweep.word_command(row))}[/]",
+            soft_wrap=True,
+        )
+    directory = Path(sweep.plan.directory)
+    console.print(f"[dim]{'table':<14}[/]{escape(str(directory / JSON))}, {CSV}", soft_wrap=True)
+    if report is not None:
+        console.print(f"[dim]{'report':<14}[/]{escape(str(report))}", soft_wrap=True)
+    console.print()
+
+
+def _word_outcomes(sweep: Sweep) -> str:
+    words = {
+        Outcome.PROVEN: "proven",
+        Outcome.WRITTEN: "written but not proven",
+        Outcome.FAILED: "failed",
+        Outcome.MISSING: "not run",
+    }
+    counts = [f"{sweep.count(outcome)} {word}" for outcome, word in words.items() if sweep.count(outcome)]
+    plural: Sequence[Row] = sweep.rows
+    return f"{len(plural)} job{'s' if len(plural) != 1 else ''}: {', '.join(counts)}"

@@ -1,0 +1,111 @@
+"""The process that exports the jobs of a sweep, one after the other: `python -m exporter.sweeps.worker`.
+
+It is not the process that a launcher starts but a child of it. So whatever ends an export, be it a crash below Python
+or the system that ran out of memory, leaves somebody behind who writes the row.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exporter._fresh_process import answer_requests
+from exporter._schema import convert
+from exporter._terminal import print_summary
+from exporter._workshop import Workshop
+from exporter.config import JobConfig, MeasureMode
+from exporter.errors import ExporterError, UsageError
+from exporter.jobs import export
+from exporter.publishing import name_receipt
+from exporter.sweeps.progress import ProgressWriter
+from exporter.sweeps.rows import LOG, Cell, describe_failure, describe_success, write_row
+
+OUTPUT = "output.log"
+
+_LOGGER = logging.getLogger("exporter.sweeps")
+
+
+class Worker:
+    """Exports jobs that share their models and the process of their proofs."""
+
+    def __init__(self) -> None:
+        self._workshop = Workshop()
+
+    def export(self, config: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs one job and writes its row.
+
+        Args:
+            config: A `JobConfig` as plain data.
+            cell: A `Cell` as plain data.
+
+        Returns:
+            Nothing but that it was done.
+        """
+        job = Cell(**{**cell, "overrides": tuple(cell["overrides"])})
+        directory = Path(job.directory)
+        progress = ProgressWriter(directory)
+        with _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+            try:
+                receipt = export(
+                    _read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop
+                )
+                row = describe_success(job, receipt)
+                print_summary(receipt, name_receipt(Path(receipt.filepath)))
+            except ExporterError as error:
+                _LOGGER.exception("The export failed.")
+                row = describe_failure(job, error, progress.started)
+            except Exception as error:
+                _LOGGER.exception("The export ended with an unexpected error.")
+                row = describe_failure(job, error, progress.started)
+        write_row(row, directory)
+        return {}
+
+
+def _read_config(values: Mapping[str, Any]) -> JobConfig:
+    config, faults = convert(values, JobConfig)
+    if config is None:
+        raise UsageError(faults)
+    if config.measure.mode is MeasureMode.SWEEPS:
+        config.measure = replace(config.measure, mode=MeasureMode.ALWAYS)
+    return config
+
+
+@contextmanager
+def _output_kept(file: Path) -> Iterator[None]:
+    """Lets everything that is printed, in Python or below it, end up in a file."""
+    kept = os.dup(1), os.dup(2)
+    with file.open("ab", buffering=0) as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, former in zip((1, 2), kept, strict=True):
+            os.dup2(former, descriptor)
+            os.close(former)
+        if file.stat().st_size == 0:
+            file.unlink()
+
+
+@contextmanager
+def _log_kept(file: Path) -> Iterator[None]:
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+if __name__ == "__main__":
+    # In the TensorFlow that is imported later; what it says in C++ is kept in the job's own file all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    answer_requests(Worker())
