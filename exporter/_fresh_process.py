@@ -116,8 +116,7 @@ class FreshProcess:
         Raises:
             ExportError: The process died, or did not reply in time.
         """
-        is_wanted = False
-        while not is_wanted:
+        while True:
             try:
                 line = self._replies.get(timeout=timeout)
             except queue.Empty:
@@ -127,11 +126,11 @@ class FreshProcess:
                 ) from None
             if line is None:
                 raise self._describe_death(request)
-            is_wanted = self._awaited.popleft()
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+            if self._awaited.popleft():
+                reply: dict[str, Any] = json.loads(line)
+                return reply
 
-    def ask(self, request: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+    def ask(self, request: str, timeout: float | None, **arguments: Any) -> dict[str, Any]:
         """Sends a request and waits for its reply; see `send` and `receive`."""
         self.send(request, **arguments)
         return self.receive(request, timeout)

@@ -40,7 +40,9 @@ class Prover:
         self._served: Any = None
 
     def start(self, threads: Sequence[int]) -> Reply:
-        """Makes TensorFlow's devices and thread pools while the main process builds its model, and forgets the last one.
+        """Makes TensorFlow's devices and thread pools while the main process builds its model.
+
+        What an artifact that was proven before has left behind is forgotten.
 
         Args:
             threads: How many threads TensorFlow uses within and between operations in the main process, 0 for

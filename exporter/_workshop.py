@@ -1,7 +1,6 @@
 """What the exports of one process share: the models that were built, and the process in which artifacts are proven.
 
-Sharing changes no artifact: a save and its proof leave a model as it was, and a model is built in a Keras that has
-named no layer yet.
+Sharing changes no artifact: a save and its proof leave a model as it was.
 """
 
 import gc
@@ -62,13 +61,9 @@ class Workshop:
             self._models.move_to_end(key)
             note(self._models[key][1])
             return self._models[key]
-        if self._models:
-            import keras
-
-            keras.backend.clear_session()  # or the layers without a name would count on from those of the model before
-            while len(self._models) >= _KEPT_MODELS:
-                self._models.popitem(last=False)
-            gc.collect()
+        while len(self._models) >= _KEPT_MODELS:
+            self._models.popitem(last=False)
+        gc.collect()  # a model holds itself in cycles
         self._models[key] = (build_model(model, seed, report), lines[-1])
         return self._models[key]
 

@@ -89,7 +89,7 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
 
     config = _hydra.to_config(composed)
     directory = settings.runtime.output_dir
-    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
     cell = describe_cell(settings.job.num, overrides, config, hash_recipe(config), directory)
     row = run_cell(config, cell, Path(settings.sweep.dir))
     return None if config.objective is None else find_objective(row, config.objective)

@@ -108,7 +108,7 @@ def export(
             _refuse_left_out(config, plan, contents.left_out)
 
             proof = verification.Proof((), ())
-            if process and trial:
+            if process and trial and prove_it:
                 with _measured("prove it", reporter, seconds):
                     proof = verification.prove(
                         process,

@@ -31,8 +31,9 @@ FLOORS = [
             "_limits",
             "_references",
         ),
+        *("_memory", "_workshop", "measuring"),
     },
-    {"jobs"},
+    {"jobs", "sweeps"},
     {"cli", "__main__", "_hydra", "_preflight"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
@@ -95,7 +96,17 @@ def test_the_save_core_knows_nothing_of_configs(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["exporter", "exporter.cli", "exporter.jobs", "exporter.saving", "exporter.sources", "exporter._terminal"]
+    "module",
+    [
+        "exporter",
+        "exporter.cli",
+        "exporter.jobs",
+        "exporter.saving",
+        "exporter.sources",
+        "exporter.sweeps.conducting",
+        "exporter.sweeps.worker",
+        "exporter._terminal",
+    ],
 )
 def test_an_import_loads_neither_tensorflow_nor_keras_nor_h5py(
     module: str, blocked_environment: dict[str, str]

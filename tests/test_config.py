@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exporter import _hydra, sources
-from exporter.config import ExportConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode
+from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode
 from exporter.errors import ArgumentError, ExportError, UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -86,13 +86,13 @@ def test_schema_and_primary_config_have_the_same_keys() -> None:
     }
     assert groups == {file.parent.name for file in OPTIONS}
     values = set(written) - {"defaults", "hydra"}
-    assert groups | values == {field.name for field in dataclasses.fields(ExportConfig)}
+    assert groups | values == {field.name for field in dataclasses.fields(JobConfig)}
 
 
 def test_schema_and_primary_config_have_the_same_defaults() -> None:
     config = _hydra.compose()
     # What the schema has no default for, and the one value that the primary config chooses.
-    assert config == ExportConfig(model=config.model, filepath=config.filepath, save_format=SaveFormat.TF)
+    assert config == JobConfig(model=config.model, filepath=config.filepath, save_format=SaveFormat.TF)
 
 
 def test_options_are_those_of_tensorflow() -> None:
@@ -229,7 +229,7 @@ def list_keys(schema: type, prefix: str = "") -> list[str]:
 
 
 KEYS = st.one_of(
-    st.sampled_from([*list_keys(ExportConfig), "model.epochs", "model._target_", "signatures.a.method", "hydra.mode"]),
+    st.sampled_from([*list_keys(JobConfig), "model.epochs", "model._target_", "signatures.a.method", "hydra.mode"]),
     st.text(max_size=12),
 )
 VALUES = st.one_of(
@@ -260,4 +260,4 @@ OVERRIDES = st.builds("{}{}{}{}".format, st.sampled_from(["", "", "+", "++", "~"
 @example(["hydra/sweeper=null"])
 def test_any_override_composes_or_is_a_usage_error(overrides: list[str]) -> None:
     with contextlib.suppress(UsageError):
-        assert isinstance(_hydra.compose(overrides=overrides), ExportConfig)
+        assert isinstance(_hydra.compose(overrides=overrides), JobConfig)

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ArtifactError
-from exporter.receipts import SCHEMA_VERSION, Check, FileRecord, Receipt, Request, Status, read_versions, record_files
+from exporter.receipts import (
+    SCHEMA_VERSION,
+    Check,
+    FileRecord,
+    Measurements,
+    Receipt,
+    Request,
+    Status,
+    digest_files,
+    read_versions,
+    record_files,
+)
 from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
 
 RECEIPT = Receipt(
@@ -34,8 +45,19 @@ RECEIPT = Receipt(
     request=Request("serving_default", '{"inputs": "it\'s"}', None),
     held=(Holding("weights", "2 tensors, 12 B"),),
     left_out=(LeftOut("metrics", "they are reset"),),
-    checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2"),),
+    checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2", 0.0),),
     seconds={"write the artifact": 0.25},
+    measurements=Measurements(
+        reader="exporter.load_model",
+        batch_size=1,
+        runs=10,
+        load_seconds=0.1,
+        first_seconds=0.01,
+        median_seconds=0.001,
+        p90_seconds=0.002,
+        p99_seconds=0.003,
+        memory_bytes=1000,
+    ),
     peak_memory_bytes=123_456_789,
     started="2026-01-02T03:04:05.678+00:00",
     finished="2026-01-02T03:04:06.678+00:00",
@@ -121,3 +143,15 @@ def test_the_versions_of_packages_that_are_not_installed_are_left_out() -> None:
 
 def test_two_receipts_that_differ_are_not_equal() -> None:
     assert Receipt.from_json(replace(RECEIPT, host="there").to_json()) != RECEIPT
+
+
+def test_the_digest_of_an_artifact_is_the_files_own_or_that_of_a_list(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "data").write_bytes(b"weights")
+    (folder / "link").symlink_to("variables/data")
+    graph, weights = (hashlib.sha256(content).hexdigest() for content in (b"graph", b"weights"))
+    listing = f"variables/data  link\n{graph}  saved_model.pb\n{weights}  variables/data\n"
+    assert digest_files(record_files(folder, "model")) == hashlib.sha256(listing.encode()).hexdigest()
+    assert digest_files(record_files(folder / "saved_model.pb", "renamed.h5")) == graph

@@ -474,7 +474,7 @@ def test_a_batch_that_does_not_fit_is_refused(arrays: dict[str, Any], message: s
 
 def test_a_process_that_dies_is_an_error_with_its_last_words() -> None:
     with started() as process:
-        process.receive("start", timeout=60)
+        process.ask("start", timeout=60, threads=[0, 0])
         process._process.kill()
         with pytest.raises(ExportError, match="The proof's process was ended by signal 9 at `open`; nothing was"):
             process.ask("open", timeout=60)
@@ -482,7 +482,7 @@ def test_a_process_that_dies_is_an_error_with_its_last_words() -> None:
 
 def test_a_process_that_does_not_answer_is_an_error() -> None:
     with started() as process, pytest.raises(ExportError) as caught:
-        process.receive("start", timeout=0.01)
+        process.ask("start", timeout=0.01, threads=[0, 0])
     assert str(caught.value) == (
         "The proof's process did not answer `start` within 0 seconds; nothing was published. "
         "Give the proof more time or memory, or export with verify=none."

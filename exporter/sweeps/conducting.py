@@ -47,7 +47,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
             _log_launcher_error(error, directory / _LAUNCHER_LOG)
         finally:
             close_worker()
-        sweep = collect(plan)
+        sweep = collect(plan, was_interrupted=interruption is not None)
         write_table(sweep)
         print_table(sweep, None)
     if interruption is not None:

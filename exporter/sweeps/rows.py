@@ -271,7 +271,7 @@ def read_row(directory: Path) -> Row | None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a small file so that nobody ever reads a half of it, and a crash of the machine leaves one or the other."""
+    """Writes a small file in one step: nobody reads a half of it, and a crash leaves the old one or the new one."""
     staged = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with staged.open("w", encoding="utf-8") as file:
@@ -286,18 +286,20 @@ def replace_text(path: Path, text: str) -> None:
 def find_objective(row: Row, objective: Objective) -> float:
     """Returns what a sweeper shall make small; not a number where the job has none, as after a failure."""
     measured = row.measurements
-    figures: dict[Objective, float | int | None] = {
+    differences = [each for each in (row.output_difference, row.state_difference) if each is not None]
+    figures: dict[Objective, float | None] = {
         Objective.BYTES: row.total_bytes,
         Objective.SAVE: row.save_seconds,
-        Objective.LOAD: measured and measured.load_seconds,
-        Objective.FIRST: measured and measured.first_seconds,
-        Objective.LATENCY: measured and measured.median_seconds,
-        Objective.P90: measured and measured.p90_seconds,
-        Objective.P99: measured and measured.p99_seconds,
-        Objective.MEMORY: measured and measured.memory_bytes,
-        Objective.DIFFERENCE: max(
-            (value for value in (row.output_difference, row.state_difference) if value is not None), default=None
-        ),
+        Objective.DIFFERENCE: max(differences, default=None),
     }
-    figure = figures[objective] if row.is_finished else None
+    if measured is not None:
+        figures |= {
+            Objective.LOAD: measured.load_seconds,
+            Objective.FIRST: measured.first_seconds,
+            Objective.LATENCY: measured.median_seconds,
+            Objective.P90: measured.p90_seconds,
+            Objective.P99: measured.p99_seconds,
+            Objective.MEMORY: measured.memory_bytes,
+        }
+    figure = figures.get(objective) if row.is_finished else None
     return float("nan") if figure is None else float(figure)

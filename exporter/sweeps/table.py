@@ -77,7 +77,9 @@ COLUMNS = (
         False,
     ),
     Column("output_difference", "outputs", "closest outputs", lambda row: row.output_difference, word_difference),
-    Column("state_difference", "state", "closest state", lambda row: row.state_difference, word_difference, False),
+    Column(
+        "state_difference", "state", "closest state", lambda row: row.state_difference, word_difference, is_shown=False
+    ),
 )
 
 
@@ -129,23 +131,24 @@ class Sweep:
         return Path(cells.get(row.number, str(Path(self.plan.directory) / str(row.number))))
 
 
-def collect(plan: Plan) -> Sweep:
+def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:
     """Reads the rows of a sweep.
 
     Args:
         plan: The sweep; where it names no jobs, every row below its directory belongs to it.
+        was_interrupted: Whether that is why a job may have no row.
 
     Returns:
         A row for each job: one that has written none has ended without a word, or was not run.
     """
-    rows = [_find_row(cell, plan) for cell in plan.cells]
+    rows = [_find_row(cell, plan, was_interrupted) for cell in plan.cells]
     if not plan.cells:
         found = [read_row(file.parent) for file in Path(plan.directory).glob("*/row.json")]
         rows = sorted((row for row in found if row is not None), key=lambda row: row.number)
     return Sweep(plan, tuple(rows), tuple(shorten_overrides([row.overrides for row in rows])))
 
 
-def _find_row(cell: Cell, plan: Plan) -> Row:
+def _find_row(cell: Cell, plan: Plan, was_interrupted: bool) -> Row:
     directory = Path(cell.directory)
     row = read_row(directory)
     if row is not None and row.recipe_hash == cell.recipe_hash:
@@ -153,7 +156,8 @@ def _find_row(cell: Cell, plan: Plan) -> Row:
     progress = read_progress(directory)
     if progress is not None:
         during = f" during `{progress.phase}`" if progress.phase else ""
-        return describe_death(cell, f"ended without a word{during} (killed?)", progress.host, progress.started)
+        how = f"interrupted{during}" if was_interrupted else f"ended without a word{during} (killed?)"
+        return describe_death(cell, how, progress.host, progress.started)
     stopped = Path(plan.directory) / STOPPED
     return describe_missing(cell, stopped.read_text(encoding="utf-8").strip() if stopped.exists() else "not run")
 

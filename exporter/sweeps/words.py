@@ -8,7 +8,7 @@ MARKS = {
     Outcome.PROVEN: "[bold green]✓[/]",
     Outcome.WRITTEN: "[bold yellow]![/]",
     Outcome.FAILED: "[bold red]✗[/]",
-    Outcome.MISSING: "[dim]–[/]",
+    Outcome.MISSING: "[dim]·[/]",
 }
 
 

@@ -7,7 +7,7 @@ or the system that ran out of memory, leaves somebody behind who writes the row.
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
