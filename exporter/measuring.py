@@ -11,7 +11,8 @@ from exporter.config import MeasureConfig
 from exporter.errors import ExportError
 from exporter.predictions import choose_batch_sizes, draw_batch
 from exporter.receipts import Measurements
-from exporter.saving.signatures import SERVING_DEFAULT, describe_inputs, read_endpoints
+from exporter.saving.contents import SERVING_DEFAULT
+from exporter.saving.signatures import describe_inputs, read_endpoints
 from exporter.verification import list_custom_objects
 
 
@@ -44,7 +45,7 @@ def measure(
         ExportError: The process could not load or call it, died, or did not answer.
     """
     inputs = describe_inputs(model)
-    [size, *_] = choose_batch_sizes(inputs, [settings.batch_size])
+    [size, *_] = choose_batch_sizes(inputs.leaves, [settings.batch_size])
     batch = draw_batch(model, inputs, size, seed)
     endpoint = read_endpoints(staged).get(SERVING_DEFAULT) if staged.is_dir() else None
     is_served = endpoint is not None and set(endpoint.inputs) == {leaf.name for leaf in inputs.leaves}

@@ -323,7 +323,7 @@ RECIPE_FAULTS = {
             "filepath: received ${nothing}; it cannot be resolved: Interpolation key 'nothing' not found (line 4)",
             "model.epochs: received lots; expected an integer (line 6)",
             f"save_fromat: unknown key; allowed: {KEYS}; did you mean save_format? (line 2)",
-            "signatures.serve.inptus: unknown key; allowed: method, inputs, outputs, preprocess, postprocess; "
+            "signatures.serve.inptus: unknown key; allowed: method, batch, inputs, outputs, preprocess, postprocess; "
             "did you mean inputs? (line 8)",
             "seed: received [1]; expected an integer (line 3)",
         ],
