@@ -129,7 +129,8 @@ def make_body(batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[str,
             continue
         smallest = min(batches[name], key=lambda batch: sum(array.size for array in batch.values()))
         batch = _cut(smallest, endpoint, samples=1)
-        body = json.dumps({"signature_name": name, "inputs": {key: _to_json(array) for key, array in batch.items()}})
+        inputs = {key: _to_json(array) for key, array in batch.items()}
+        body = json.dumps({"signature_name": name, "inputs": inputs}, ensure_ascii=False)
         read = read_body(body, endpoint)
         if not all(is_same(read[key], _to_bytes(array)) for key, array in batch.items()):
             raise ExportError(

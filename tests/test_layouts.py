@@ -24,10 +24,11 @@ def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> Export
 
 
 def write(place: Place, content: str = "new") -> Path:
-    """Does what an export does, with an artifact of one file."""
+    """Does what an export does, with an artifact of two files: the one that a server looks for is there first."""
     with _staging.stage_beside(place.target) as staged:
         staged.mkdir()
         (staged / "saved_model.pb").write_text(content)
+        (staged / "variables").write_text(content)
         published = place.publish(staged)
     place.remove_older(published)
     return published
@@ -192,7 +193,7 @@ def test_writers_at_once_take_a_number_each(tmp_path: Path) -> None:
     while any(process.is_alive() for process in writers):
         for name in list_shown(tmp_path / "model") if (tmp_path / "model").is_dir() else []:
             seen.add(name)
-            assert (tmp_path / "model" / name / "saved_model.pb").read_text()
+            assert (tmp_path / "model" / name / "variables").read_text()
     for process in writers:
         process.join()
         assert process.exitcode == 0
