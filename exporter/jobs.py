@@ -100,11 +100,9 @@ def export(
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
-                held = list(contents.held)
-                if config.layout.warmup and (
-                    warmup := write_warmup(staged, place.model_name, batches, contents.signatures)
-                ):
-                    held.append(warmup)
+                held = contents.held
+                if config.layout.warmup:
+                    held += write_warmup(staged, place.model_name, batches, contents.signatures)
             _refuse_left_out(config, plan, contents.left_out)
 
             proof = verification.Proof((), ())
@@ -147,7 +145,7 @@ def export(
                 total_bytes=sum(record.size for record in files),
                 signatures=dict(contents.signatures),
                 request=request,
-                held=tuple(held),
+                held=held,
                 left_out=(*contents.left_out, *proof.left_out),
                 checks=proof.checks,
                 seconds=seconds,

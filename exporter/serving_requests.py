@@ -50,7 +50,7 @@ def list_batches(trial: Trial) -> Batches:
     }
 
 
-def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> Holding | None:
+def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[Holding, ...]:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
@@ -60,7 +60,7 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
         endpoints: The inputs and outputs of the SavedModel's endpoints.
 
     Returns:
-        What was written; None where there is nothing to ask.
+        What was written: nothing where there is nothing to ask.
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
@@ -77,14 +77,14 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
         log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
         records.append(log.SerializeToString(deterministic=True))
     if not records:
-        return None
+        return ()
     path = staged / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
     plural = "s" if len(records) != 1 else ""
-    return Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}")
+    return (Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}"),)
 
 
 def _take_turns(batches: Batches) -> Iterator[tuple[str, Mapping[str, Array]]]:

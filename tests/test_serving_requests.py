@@ -149,15 +149,14 @@ def test_the_same_requests_give_the_same_bytes(tmp_path: Path) -> None:
 def test_there_are_no_more_records_than_a_server_takes(tmp_path: Path) -> None:
     endpoints = {name: describe(x=((None,), "float32")) for name in ("a", "b", "c")}
     batches = {"a": [{"x": np.ones(1, np.float32)}] * 2, "b": [{"x": np.ones(1, np.float32)}] * 2000, "c": []}
-    holding = write_warmup(tmp_path, "m", batches, endpoints)
+    [holding] = write_warmup(tmp_path, "m", batches, endpoints)
     names = [request.model_spec.signature_name for request in read_requests(tmp_path)]
-    assert holding is not None
     assert holding.detail.startswith("1000 requests, ")
     assert names == ["a", "b", "a", *["b"] * 997]
 
 
 def test_an_artifact_that_answers_nothing_is_not_warmed_up(tmp_path: Path) -> None:
-    assert write_warmup(tmp_path, "m", {"judge": []}, {"judge": describe(x=((None,), "float32"))}) is None
+    assert write_warmup(tmp_path, "m", {"judge": []}, {"judge": describe(x=((None,), "float32"))}) == ()
     assert list(tmp_path.iterdir()) == []
 
 
