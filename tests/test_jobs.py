@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, export, load_model
+from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, jobs, load_model
+from exporter._workshop import Workshop
 from exporter.config import (
     LayoutConfig,
     LayoutKind,
@@ -32,6 +35,17 @@ from exporter.saving.contents import Contents, LeftOut, Tensor
 from exporter.saving.signatures import read_meta_graph
 
 PHASES = ["start TensorFlow", "build the model", "write the artifact", "prove it", "publish it"]
+
+
+# As in a sweep, one process proves an artifact after the other.
+WORKSHOP = Workshop()
+export = partial(jobs.export, workshop=WORKSHOP)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workshop_closed() -> Iterator[None]:
+    yield
+    WORKSHOP.close()
 
 
 def make_model(seed: int = 1) -> Any:
@@ -57,7 +71,7 @@ def test_a_live_model_is_exported_and_proven(save_format: SaveFormat, name: str,
     model = make_model()
     run_directory = tmp_path / "run"
 
-    receipt = export(
+    receipt = jobs.export(
         ExportConfig(model=model, filepath=str(tmp_path / "out" / name), save_format=save_format),
         run_directory=run_directory,
     )

@@ -18,6 +18,7 @@ from saving.resume_worker import compare, watch
 
 from exporter._facts import find_differences
 from exporter._fresh_process import FreshProcess
+from exporter._workshop import Workshop
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.receipts import Check
@@ -48,8 +49,18 @@ def make_model() -> Any:
 @contextmanager
 def started() -> Iterator[FreshProcess]:
     with FreshProcess("exporter._prover") as process:
-        warm_up(process)
         yield process
+
+
+# By what can be imported: as in a sweep, one process proves an artifact after the other.
+WORKSHOPS: dict[tuple[str, ...], Workshop] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workshops_closed() -> Iterator[None]:
+    yield
+    for workshop in WORKSHOPS.values():
+        workshop.close()
 
 
 def write_and_prove(
@@ -63,18 +74,12 @@ def write_and_prove(
 ) -> Proof:
     settings = settings or VerifyConfig()
     plan = plan_save(model, staged, include_optimizer=include_optimizer, signatures=signatures)
-    with started() as process:
-        trial = prepare_trial(model, settings, 0, signatures)
-        plan.write(staged)
-        tamper(staged)
-        return prove(
-            process,
-            model,
-            staged,
-            trial,
-            mode=settings.mode,
-            include_optimizer=include_optimizer,
-        )
+    process = WORKSHOPS.setdefault(tuple(sys.path), Workshop()).open_process()
+    warm_up(process)
+    trial = prepare_trial(model, settings, 0, signatures)
+    plan.write(staged)
+    tamper(staged)
+    return prove(process, model, staged, trial, mode=settings.mode, include_optimizer=include_optimizer)
 
 
 def flip_a_bit_of_a_weight(staged: Path) -> None:
