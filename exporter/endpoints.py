@@ -40,6 +40,7 @@ from exporter.saving.signatures import (
     find_output_names,
     make_call,
     name_outputs,
+    observe_data,
     to_argument_name,
 )
 from exporter.training_data import describe_step_data
@@ -97,7 +98,7 @@ class _Method:
 
     Attributes:
         inputs: What it takes.
-        function: A `tf.function` of the leaves of `inputs`.
+        function: A function of the leaves of `inputs`; what it calls is traced once for all endpoints.
         name_outputs: Names what it returns.
         output_names: The names of what it returns, where they are known before it is traced.
         aside: The names of the leaves that are no inputs of the model: targets and sample weights.
@@ -187,7 +188,7 @@ class _Builder:
         own = list(dict.fromkeys(_describe_method(method) for method in self._unfit))
         if own:
             last = faults[-1]
-            faults[-1] = replace(last, message=f"{last.message} The model's own: {'; '.join(own)}.")
+            faults[-1] = replace(last, message=f"{last.message.rstrip('.')}. The model's own: {'; '.join(own)}.")
         raise UsageError(faults)
 
     def _add(self, path: str, message: str, method: _Method | None = None) -> None:
@@ -230,13 +231,9 @@ class _Builder:
             return self._share((name, weighted), lambda: self._make_step(name, weighted))
         found = getattr(self._model, name, None)
         if not callable(found):
-            known = _list_methods(self._model)
-            allowed = ", ".join((PREDICT, TRAIN, EVALUATE, *known))
-            self._add(
-                f"{path}.method",
-                f"received {name!r}, and the model has no such method. Allowed: {allowed}"
-                f"{suggest(name, [PREDICT, TRAIN, EVALUATE, *known])}.",
-            )
+            known = [PREDICT, TRAIN, EVALUATE, *_list_methods(self._model)]
+            listed = f"{', '.join(known)}{suggest(name, known) or '.'}"
+            self._add(f"{path}.method", f"received {name!r}, and the model has no such method. Allowed: {listed}")
             return None
         return self._make_own(path, name, found, given, preprocess is not None)
 
@@ -270,7 +267,7 @@ class _Builder:
         # The first part of the data is what the model takes.
         count = len(_list_positions(inputs.structure[0]))
         aside = frozenset(leaf.name for leaf in inputs.leaves[count:])
-        return _Method(inputs, tf.function(run, autograph=False), _name_by_path, (), aside)
+        return _Method(inputs, _make_exact(model, inputs, run), _name_by_path, (), aside)
 
     def _make_own(
         self, path: str, name: str, function: Callable[..., Any], given: DeclaredInputs, changed: bool
@@ -300,8 +297,9 @@ class _Builder:
         model_inputs = describe_inputs(self._model)
         known = {leaf.name: leaf for leaf in model_inputs.leaves}
         names = {parameter.name for parameter in parameters}
-        whole = len(required) == 1 and len(model_inputs.structure) == 1 and required[0].name not in given.structures
-        if whole and not (set(given.structures) & names):
+        # One argument that is called like none of the model's inputs takes what the model takes.
+        whole = len(required) == len(model_inputs.structure) == 1 and required[0].name not in known
+        if whole and not set(given.structures) & names:
             leaves.extend(model_inputs.leaves)
             arguments[required[0].name] = model_inputs.structure[0]
             return self._finish_own(name, function, leaves, arguments)
@@ -555,6 +553,37 @@ class _Builder:
         if isinstance(wanted, Mapping):
             return {new: results[old] for new, old in wanted.items()}
         return {name: results[name] for name in wanted}
+
+
+def _make_exact(model: keras.Model, inputs: Inputs, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function of a step that computes like `fit`, to the last bit, for batches as the model was trained with.
+
+    TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch, as `fit` knows it
+    where that divides the data evenly. So such a batch is given to a trace of its own.
+    """
+    anyhow: Callable[..., Any] = tf.function(step, autograph=False)
+    seen = tf.nest.flatten(getattr(model, "saved_exact_data", None) or observe_data(model, free_batch=False))
+    sizes = {spec.shape[0] for spec in seen if isinstance(spec, tf.TensorSpec) and spec.shape.rank}
+    if len(sizes) != 1 or None in sizes or any(leaf.sparse or not leaf.shape for leaf in inputs.leaves):
+        return anyhow
+    [size] = sizes
+    specs = [replace(leaf, shape=(size, *leaf.shape[1:])).to_spec() for leaf in inputs.leaves]
+    exactly = tf.function(step, input_signature=specs, autograph=False)
+
+    def run(*leaves: Any) -> Any:
+        def run_exactly() -> Any:
+            # Where TensorFlow can follow a tensor into this branch, it takes the size for known outside of it as well,
+            # and always takes the branch; it cannot follow it through a slice.
+            return exactly(
+                *(tf.ensure_shape(leaf[:size], spec.shape) for leaf, spec in zip(leaves, specs, strict=True))
+            )
+
+        if leaves[0].shape[0] is not None:
+            return run_exactly() if leaves[0].shape[0] == size else anyhow(*leaves)
+        fits = tf.reduce_all([tf.shape(leaf)[0] == size for leaf in leaves])
+        return tf.cond(fits, run_exactly, lambda: anyhow(*leaves))
+
+    return run
 
 
 def _name_given(step: Step) -> set[str]:

@@ -14,8 +14,9 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_debug_
 from tensorflow.core.protobuf import meta_graph_pb2
 
 _NUMBER = re.compile(r"[_-](\d+)$")
-# The shared name of a table, and what `tf.saved_model.load` appends to that of any resource.
-_RESOURCE = re.compile(rb"(^|^table_|_load_)\d+(?:_\d+)?(?=$|_load_)")
+# The shared name of a table, and what `tf.saved_model.load` appends to that of any resource. That of a table from a
+# file has the file's path in it, and that of one from arrays may be random.
+_RESOURCE = re.compile(rb"(^|^table_|_load_)\d+(?:_\d+)?(?=$|_load_)|^(hash_table_).+?(?=$|_load_\d)", re.DOTALL)
 # The nodes of a table's initializer, and of what a loop does not use, are called by the number of their function.
 _LOCAL = re.compile(r"(?<=key_value_init)\d+|(?<=text_file_init)\d+|_\d+(?=___redundant_placeholder)")
 _FUNCTION_ATTRIBUTES = ("forward_function_name", "backward_function_name")  # with the name of a function as text
@@ -110,7 +111,7 @@ class _Names:
         """Numbers the shared name of a resource."""
 
         def number(match: re.Match[bytes]) -> bytes:
-            return self._resources.setdefault(match[0], b"%s%d" % (match[1], len(self._resources)))
+            return self._resources.setdefault(match[0], b"%s%d" % (match[1] or match[2] or b"", len(self._resources)))
 
         return _RESOURCE.sub(number, name)
 

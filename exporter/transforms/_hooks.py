@@ -1,12 +1,16 @@
 """What the first function of an endpoint takes, and how the proof makes examples of it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+    Array = np.ndarray[Any, np.dtype[Any]]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ATTRIBUTE = "exporter_takes"

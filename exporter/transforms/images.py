@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from exporter.transforms._hooks import takes
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 _METHODS = ("bilinear", "nearest", "bicubic", "area", "lanczos3", "lanczos5", "gaussian", "mitchellcubic")
@@ -26,6 +25,7 @@ def _make_pictures(
     **_: Any,
 ) -> Any:
     """Encodes pictures of rectangles and noise, as JPEG and PNG in turn."""
+    import numpy as np
     import tensorflow as tf
 
     pictures = np.empty(count, object)

@@ -6,17 +6,18 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from exporter.transforms._hooks import takes
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 _WORDS = ("the", "quick", "brown", "fox")
 
 
 def _encode_base64(generator: np.random.Generator, count: int, make_next: Callable[[], Any] | None) -> Any:
+    import numpy as np
+
     inner = None if make_next is None else make_next()
     if inner is None:
         inner = [generator.bytes(int(size)) for size in generator.integers(1, 20, count)]
@@ -48,6 +49,7 @@ def _serialize_examples(
     *,
     features: Mapping[str, Mapping[str, Any]],
 ) -> Any:
+    import numpy as np
     import tensorflow as tf
 
     known = None if make_next is None else make_next()
@@ -95,6 +97,7 @@ def parse_examples(serialized: tf.Tensor, *, features: Mapping[str, Mapping[str,
         Name -> tensor `[batch, *shape]`. A record holds floats as float32 and integers as int64; a dtype beside these
         and string is converted to.
     """
+    import numpy as np
     import tensorflow as tf
 
     from exporter.errors import ArgumentError

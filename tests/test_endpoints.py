@@ -1,0 +1,509 @@
+"""Declared endpoints: what they take and give, what is refused, and that they train on as the model itself does."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from exporter import ExportConfig, UsageError, export
+from exporter._declarations import check_declarations
+from exporter._limits import check_limits
+from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig
+from exporter.endpoints import build_endpoints, kept_for_endpoints
+from exporter.receipts import Check, Receipt
+from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.saving.state import collect_state
+from exporter.training_steps import everything_kept
+from exporter.trials import prepare_trial
+
+# One process loads the artifacts of this file once.
+pytestmark = pytest.mark.xdist_group("endpoints")
+
+GRADES = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["good", "bad"], [1.0, -1.0]), 0.0)
+
+
+class Shift(keras.layers.Layer):
+    """Adds a trained number, and in training a random one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.generator = keras.random.SeedGenerator(5)
+
+    def build(self, shape: Any) -> None:
+        self.amount = self.add_weight(shape=(), name="amount", initializer="ones")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            return inputs + self.amount + keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
+        return inputs + self.amount
+
+
+class Judge(keras.Model):
+    """Takes a dict with a list, and has methods of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.hidden = keras.layers.Dense(4, activation="gelu")
+        self.shift = Shift()
+        self.drop = keras.layers.Dropout(0.5)
+        self.scores = keras.layers.Dense(3)
+        self.factor = tf.Variable(2.0, trainable=False)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        features = self.shift(self.hidden(inputs["features"]), training=training)
+        return {"scores": self.scores(self.drop(features, training=training)) + inputs["extra"][0], "hidden": features}
+
+    def embed(self, inputs: Any) -> Any:
+        return self.hidden(inputs["features"])
+
+    def grade(self, words: Any) -> Any:
+        return {"grade": GRADES.lookup(words)}
+
+    def count(self, words: Any) -> Any:
+        return {"count": words.row_lengths(), "upper": tf.strings.upper(words)}
+
+    def blend(self, parts: Any, weight: Any) -> Any:
+        return weight[:, None] * parts["first"] + parts["others"][0]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="rows"), tf.TensorSpec([], tf.float32)])
+    def scale(self, rows: Any, by: Any) -> Any:
+        return rows * by * self.factor
+
+
+def make_data(size: int = 12) -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    inputs = {
+        "features": generator.standard_normal((size, 4), np.float32),
+        "extra": [generator.standard_normal((size, 3), np.float32)],
+    }
+    return inputs, {"scores": generator.integers(0, 3, size)}
+
+
+def make_judge() -> Any:
+    keras.utils.set_random_seed(1)
+    model = Judge(name="judge")
+    model.compile("adam", {"scores": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    inputs, targets = make_data()
+    model.fit(inputs, targets, batch_size=4, verbose=0)
+    return model
+
+
+def make_small(compiled: bool = True) -> Any:
+    model = keras.Sequential([keras.Input((4,), name="features"), keras.layers.Dense(3, name="scores")], name="small")
+    if compiled:
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+SIGNATURES = {
+    "serving_default": SignatureConfig(),
+    "renamed": SignatureConfig(batch=Batch.DYNAMIC, outputs={"judgement": "scores"}),
+    "pairs": SignatureConfig(batch=2, outputs=["scores"]),
+    "train": SignatureConfig(method="train"),
+    "evaluate": SignatureConfig(method="evaluate", inputs={"sample_weight": {}}),
+    "reset_metrics": SignatureConfig(method="reset_metrics"),
+    "embed": SignatureConfig(method="embed"),
+    "scale": SignatureConfig(method="scale"),
+    "grade": SignatureConfig(method="grade", inputs={"words": TensorConfig(shape=[None], dtype="string")}),
+    "count": SignatureConfig(
+        method="count", inputs={"words": TensorConfig(shape=[None, None], dtype="string", ragged_rank=1)}
+    ),
+    "blend": SignatureConfig(
+        method="blend",
+        batch=3,
+        inputs={
+            "parts": {
+                "first": {"shape": [None, 2], "dtype": "float32"},
+                "others": [{"shape": [None, 2], "dtype": "float32"}],
+            },
+            "weight": TensorConfig(shape=[None], dtype="float32"),
+        },
+    ),
+}
+
+DATA = {"features": Tensor((None, 4), "float32"), "extra_0": Tensor((None, 3), "float32")}
+ENDPOINTS = {
+    "serving_default": Endpoint(DATA, {"hidden": Tensor((None, 4), "float32"), "scores": Tensor((None, 3), "float32")}),
+    "renamed": Endpoint(DATA, {"judgement": Tensor((None, 3), "float32")}),
+    "pairs": Endpoint(
+        {"features": Tensor((2, 4), "float32"), "extra_0": Tensor((2, 3), "float32")},
+        {"scores": Tensor((2, 3), "float32")},
+    ),
+    "train": Endpoint(
+        {**DATA, "y_scores": Tensor((None,), "int64")},
+        {"loss": Tensor((), "float32")},
+    ),
+    "evaluate": Endpoint(
+        {**DATA, "y_scores": Tensor((None,), "int64"), "sample_weight": Tensor((None,), "float32")},
+        {"loss": Tensor((), "float32")},
+    ),
+    "reset_metrics": Endpoint({}, {"done": Tensor((), "bool")}),
+    "embed": Endpoint(DATA, {"output_0": Tensor((None, 4), "float32")}),
+    "scale": Endpoint(
+        {"rows": Tensor((None, 4), "float32"), "by": Tensor((), "float32")}, {"output_0": Tensor((None, 4), "float32")}
+    ),
+    "grade": Endpoint({"words": Tensor((None,), "string")}, {"grade": Tensor((None,), "float32")}),
+    "count": Endpoint(
+        {"words_values": Tensor((None,), "string"), "words_row_splits": Tensor((None,), "int64")},
+        {
+            "count": Tensor((None,), "int64"),
+            "upper_values": Tensor((None,), "string"),
+            "upper_row_splits": Tensor((None,), "int64"),
+        },
+    ),
+    "blend": Endpoint(
+        {
+            "parts_first": Tensor((3, 2), "float32"),
+            "parts_others_0": Tensor((3, 2), "float32"),
+            "weight": Tensor((3,), "float32"),
+        },
+        {"output_0": Tensor((3, 2), "float32")},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Receipt]:
+    """A subclassed model with a layer of its own, dropout and Adam, exported with every kind of endpoint."""
+    path = tmp_path_factory.mktemp("endpoints") / "judge"
+    model = make_judge()
+    return model, path, export(ExportConfig(model=model, filepath=str(path), signatures=SIGNATURES))
+
+
+def test_the_file_declares_what_the_recipe_does(judged: tuple[Any, Path, Receipt]) -> None:
+    assert judged[2].signatures == ENDPOINTS
+
+
+def test_every_endpoint_is_proven(judged: tuple[Any, Path, Receipt]) -> None:
+    checks = {check.name: check for check in judged[2].checks}
+    assert all(check.passed for check in checks.values())
+    assert checks["signatures"].detail == "names, shapes, dtypes of 11 endpoints"
+    plain = "endpoint, tf.saved_model.load"
+    moved = {"train": 20, "evaluate": 2, "reset_metrics": 2}
+    assert {name: checks[name] for name in SIGNATURES} == {
+        name: Check(name, True, "bit-equal", f"{plain}, {moved[name]} variables changed" if name in moved else plain)
+        for name in SIGNATURES
+    }
+
+
+def test_a_model_server_accepts_every_endpoint(judged: tuple[Any, Path, Receipt]) -> None:
+    content = saved_model_pb2.SavedModel.FromString((judged[1] / "saved_model.pb").read_bytes())
+    signatures = content.meta_graphs[0].signature_def
+    methods = {name: signatures[name].method_name for name in SIGNATURES}
+    assert methods == dict.fromkeys(SIGNATURES, "tensorflow/serving/predict")
+
+
+def read_state(loaded: Any) -> dict[str, Any]:
+    return {path: np.array(variable) for path, variable in loaded.exporter.state.items()}
+
+
+def test_the_loaded_endpoint_trains_on_as_fit_does(judged: tuple[Any, Path, Receipt]) -> None:
+    model, path, _ = judged
+    loaded = tf.saved_model.load(str(path))
+    train, reset = loaded.signatures["train"], loaded.signatures["reset_metrics"]
+    inputs, targets = make_data()
+    for _ in range(2):
+        reset()
+        for start in range(0, 12, 4):
+            rows = slice(start, start + 4)
+            logs = train(
+                features=tf.constant(inputs["features"][rows]),
+                extra_0=tf.constant(inputs["extra"][0][rows]),
+                y_scores=tf.constant(targets["scores"][rows]),
+            )
+    served = read_state(loaded)
+
+    with everything_kept(model):
+        history = model.fit(inputs, targets, batch_size=4, epochs=2, shuffle=False, verbose=0).history
+        trained = {path: np.array(variable) for path, variable in collect_state(model).items()}
+
+    assert served.keys() == trained.keys()
+    for path_of, expected in trained.items():
+        assert np.array_equal(served[path_of], expected), path_of
+    assert {name: float(value) for name, value in logs.items()} == {name: row[-1] for name, row in history.items()}
+
+
+def test_a_nested_and_a_ragged_input_arrive_as_what_they_are(judged: tuple[Any, Path, Receipt]) -> None:
+    endpoints = tf.saved_model.load(str(judged[1])).signatures
+    blended = endpoints["blend"](
+        parts_first=tf.ones([3, 2]), parts_others_0=tf.fill([3, 2], 5.0), weight=tf.constant([1.0, 2.0, 3.0])
+    )
+    assert blended["output_0"].numpy().tolist() == [[6.0, 6.0], [7.0, 7.0], [8.0, 8.0]]
+    counted = endpoints["count"](
+        words_values=tf.constant(["a", "b", "c"]), words_row_splits=tf.constant([0, 2, 2, 3], tf.int64)
+    )
+    assert counted["count"].numpy().tolist() == [2, 0, 1]
+    assert counted["upper_values"].numpy().tolist() == [b"A", b"B", b"C"]
+
+
+def test_a_table_of_the_callers_is_found(judged: tuple[Any, Path, Receipt]) -> None:
+    grade = tf.saved_model.load(str(judged[1])).signatures["grade"]
+    assert grade(words=tf.constant(["bad", "good", "?"]))["grade"].numpy().tolist() == [-1.0, 1.0, 0.0]
+
+
+def test_the_model_is_what_it_was(tmp_path: Path) -> None:
+    """Tracing a training step builds the optimizer of a model that was never trained."""
+    model = make_small()
+    declared = {"train": SignatureConfig(method="train")}
+    with kept_for_endpoints(model, declared):
+        build_endpoints(model, declared)
+        assert model.optimizer.built
+    assert not model.optimizer.built
+    assert not model._compile_metrics.built
+
+
+# ---- what is shared
+
+
+def list_calls(function: Any) -> set[str]:
+    """Names the functions that a traced function calls."""
+    return {
+        node.attr["f"].func.name
+        for node in function.graph.as_graph_def().node
+        if node.op in ("PartitionedCall", "StatefulPartitionedCall")
+    }
+
+
+def test_endpoints_share_the_trace_of_their_method() -> None:
+    step = {"_target_": "exporter.transforms.softmax"}
+    built = build_endpoints(
+        make_small(),
+        {
+            "logits": SignatureConfig(),
+            "probabilities": SignatureConfig(postprocess=step),
+            "scaled": SignatureConfig(preprocess={"_target_": "exporter.transforms.rescale", "scale": 2.0}),
+            "pair": SignatureConfig(batch=2),
+        },
+    )
+    calls = {name: list_calls(endpoint.function) for name, endpoint in built.items()}
+    assert len(calls["logits"]) == 1
+    assert calls["logits"] == calls["probabilities"] == calls["scaled"] == calls["pair"]
+
+
+# ---- what is refused
+
+
+def refuse(model: Any, **declared: SignatureConfig) -> list[tuple[str, str]]:
+    with pytest.raises(UsageError) as caught:
+        build_endpoints(model, declared)
+    return [(fault.path, fault.message) for fault in caught.value.faults]
+
+
+def test_every_fault_of_every_declaration_is_named() -> None:
+    assert refuse(
+        make_small(compiled=False),
+        a=SignatureConfig(method="prdict"),
+        b=SignatureConfig(method="train"),
+        c=SignatureConfig(inputs={"pixels": {}, "features": TensorConfig(shape=[None], dtype="int32")}),
+        d=SignatureConfig(outputs=["score"]),
+        e=SignatureConfig(postprocess={"_target_": "exporter.transforms.top_k", "n": 3}),
+        f=SignatureConfig(preprocess={"_target_": "exporter.transforms.no_such"}),
+    ) == [
+        (
+            "signatures.a.method",
+            "received 'prdict', and the model has no such method. Allowed: predict, train, evaluate; "
+            "did you mean predict?",
+        ),
+        (
+            "signatures.b.method",
+            "received 'train', and the model is not compiled: it has no loss and no optimizer. Compile it where it is "
+            "built, such as with `model.compile`, or leave the endpoint out.",
+        ),
+        ("signatures.c.inputs.pixels", "the model has no such input. Its inputs: features."),
+        ("signatures.c.inputs.features.shape", "received [null], which does not fit the model's [null, 4]."),
+        ("signatures.c.inputs.features.dtype", "received 'int32'. The model takes 'float32'."),
+        ("signatures.d.outputs", "the model has no output 'score'. Its outputs: scores."),
+        ("signatures.e.postprocess.n", "unknown key; allowed: k, labels"),
+        ("signatures.e.postprocess.k", "missing; it has no default"),
+        (
+            "signatures.f.preprocess._target_",
+            "'exporter.transforms.no_such' cannot be imported: there is no 'no_such' in exporter.transforms. The "
+            "model's own: features float32 [null, 4] -> scores.",
+        ),
+    ]
+
+
+def make_stateful() -> Any:
+    return keras.Sequential([keras.Input((7, 5), batch_size=4, name="steps"), keras.layers.LSTM(1, stateful=True)])
+
+
+REFUSED = {
+    "batch of a stateful model": (
+        make_stateful,
+        SignatureConfig(batch=Batch.DYNAMIC),
+        "signatures.serve.batch",
+        "received dynamic, and the model takes steps for a batch of 4 only. The model's own: steps float32 [4, 7, 5] "
+        "-> lstm.",
+    ),
+    "step that cannot run": (
+        make_small,
+        SignatureConfig(postprocess={"_target_": "exporter.transforms.top_k", "k": 4}),
+        "signatures.serve.postprocess",
+        "the step cannot run on scores float32 [null, 3]: `k` is 4. Expected a number from 1 to the 3 classes.",
+    ),
+    "labels": (
+        make_small,
+        SignatureConfig(
+            postprocess=[{"_target_": "exporter.transforms.top_k", "k": 1, "labels": ["a", "b"]}],
+        ),
+        "signatures.serve.postprocess[0]",
+        "the step cannot run on scores float32 [null, 3]: `labels` names 2 classes, and the model tells 3 apart.",
+    ),
+    "dtype of a step": (
+        make_small,
+        SignatureConfig(preprocess={"_target_": "exporter.transforms.cast", "dtype": "int32"}),
+        "signatures.serve.preprocess",
+        "the steps make features int32. The method takes float32.",
+    ),
+    "shape of a step": (
+        make_small,
+        SignatureConfig(preprocess={"_target_": "tensorflow.reduce_sum"}),
+        "signatures.serve.preprocess",
+        "the steps make features []. The method takes [null, 4].",
+    ),
+    "output after steps": (
+        make_small,
+        SignatureConfig(postprocess={"_target_": "exporter.transforms.top_k", "k": 1}, outputs=["labels"]),
+        "signatures.serve.outputs",
+        "there is no output 'labels'. The outputs: classes, scores.",
+    ),
+    "inputs of a users step": (
+        make_small,
+        SignatureConfig(
+            preprocess={"_target_": "tensorflow.strings.to_number"}, inputs={"text": TensorConfig(dtype="string")}
+        ),
+        "signatures.serve.inputs.text.shape",
+        "missing; only the model's own inputs have a default",
+    ),
+    "name of a step": (
+        make_small,
+        SignatureConfig(postprocess={"score": {"_target_": "exporter.transforms.softmax"}}),
+        "signatures.serve.postprocess.score",
+        "there is no such tensor. There are: scores.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "declared", "path", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_does_not_fit_the_model_is_refused(make: Any, declared: SignatureConfig, path: str, message: str) -> None:
+    assert refuse(make(), serve=declared) == [(path, message)]
+
+
+FORMS = {
+    "method": (
+        SignatureConfig(method="a b"),
+        "method",
+        "received a b; expected predict, train, evaluate or the name of a method",
+    ),
+    "batch": (SignatureConfig(batch=0), "batch", "received 0; expected dynamic or a number from 1"),
+    "dtype": (
+        SignatureConfig(inputs={"a": TensorConfig(dtype="float31")}),
+        "inputs.a.dtype",
+        "received float31; allowed: bool, string, float16, bfloat16, float32, float64, complex64, complex128, int8, "
+        "int16, int32, int64, uint8, uint16, uint32, uint64; did you mean float32?",
+    ),
+    "key of a tensor": (
+        SignatureConfig(inputs={"a": {"dtyp": "float32"}}),
+        "inputs.a.dtyp",
+        "received float32; expected a tensor {shape, dtype, ragged_rank}, or a mapping or list of tensors; did you "
+        "mean dtype?",
+    ),
+    "size": (
+        SignatureConfig(inputs={"a": TensorConfig(shape=[-1, 4])}),
+        "inputs.a.shape",
+        "received [-1, 4]; expected numbers from 0, or null",
+    ),
+    "ragged rank": (
+        SignatureConfig(inputs={"a": TensorConfig(shape=[None, 4], ragged_rank=2)}),
+        "inputs.a.ragged_rank",
+        "received 2; expected a number from 1 to 1",
+    ),
+    "batch and shape": (
+        SignatureConfig(batch=3, inputs={"a": TensorConfig(shape=[2, 4])}),
+        "inputs.a.shape",
+        "begins with 2, which contradicts batch=3; begin it with null",
+    ),
+    "name": (
+        SignatureConfig(inputs={"a-b": {}}),
+        "inputs.a-b",
+        "'a-b' is no name of an input; expected letters, digits and underscores",
+    ),
+    "clash": (
+        SignatureConfig(inputs={"a": {"b": {"dtype": "int32"}}, "a_b": {}}),
+        "inputs.a_b",
+        "would be served as 'a_b', and so would signatures.serve.inputs.a.b; rename one of them",
+    ),
+    "outputs": (SignatureConfig(outputs=["a", "a"]), "outputs", "names 'a' 2 times; expected each output once"),
+    "step": (
+        SignatureConfig(preprocess=["softmax"]),
+        "preprocess[0]",
+        "received softmax; expected a step {_target_: ...}, a list of steps, or a mapping name -> steps",
+    ),
+}
+
+
+@pytest.mark.parametrize(("declared", "path", "message"), FORMS.values(), ids=FORMS.keys())
+def test_what_is_wrong_in_itself_is_found_without_a_model(declared: SignatureConfig, path: str, message: str) -> None:
+    [fault] = check_declarations({"serve": declared})
+    assert (fault.path, fault.message) == (f"signatures.serve.{path}", message)
+
+
+def test_the_checks_of_a_config_include_its_endpoints() -> None:
+    config = ExportConfig(model=None, filepath="model", signatures={"serve": SignatureConfig(batch=-1)})
+    assert [fault.path for fault in check_limits(config)] == ["signatures.serve.batch"]
+
+
+# ---- what the proof asks
+
+
+def parse_numbers(text: Any) -> Any:
+    """Makes four numbers of words such as `1,2,3,4`."""
+    return tf.reshape(tf.strings.to_number(tf.strings.split(text, ",").flat_values), [-1, 4])
+
+
+def declare_text() -> SignatureConfig:
+    return SignatureConfig(
+        inputs={"text": TensorConfig(shape=[None], dtype="string")},
+        preprocess={"_target_": f"{__name__}.parse_numbers"},
+    )
+
+
+def test_an_endpoint_without_examples_is_left_out(tmp_path: Path) -> None:
+    receipt = export(
+        ExportConfig(model=make_small(), filepath=str(tmp_path / "model"), signatures={"parse": declare_text()})
+    )
+    assert receipt.signatures["parse"].inputs == {"text": Tensor((None,), "string")}
+    assert [entry for entry in receipt.left_out if entry.what == "proof of endpoint parse"] == [
+        LeftOut(
+            "proof of endpoint parse",
+            "no example of its input 'text' can be made; name a file with an array of that name in `verify.data`, or "
+            "decorate the function with exporter.transforms.takes",
+            intended=True,
+        )
+    ]
+
+
+def test_the_file_of_the_proof_gives_the_examples(tmp_path: Path) -> None:
+    model = make_small()
+    data = tmp_path / "data.npz"
+    np.savez(data, features=np.ones((2, 4), np.float32), text=np.array(["1,2,3,4", "0,0,0,1"]))
+    built = build_endpoints(model, {"parse": declare_text()})
+    [endpoint] = prepare_trial(model, VerifyConfig(data=str(data)), 0, built).endpoints
+    assert [[array.tolist() for array in batch] for batch in endpoint.batches] == [[["1,2,3,4", "0,0,0,1"]]]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "renamed", "pairs", "blend", "count", "scale"])
+def test_the_batches_fit_the_endpoint(name: str) -> None:
+    model = make_judge()
+    built = build_endpoints(model, {name: SIGNATURES[name]})
+    [endpoint] = prepare_trial(model, VerifyConfig(), 0, built).endpoints
+    fixed = {"pairs": 1, "blend": 1}
+    assert len(endpoint.batches) == fixed.get(name, 3)
+    for batch in endpoint.batches:
+        for leaf, array in zip(endpoint.inputs.leaves, batch, strict=True):
+            assert tf.TensorShape(leaf.shape).is_compatible_with(array.shape), leaf
+    assert endpoint.moves_state is (name not in ("renamed", "pairs"))
