@@ -214,7 +214,9 @@ def _answer(service: object, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return method(**arguments)
     except Exception as error:  # it is no fault of this process: the other side names it and stops
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+        # Where a graph fails, the place comes first: a heading, the stack, the reason, and the name of the node.
+        text = lines[0] if not lines[0].startswith("Graph execution error") else lines[-2]
         traceback.print_exc()  # among this process's complaints, which are shown if it dies
         # Keras adds the configuration of what it cannot find, which is as long as the model is large.
         return {"error": f"{type(error).__name__}: {text.partition(' Full object config')[0]}"}

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from exporter import transforms
+
 KEYS = (
     "model, filepath, save_format, overwrite, include_optimizer, signatures, options, layout, verify, seed, "
     "strict, measure, on_error, resume, objective"
@@ -205,6 +207,24 @@ FAULTS = {
         "signatures.serve.preprocess._target_: there is no module no_such_package; install it, run from the "
         "directory that holds it, or add that directory to PYTHONPATH",
     ),
+    "unknown transform": (
+        ["+signatures.serve.postprocess._target_=exporter.transforms.softmx"],
+        "signatures.serve.postprocess._target_: received exporter.transforms.softmx; allowed: {transforms}; did "
+        "you mean exporter.transforms.softmax?",
+    ),
+    "unknown argument of a transform": (
+        ["+signatures.serve.preprocess=[{_target_: exporter.transforms.rescale, scale: 2, ofset: 1}]"],
+        "signatures.serve.preprocess[0].ofset: unknown key; allowed: scale, offset; did you mean offset?",
+    ),
+    "batch of an endpoint": (
+        ["+signatures.serve.batch=any"],
+        "signatures.serve.batch: received any; expected dynamic, an integer or null",
+    ),
+    "dtype of an input": (
+        ["+signatures.serve.inputs.pixels.dtype=strin"],
+        "signatures.serve.inputs.pixels.dtype: received strin; allowed: bool, string, float16, bfloat16, float32, "
+        "float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; did you mean string?",
+    ),
     "unknown recipe": (
         ["-cn", "digts"],
         "digts: no recipe of this name; allowed: {recipes}; did you mean digits?",
@@ -261,6 +281,8 @@ FAULTS = {
 def test_fault(arguments: list[str], message: str, command: Command) -> None:
     recipes = sorted(file.stem for file in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
     message = message.replace("{recipes}", ", ".join(sorted([*recipes, "config"])))
+    steps = [f"exporter.transforms.{name}" for name in transforms.__all__ if name != "takes"]
+    message = message.replace("{transforms}", ", ".join(steps))
     done = command(*arguments)
     assert done.stderr == f"exporter: 1 fault in the command line\n  {message}\n"
     assert (done.returncode, done.stdout) == (2, "")

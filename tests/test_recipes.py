@@ -86,6 +86,7 @@ def test_there_is_a_recipe_for_each_purpose() -> None:
     assert [recipe.stem for recipe in RECIPES] == [
         "digits",
         "digits_formats",
+        "image_classifier",
         "mobilenet_serving",
         "reexport",
         "resumable",
@@ -109,6 +110,7 @@ def test_holds_only_what_differs(recipe: Path) -> None:
     first, *overrides, last = content.pop("defaults")
     assert (first, last) == ("config", "_self_")
     content.pop("hydra", None)
+    content.pop("signatures", None)  # nothing is declared by default
     default = read_yaml(CONFIG_DIRECTORY / "config.yaml")
     chosen = [entry for entry in default.pop("defaults") if isinstance(entry, dict)]
     for entry in [*chosen, *overrides]:
@@ -124,7 +126,7 @@ def test_holds_only_what_differs(recipe: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_composes(command: list[str], tmp_path: Path) -> None:
-    for name in ("old.h5", "old.keras"):
+    for name in ("old.h5", "old.keras", "labels.txt"):
         (tmp_path / name).touch()
     (tmp_path / "my_package").mkdir()
     outcome = run_exporter([*command, "--cfg", "job"], tmp_path)
@@ -180,6 +182,25 @@ def test_mobilenet_serving(tmp_path: Path) -> None:
     inputs = json.loads((base / "1.request.json").read_text(encoding="utf-8"))["inputs"]
     [asked] = endpoint(**{name: tf.constant(value) for name, value in inputs.items()}).values()
     assert asked.shape == (1, 1000)
+
+
+def test_image_classifier(tmp_path: Path) -> None:
+    run_recipe("image_classifier", tmp_path)
+    read_receipt(tmp_path / "exports" / "image_classifier")
+    endpoints = tf.saved_model.load(str(tmp_path / "exports" / "image_classifier")).signatures
+    _, (images, labels) = sources.digits_data()
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+
+    # Dark ink on white paper, eight times as large.
+    pictures = np.kron(255 - np.round(images * 255), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    content = [tf.io.encode_jpeg(picture, quality=95).numpy() for picture in pictures]
+    answer = endpoints["serving_default"](image_bytes=tf.constant(content))
+    assert (answer["labels"][:, 0].numpy().astype(str) == names[labels]).mean() > 0.95
+    assert np.all(np.diff(answer["scores"]) <= 0)
+
+    probabilities = endpoints["pixels"](pixels=tf.constant(images))["probabilities"].numpy()
+    assert (probabilities.argmax(axis=-1) == labels).mean() > 0.95
+    np.testing.assert_allclose(answer["scores"][:, 0], probabilities.max(axis=-1), atol=0.1)
 
 
 def test_resumable(tmp_path: Path) -> None:
