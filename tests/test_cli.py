@@ -223,7 +223,8 @@ FAULTS = {
     "dtype of an input": (
         ["+signatures.serve.inputs.pixels.dtype=strin"],
         "signatures.serve.inputs.pixels.dtype: received strin; allowed: bool, string, float16, bfloat16, float32, "
-        "float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; did you mean string?",
+        "float64, complex64, complex128, "
+        "int8, int16, int32, int64, uint8, uint16, uint32, uint64; did you mean string?",
     ),
     "unknown recipe": (
         ["-cn", "digts"],
