@@ -6,9 +6,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from exporter.errors import MissingDependencyError
 from exporter.sweeps.monitor import Monitor
 from exporter.sweeps.plans import Plan, open_sweep
 from exporter.sweeps.progress import read_progress
+from exporter.sweeps.report import write_report
 from exporter.sweeps.rows import read_row
 from exporter.sweeps.running import STOPPED, close_worker
 from exporter.sweeps.table import collect, print_table, write_table
@@ -49,7 +51,11 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
             close_worker()
         sweep = collect(plan, was_interrupted=interruption is not None)
         write_table(sweep)
-        print_table(sweep, None)
+        try:
+            report = str(write_report(sweep))
+        except MissingDependencyError as error:
+            report = str(error)
+        print_table(sweep, report)
     if interruption is not None:
         raise interruption
     return sweep.exit_code

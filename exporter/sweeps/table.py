@@ -205,12 +205,12 @@ def write_table(sweep: Sweep) -> None:
     replace_text(directory / CSV, text.getvalue())
 
 
-def print_table(sweep: Sweep, report: Path | None, stream: TextIO | None = None) -> None:
+def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None:
     """Prints the table, the winners, and the command of each job.
 
     Args:
         sweep: The sweep.
-        report: The page that was written for it; None for none.
+        report: Where its page is, or why there is none.
         stream: Where to print; None for the standard output.
     """
     from rich.markup import escape
@@ -269,8 +269,7 @@ def print_table(sweep: Sweep, report: Path | None, stream: TextIO | None = None)
         )
     directory = Path(sweep.plan.directory)
     console.print(f"[dim]{'table':<14}[/]{escape(str(directory / JSON))}, {CSV}", soft_wrap=True)
-    if report is not None:
-        console.print(f"[dim]{'report':<14}[/]{escape(str(report))}", soft_wrap=True)
+    console.print(f"[dim]{'report':<14}[/]{escape(report)}", soft_wrap=True)
     console.print()
 
 

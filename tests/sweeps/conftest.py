@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,15 @@ def run() -> Run:
         )
 
     return run_command
+
+
+def find_program(name: str, package: str) -> str:
+    """Finds a program of the system's; a test that needs one is only skipped where nobody promised that it is there."""
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if path is None and not os.environ.get("CI"):
+        pytest.skip(f"needs {name}: apt-get install {package}")
+    assert path is not None, f"{name} is missing: apt-get install {package}"
+    return path
 
 
 def read_table(directory: Path) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""The report in a real browser, and the table and the charts from rows that are made by hand."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from exporter.config import Objective, OnError
+from exporter.errors import MissingDependencyError
+from exporter.receipts import Check, Measurements
+from exporter.saving.contents import Holding, LeftOut
+from exporter.sweeps.charts import find_front
+from exporter.sweeps.plans import Plan, make_plan
+from exporter.sweeps.report import write_report
+from exporter.sweeps.rows import Cell, Outcome, Row, find_objective, write_row
+from exporter.sweeps.table import Sweep, collect, print_table, write_table
+from exporter.sweeps.words import format_seconds, shorten_overrides
+from sweeps.conftest import find_program
+
+FORMATS = ("tf", "h5", "keras")
+
+
+def make_plan_of(directory: Path, count: int) -> Plan:
+    return make_plan(
+        recipe="digits_formats",
+        command=("-m", "seed=0,1"),
+        job_command=("-cn", "digits_formats"),
+        directory=str(directory),
+        cells=tuple(
+            Cell(
+                number=number,
+                overrides=(f"save_format={FORMATS[number % 3]}", f"seed={number // 3}", "strict=true"),
+                recipe_hash=f"hash-{number}",
+                filepath=str(directory / "out" / f"model {number}"),
+                format=FORMATS[number % 3],
+                directory=str(directory / str(number)),
+            )
+            for number in range(count)
+        ),
+        on_error=OnError.CONTINUE,
+        started="2026-01-02T03:04:05.678+00:00",
+    )
+
+
+def make_row(cell: Cell, **fields: Any) -> Row:
+    number = cell.number
+    measured = Measurements(
+        reader="exporter.load_model",
+        batch_size=1,
+        runs=100,
+        load_seconds=0.05 * (number + 1),
+        first_seconds=0.02,
+        median_seconds=0.0004 * (6 - number),
+        p90_seconds=0.004,
+        p99_seconds=0.005,
+        memory_bytes=1_000_000 * (number + 1),
+    )
+    row = Row(
+        schema_version=1,
+        number=number,
+        overrides=cell.overrides,
+        recipe_hash=cell.recipe_hash,
+        outcome=Outcome.PROVEN,
+        exit_code=0,
+        error="",
+        filepath=cell.filepath,
+        format=cell.format,
+        sha256="ab" * 32,
+        total_bytes=20_000 + 9_000 * number,
+        held=(Holding("weights", "4 tensors, 1.1 kB"),),
+        left_out=(LeftOut("metric accumulators", "Keras resets them <at the start>"),),
+        checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3", 0.0),),
+        output_difference=0.0,
+        state_difference=0.0,
+        resumes=True,
+        seconds={"write the artifact": 0.1},
+        save_seconds=0.1,
+        measurements=measured,
+        peak_memory_bytes=700_000_000,
+        started="2026-01-02T03:04:05.678+00:00",
+        finished="2026-01-02T03:04:07.678+00:00",
+        host="here",
+    )
+    return replace(row, **fields)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Six jobs: four proven, one whose proof failed with a hostile message, and one that was killed."""
+    directory = tmp_path_factory.mktemp("sweep")
+    plan = make_plan_of(directory, 6)
+    for cell in plan.cells[:4]:
+        write_row(make_row(cell), Path(cell.directory))
+    failed = make_row(
+        plan.cells[4],
+        outcome=Outcome.FAILED,
+        exit_code=4,
+        error="not the same <script>document.title = 'broken'</script> model",
+        checks=(Check("predictions", False, "largest difference 0.25", "batch size 1", 0.25),),
+        output_difference=0.25,
+        state_difference=None,
+        total_bytes=None,
+        measurements=None,
+        sha256=None,
+    )
+    write_row(failed, Path(plan.cells[4].directory))
+    (directory / "4" / "exporter.log").write_text("Traceback (most recent call last):\n  ...\nProofError: it\n")
+    (directory / "5").mkdir()
+    (directory / "5" / "progress.json").write_text(
+        '{"phase": "prove it", "note": "", "started": "2026-01-02T03:04:05.678+00:00", "host": "there", "process": 1}'
+    )
+    return collect(plan)
+
+
+def test_a_job_without_a_row_has_ended_without_a_word(sweep: Sweep) -> None:
+    assert [row.outcome.value for row in sweep.rows] == ["proven"] * 4 + ["failed"] * 2
+    assert sweep.rows[5].error == "ended without a word during `prove it` (killed?)"
+    assert sweep.rows[5].host == "there"
+    assert sweep.exit_code == 1
+
+
+def test_the_row_of_another_recipe_does_not_count(tmp_path: Path) -> None:
+    plan = make_plan_of(tmp_path, 1)
+    write_row(make_row(plan.cells[0], recipe_hash="another"), tmp_path / "0")
+    assert collect(plan).rows[0].outcome is Outcome.MISSING
+
+
+def test_winners(sweep: Sweep) -> None:
+    assert sweep.find_winners() == {
+        "total_bytes": [0],
+        "load_seconds": [0],
+        "median_seconds": [3],
+        "memory_bytes": [0],
+    }
+
+
+def test_the_printed_table_names_winners_and_commands(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(sweep, "somewhere/report.html")
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[1] == "6 jobs: 4 proven, 2 failed"
+    assert "smallest              save_format=tf seed=0  20.0 kB" in lines
+    assert "run one again   0  exporter -cn digits_formats save_format=tf seed=0 strict=true" in lines
+    assert max(map(len, lines[3:11])) <= 120, printed
+
+
+def test_the_json_of_the_table(sweep: Sweep) -> None:
+    write_table(sweep)
+    table = json.loads((Path(sweep.plan.directory) / "sweep.json").read_text())
+    assert table["winners"]["total_bytes"] == [0]
+    assert [row["number"] for row in table["rows"]] == [0, 1, 2, 3, 4, 5]
+    assert table["rows"][4]["checks"][0]["difference"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        pytest.param(Objective.BYTES, 20_000.0, id="bytes"),
+        pytest.param(Objective.LATENCY, 0.0024, id="latency"),
+        pytest.param(Objective.DIFFERENCE, 0.0, id="difference"),
+    ],
+)
+def test_objectives(sweep: Sweep, objective: Objective, expected: float) -> None:
+    assert find_objective(sweep.rows[0], objective) == pytest.approx(expected)
+    failed = find_objective(sweep.rows[5], objective)
+    assert failed != failed  # not a number
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        pytest.param(0.0004551, "455 µs", id="microseconds"),
+        pytest.param(0.0318, "31.8 ms", id="milliseconds"),
+        pytest.param(2.331, "2.33 s", id="seconds"),
+        pytest.param(200, "3 min 20 s", id="minutes"),
+        pytest.param(7300, "2 h 1 min", id="hours"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert format_seconds(seconds) == words
+
+
+def test_jobs_are_named_by_what_differs() -> None:
+    assert shorten_overrides([["a=1", "+b=1"], ["a=1", "+b=2"]]) == ["b=1", "b=2"]
+    assert shorten_overrides([["a=1"]]) == ["a=1"]
+    assert shorten_overrides([[]]) == ["job 0"]
+
+
+def test_the_front_has_what_no_other_beats() -> None:
+    assert find_front([(3, 1), (1, 3), (2, 2), (2, 3), (3, 3)]) == [1, 2, 0]
+    assert find_front([(1, 1), (1, 1)]) == [0]
+
+
+def test_a_missing_library_names_the_extra(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        write_report(sweep)
+    assert str(caught.value) == "The report needs jinja2, which is not installed: pip install 'keras-exporter[report]'"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = find_program("chromium", "chromium")
+    driver_program = find_program("chromedriver", "chromium-driver")
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_program))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, sweep: Sweep) -> webdriver.Chrome:
+    browser.get(write_report(sweep).as_uri())
+    return browser
+
+
+def read_column(page: webdriver.Chrome, index: int) -> list[str]:
+    return [
+        row.find_elements(By.TAG_NAME, "td")[index].text
+        for row in page.find_elements(By.CSS_SELECTOR, "#jobs tbody tr")
+    ]
+
+
+@pytest.mark.xdist_group("browser")
+def test_the_page_opens_without_a_complaint(page: webdriver.Chrome) -> None:
+    assert page.title == "digits_formats: 6 jobs"
+    assert page.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert len(page.find_elements(By.CSS_SELECTOR, "figure svg")) == 4
+    assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.mark.xdist_group("browser")
+def test_a_column_sorts_by_its_figures_and_keeps_blanks_at_the_end(page: webdriver.Chrome) -> None:
+    heads = page.find_elements(By.CSS_SELECTOR, "#jobs th button")
+    [median] = [index for index, head in enumerate(heads) if head.text == "median"]
+    heads[median].click()
+    assert read_column(page, 0) == ["3", "2", "1", "0", "4", "5"]
+    heads[median].click()
+    assert read_column(page, 0) == ["0", "1", "2", "3", "4", "5"]
+    heads[1].click()
+    assert read_column(page, 0) == ["1", "4", "2", "5", "0", "3"]
+
+
+@pytest.mark.xdist_group("browser")
+def test_an_error_unfolds_with_its_log_and_nothing_of_it_runs(page: webdriver.Chrome) -> None:
+    job = page.find_element(By.ID, "job-4")
+    assert job.get_attribute("open") is None
+    job.find_element(By.TAG_NAME, "summary").click()
+    assert "not the same <script>document.title = 'broken'</script> model" in job.text
+    job.find_element(By.CSS_SELECTOR, ":scope > details summary").click()
+    assert "Traceback (most recent call last):" in job.text
+    assert page.title == "digits_formats: 6 jobs"
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize("width", [pytest.param(360, id="phone"), pytest.param(1280, id="desk")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_its_screen_and_is_readable(page: webdriver.Chrome, width: int, scheme: str) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    colors = page.execute_script(
+        "const style = getComputedStyle(document.body), text = document.querySelector('figure svg text');"
+        "return [style.backgroundColor, style.color, getComputedStyle(text).fill];"
+    )
+    paper, ink, label = (measure_luminance(color) for color in colors)
+    assert (paper > 0.9) == (scheme == "light")
+    for color in (ink, label):  # WCAG 2.2, success criterion 1.4.6
+        assert (max(color, paper) + 0.05) / (min(color, paper) + 0.05) >= 7
+
+
+def measure_luminance(color: str) -> float:
+    """Measures the relative luminance of a CSS color, as WCAG 2.2 defines it."""
+    channels = [int(number) / 255 for number in re.findall(r"\d+", color)[:3]]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.xdist_group("browser")
+def test_links_lead_to_the_artifacts(page: webdriver.Chrome, sweep: Sweep) -> None:
+    links = [link.get_dom_attribute("href") for link in page.find_elements(By.CSS_SELECTOR, "#job-0 dl a")]
+    assert links == ["out/model%200", "out/model%200.receipt.json"]
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    pdf = page.execute_cdp_cmd("Page.printToPDF", {})
+    assert len(pdf["data"]) > 10_000
