@@ -1,0 +1,1 @@
+"""Software that we did not write opens what we write, and computes the same numbers."""
