@@ -7,7 +7,7 @@ of `tensorflow/core/protobuf/meta_graph.proto` and `saver.proto`, with the field
 import ctypes
 import importlib.util
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,7 +171,7 @@ class Session:
             self._library.TF_StringCopy(place, text, len(text))
         return tensor
 
-    def _take_array(self, tensor: int) -> NDArray[Any]:
+    def _take_array(self, tensor: int | None) -> NDArray[Any]:
         library = self._library
         code = library.TF_TensorType(tensor)
         shape = tuple(library.TF_Dim(tensor, axis) for axis in range(library.TF_NumDims(tensor)))
@@ -223,8 +223,10 @@ def _load_library() -> Any:
         "TF_GraphOperationByName": (c_void_p, [c_void_p, text]),
         "TF_SessionRun": (
             None,
-            [c_void_p, c_void_p, POINTER(_Output), POINTER(c_void_p), c_int]
-            + [POINTER(_Output), POINTER(c_void_p), c_int, c_void_p, c_int, c_void_p, c_void_p],
+            [
+                *(c_void_p, c_void_p, POINTER(_Output), POINTER(c_void_p), c_int),
+                *(POINTER(_Output), POINTER(c_void_p), c_int, c_void_p, c_int, c_void_p, c_void_p),
+            ],
         ),
         "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
         "TF_DeleteTensor": (None, [c_void_p]),

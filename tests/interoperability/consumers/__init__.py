@@ -6,7 +6,7 @@ Each has `WAYS`: name -> a function which opens an endpoint, and the cases that 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from interoperability.cases import Case, Endpoint
+from ..cases import Case, Endpoint
 
 # Takes the folder with all artifacts, and the case.
 Open = Callable[[Path, Case], Endpoint]

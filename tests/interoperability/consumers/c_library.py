@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from interoperability.c_api import Session
-from interoperability.cases import CASES, Array, Case, Endpoint, encode
-
+from ..c_api import Session
+from ..cases import CASES, Array, Case, Endpoint, encode
 from . import Ways
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from interoperability.cases import CASES, SENTENCES, STOCK, Array, Case, Endpoint
 
+from ..cases import CASES, SENTENCES, STOCK, Array, Case, Endpoint
 from . import Ways
 
 

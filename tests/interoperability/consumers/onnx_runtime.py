@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 import onnxruntime_extensions
 import tf2onnx.convert
-from interoperability.cases import CASES, SENTENCES, Array, Case, Endpoint
 
+from ..cases import CASES, SENTENCES, Array, Case, Endpoint
 from . import Ways
 
 
@@ -63,6 +63,7 @@ def _run(model: onnx.ModelProto, case: Case) -> Endpoint:
 
     def call(inputs: Array) -> Array:
         given = inputs.astype(object) if inputs.dtype.kind == "U" else inputs
+        outputs: Array
         [outputs] = session.run([case.output], {case.input: given})
         return outputs
 

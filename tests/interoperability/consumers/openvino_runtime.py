@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import openvino
-from interoperability.cases import CASES, RECOGNIZE, SENTENCES, TOKEN_IDS, WORDS, Array, Case, Endpoint
 
+from ..cases import CASES, RECOGNIZE, SENTENCES, TOKEN_IDS, WORDS, Array, Case, Endpoint
 from . import Ways
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import tensorflow as tf
-from interoperability.cases import CASES, Array, Case, Endpoint
 
+from ..cases import CASES, Array, Case, Endpoint
 from . import Ways
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
