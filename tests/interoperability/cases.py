@@ -49,7 +49,7 @@ class Case:
 
 
 DIGITS = Case("digits", "serving_default", "pixels", "probabilities")
-RECOGNIZE = Case("digits", "recognize", "pixels", "digit")
+RECOGNIZE = Case("digits", "recognize", "pixels", "class")
 MOBILENET = Case("mobilenet", "serving_default", "input_layer", "predictions")
 SENTENCES = Case("sentences", "serving_default", "sentence", "topic")
 TOKEN_IDS = Case("sentences", "token_ids", "token_ids", "topic")

@@ -46,7 +46,7 @@ def run_module(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def _make_once(name: str, run_module: Run, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def make_once(name: str, run_module: Run, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """Lets a module write a folder that all workers of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / f"interoperability-{name}"
@@ -60,7 +60,7 @@ def _make_once(name: str, run_module: Run, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def artifacts(run_module: Run, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The folder with all artifacts, and what their models compute."""
-    return _make_once("makers", run_module, tmp_path_factory, worker_id)
+    return make_once("makers", run_module, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter import save_model
+from exporter.config import SignatureConfig, TensorConfig
 from exporter.sources import digits, digits_data
 
 from .cases import COUNTS, DIGITS, MOBILENET, RECOGNIZE, SENTENCES, STOCK, TOKEN_IDS, WORDS, Array, Case
+from .exports import export
 
 # Case -> three rows of inputs, and what computes the outputs.
 Made = Mapping[Case, tuple[Array, Callable[[Any], Any]]]
@@ -27,29 +28,27 @@ VOCABULARY = ["the", "a", "cat", "dog", "house", "sleeps", "barks"]
 def make_digits(folder: Path) -> Made:
     """A trained convolutional classifier with its optimizer, and endpoints of several kinds."""
     model = digits(epochs=1)
-    pixels = tf.TensorSpec([None, 8, 8, 1], tf.float32, name="pixels")
-    labels = tf.TensorSpec([None], tf.int64, name="labels")
-
-    @tf.function(input_signature=[pixels], autograph=False)
-    def serve(pixels: Any) -> dict[str, Any]:
-        return {"probabilities": model(pixels)}
-
-    @tf.function(input_signature=[pixels], autograph=False)
-    def recognize(pixels: Any) -> dict[str, Any]:
-        return {"digit": tf.argmax(model(pixels), axis=-1)}
-
-    @tf.function(input_signature=[pixels, labels], autograph=False)
-    def train(pixels: Any, labels: Any) -> Any:
-        return model.train_step((pixels, labels))
-
-    endpoints = {"serving_default": serve, "recognize": recognize, "train": train}
-    save_model(model, folder / DIGITS.artifact, signatures=endpoints)
+    scans = {"pixels": TensorConfig(shape=[None, 8, 8, 1], dtype="uint8")}
+    rescale = {"_target_": "exporter.transforms.rescale", "scale": 1 / 16}
+    take_label = {"_target_": "exporter.transforms.take_label"}
+    export(
+        model,
+        folder / DIGITS.artifact,
+        serving_default=SignatureConfig(),
+        recognize=SignatureConfig(inputs=scans, preprocess=rescale, postprocess=take_label, outputs=["class"]),
+        train=SignatureConfig(method="train"),
+        evaluate=SignatureConfig(method="evaluate"),
+    )
     tf.saved_model.save(model, str(folder / STOCK.artifact))
     (_, _), (images, _) = digits_data()
+
+    def recognize(pixels: Any) -> Any:
+        return tf.argmax(model(tf.cast(pixels, "float32") / 16), axis=-1, output_type=tf.int32)
+
     return {
         DIGITS: (images[:3], model),
         STOCK: (images[:3], model),
-        RECOGNIZE: (images[:3], lambda images: tf.argmax(model(images), axis=-1)),
+        RECOGNIZE: ((images[:3] * 16).astype("uint8"), recognize),
     }
 
 
@@ -61,28 +60,32 @@ def make_mobilenet(folder: Path) -> Made:
             layer.momentum = 0.0
     images = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype("float32").repeat(8, 1).repeat(8, 2)
     model(images, training=True)  # the statistics are now those of the images
-    save_model(model, folder / MOBILENET.artifact)
+    export(model, folder / MOBILENET.artifact)
     return {MOBILENET: (images[:3], model)}
 
 
+class Sentences(keras.Model):
+    """A classifier of sentences, which also takes sentences as token ids."""
+
+    def classify(self, token_ids: Any) -> dict[str, Any]:
+        return {"topic": self.get_layer("topic")(token_ids)}
+
+
 def make_sentences(folder: Path) -> Made:
-    """A classifier of sentences, with a vocabulary, and a second endpoint for sentences as token ids."""
+    """Such a classifier, with a vocabulary."""
     sentence = keras.Input((), dtype="string", name="sentence")
     vectorize = keras.layers.TextVectorization(vocabulary=VOCABULARY, output_sequence_length=6, name="vectorize")
     token_ids = keras.Input((6,), dtype="int64", name="token_ids")
-    topic = _classify(token_ids, len(vectorize.get_vocabulary()))
-    classify = keras.Model(token_ids, topic, name="classify")
-    model = keras.Model(sentence, classify(vectorize(sentence)), name="sentences")
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="sentence")], autograph=False)
-    def serve(sentence: Any) -> dict[str, Any]:
-        return {"topic": model(sentence)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.int64, name="token_ids")], autograph=False)
-    def serve_token_ids(token_ids: Any) -> dict[str, Any]:
-        return {"topic": classify(token_ids)}
-
-    save_model(model, folder / SENTENCES.artifact, signatures={"serving_default": serve, "token_ids": serve_token_ids})
+    classify = keras.Model(token_ids, _classify(token_ids, len(vectorize.get_vocabulary())), name="topic")
+    model = Sentences(sentence, classify(vectorize(sentence)), name="sentences")
+    export(
+        model,
+        folder / SENTENCES.artifact,
+        serving_default=SignatureConfig(),
+        token_ids=SignatureConfig(
+            method="classify", inputs={"token_ids": TensorConfig(shape=[None, 6], dtype="int64")}
+        ),
+    )
     sentences = np.array(["The cat sleeps.", "A dog barks,  the CAT sleeps!", "xyzzy"])
     return {SENTENCES: (sentences, model), TOKEN_IDS: (np.asarray(vectorize(tf.constant(sentences))), classify)}
 
@@ -92,7 +95,7 @@ def make_words(folder: Path) -> Made:
     words = keras.Input((4,), dtype="string", name="words")
     codes = keras.layers.StringLookup(vocabulary=VOCABULARY, name="code")(words)
     model = keras.Model(words, _classify(codes, len(VOCABULARY) + 1), name="words")
-    save_model(model, folder / WORDS.artifact)
+    export(model, folder / WORDS.artifact)
     rows = [["the", "cat", "sleeps", "."], ["a", "dog", "barks", "barks"], ["xyzzy", "house", "", "dog"]]
     return {WORDS: (np.array(rows), model)}
 

@@ -1,0 +1,92 @@
+"""A model with code of its own, which is trained before it is exported, and goes on.
+
+`python -m interoperability.training FOLDER` writes the artifact `model`, and for each of the two ways to go on the
+batches to come, what `fit` makes of every variable with them, and what it and `evaluate` say.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from exporter.config import SignatureConfig
+from exporter.saving.state import collect_state
+
+from .exports import export
+from .training_ways import BATCH, WAYS
+
+
+class Scale(keras.layers.Layer):
+    """A layer that only this module knows."""
+
+    def build(self, shape: Any) -> None:
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="ones", name="factor")
+
+    def call(self, x: Any) -> Any:
+        return x * self.factor
+
+
+class Classifier(keras.Model):
+    """What it computes in training depends on the state of its dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(name="classifier")
+        self.hidden = keras.layers.Dense(16, activation="relu")
+        self.scale = Scale()
+        self.dropout = keras.layers.Dropout(0.3)
+        self.scores = keras.layers.Dense(3)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.scores(self.dropout(self.scale(self.hidden(x)), training=training))
+
+
+def make_data(seed: int, count: int) -> tuple[Any, Any]:
+    x = np.random.default_rng(seed).normal(size=(count, 4)).astype("float32")
+    return x, (x.sum(axis=1) > 0).astype("int64") + (x[:, 0] > 1)
+
+
+def make_trained() -> Classifier:
+    keras.utils.set_random_seed(5)
+    model = Classifier()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # XLA would compile another program for each runtime.
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], jit_compile=False)
+    model.fit(*make_data(1, 4 * BATCH), batch_size=BATCH, shuffle=False, verbose=0)
+    return model
+
+
+def main() -> None:
+    """Makes everything in the folder of the command line."""
+    folder = Path(sys.argv[1])
+    # One thread adds up in one order.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    model = make_trained()
+    export(
+        model,
+        folder / "model",
+        serving_default=SignatureConfig(batch=BATCH),
+        reset=SignatureConfig(method="reset_metrics"),
+        **{way.train: SignatureConfig(method="train", batch=way.batch) for way in WAYS.values()},
+        **{way.evaluate: SignatureConfig(method="evaluate", batch=way.batch) for way in WAYS.values()},
+    )
+    for name, way in WAYS.items():
+        x, y = make_data(2, way.rows)
+        history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
+        evaluated = model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
+        logs = {"train": {key: values[0] for key, values in history.items()}, "evaluate": evaluated}
+        np.savez(
+            folder / f"{name}.npz",
+            x=x,
+            y=y,
+            **{f"{step}/{key}": np.float32(value) for step, values in logs.items() for key, value in values.items()},
+            **{f"state/{path}": np.asarray(variable.value) for path, variable in collect_state(model).items()},
+        )
+        model = make_trained()
+
+
+if __name__ == "__main__":
+    main()

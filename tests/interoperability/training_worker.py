@@ -1,0 +1,65 @@
+"""A process that goes on with the training: `python -m interoperability.training_worker RUNTIME FOLDER`.
+
+It has the artifact and the batches, and no code of the model. For each way it writes what the endpoints said, and the
+variables in the end: as a checkpoint (C API) or an `.npz` file (`tf.saved_model.load`).
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .cases import Array
+from .training_ways import BATCH, WAYS
+
+Call = Callable[[str, dict[str, Array]], dict[str, Array]]
+Save = Callable[[Path], None]
+
+
+def open_with_c(path: Path) -> tuple[Call, Save]:
+    from .c_api import Session
+
+    session = Session(path)
+    return session.call, session.save_variables
+
+
+def open_with_tensorflow(path: Path) -> tuple[Call, Save]:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = tf.saved_model.load(str(path))
+
+    def call(name: str, inputs: dict[str, Array]) -> dict[str, Array]:
+        outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    def save(prefix: Path) -> None:
+        np.savez(prefix, **{path: variable.numpy() for path, variable in loaded.exporter.state.items()})
+
+    return call, save
+
+
+def main() -> None:
+    """Trains and writes."""
+    runtime, folder = sys.argv[1], Path(sys.argv[2])
+    for name, way in WAYS.items():
+        call, save = {"c": open_with_c, "tensorflow": open_with_tensorflow}[runtime](folder / "model")
+        with np.load(folder / f"{name}.npz") as arrays:
+            x, y = arrays["x"], arrays["y"]
+        said = {}
+        for step, endpoint in (("train", way.train), ("evaluate", way.evaluate)):
+            call("reset", {})
+            for start in range(0, len(x), BATCH):
+                logs = call(endpoint, {"inputs": x[start : start + BATCH], "y": y[start : start + BATCH]})
+            said |= {f"{step}/{key}": float(value) for key, value in logs.items()}
+        save(folder / f"{name}-{runtime}")
+        (folder / f"{name}-{runtime}.json").write_text(json.dumps(said))
+    foreign = ("keras", "exporter", "interoperability.training", *(["tensorflow"] if runtime == "c" else []))
+    print(*(module for module in foreign if module in sys.modules))
+
+
+if __name__ == "__main__":
+    main()
