@@ -4,6 +4,7 @@ An endpoint is a method of the model with steps before and after it. The method 
 call it with tensors of the same shapes and dtypes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -162,11 +163,13 @@ def build_endpoints(
     builder.raise_faults()
     # TensorFlow keeps traces for saving apart from others: made here, they are the ones that it finds when it saves.
     policy = None if options is None else options.experimental_variable_policy
-    known = tf.saved_model.SaveOptions(
+    traced_with = tf.saved_model.SaveOptions(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
-    with save_context.save_context(known), calls_undone(model):
-        built = [builder.trace(draft) for draft in drafts if draft is not None]
+    with save_context.save_context(traced_with), calls_undone(model):
+        known = [draft for draft in drafts if draft is not None]
+        uses = Counter(id(draft.method.function) for draft in known)
+        built = [builder.trace(draft, uses[id(draft.method.function)] > 1) for draft in known]
     builder.raise_faults()
     return {endpoint.name: endpoint for endpoint in built if endpoint is not None}
 
@@ -466,15 +469,20 @@ class _Builder:
 
     # ---- tracing
 
-    def trace(self, draft: _Draft) -> BuiltEndpoint | None:
-        """Traces an endpoint; returns None where that is not possible."""
+    def trace(self, draft: _Draft, shared: bool) -> BuiltEndpoint | None:
+        """Traces an endpoint; returns None where that is not possible.
+
+        A method that no other endpoint shares is traced as a part of the endpoint: tf2onnx finds no lookup tables in a
+        function that is called by another one.
+        """
+        call = draft.method.function if shared else draft.method.function.python_function
         flat = tuple(leaf for tensor in draft.tensors for leaf in flatten_leaf(tensor))
         count = len(self._faults)
 
         def serve(**served: Any) -> dict[str, Any]:
             tensors = {tensor.name: _join_leaf(tensor, served) for tensor in draft.tensors}
             arguments = self._prepare(draft, tensors)
-            answers = draft.method.name_outputs(draft.method.function(*arguments))
+            answers = draft.method.name_outputs(call(*arguments))
             # Only what has an output can be run where the graph itself is, so that a method without one gives one.
             results = run_pipeline(draft.postprocess, answers or {"done": tf.constant(True)})
             return self._select(draft, _flatten_outputs(results))

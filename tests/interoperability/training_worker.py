@@ -57,7 +57,8 @@ def main() -> None:
             said |= {f"{step}/{key}": float(value) for key, value in logs.items()}
         save(folder / f"{name}-{runtime}")
         (folder / f"{name}-{runtime}.json").write_text(json.dumps(said))
-    foreign = ("keras", "exporter", "interoperability.training", *(["tensorflow"] if runtime == "c" else []))
+    # TensorFlow itself imports Keras.
+    foreign = ["exporter", "interoperability.training", *(["tensorflow", "keras"] if runtime == "c" else [])]
     print(*(module for module in foreign if module in sys.modules))
 
 
