@@ -1,10 +1,9 @@
 """The endpoints that a recipe declares, as traced functions of flat tensors by name.
 
 An endpoint is a method of the model with steps before and after it. The method is traced once for all endpoints that
-call it with tensors of the same shapes and dtypes.
+call it with tensors of the same shapes and dtypes; one of a model with lookup tables is traced in each of them.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from exporter.saving.signatures import (
     calls_undone,
     describe_inputs,
     find_output_names,
+    holds_tables,
     make_call,
     name_outputs,
     observe_data,
@@ -167,9 +167,8 @@ def build_endpoints(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
     with save_context.save_context(traced_with), calls_undone(model):
-        known = [draft for draft in drafts if draft is not None]
-        uses = Counter(id(draft.method.function) for draft in known)
-        built = [builder.trace(draft, uses[id(draft.method.function)] > 1) for draft in known]
+        share = not holds_tables(model)
+        built = [builder.trace(draft, share) for draft in drafts if draft is not None]
     builder.raise_faults()
     return {endpoint.name: endpoint for endpoint in built if endpoint is not None}
 
@@ -469,13 +468,9 @@ class _Builder:
 
     # ---- tracing
 
-    def trace(self, draft: _Draft, shared: bool) -> BuiltEndpoint | None:
-        """Traces an endpoint; returns None where that is not possible.
-
-        A method that no other endpoint shares is traced as a part of the endpoint: tf2onnx finds no lookup tables in a
-        function that is called by another one.
-        """
-        call = draft.method.function if shared else draft.method.function.python_function
+    def trace(self, draft: _Draft, share: bool) -> BuiltEndpoint | None:
+        """Traces an endpoint, and its method apart if endpoints are to share it; None where that is not possible."""
+        call = draft.method.function if share else draft.method.function.python_function
         flat = tuple(leaf for tensor in draft.tensors for leaf in flatten_leaf(tensor))
         count = len(self._faults)
 

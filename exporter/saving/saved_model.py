@@ -28,6 +28,7 @@ from tensorflow.python.saved_model import save as tensorflow_save
 from exporter.errors import ArtifactError, ModelError
 from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
 from exporter.saving.functions import Functions, trace_functions
+from exporter.saving.graph_gradients import settle_gradients
 from exporter.saving.graph_names import canonicalize_names
 from exporter.saving.graph_saver import add_saver
 from exporter.saving.holdings import describe_holdings
@@ -39,6 +40,7 @@ from exporter.saving.signatures import (
     calls_undone,
     canonicalize,
     describe_inputs,
+    holds_tables,
     read_endpoints,
     trace_serving,
 )
@@ -103,7 +105,7 @@ def _write_directory(
     with save_context.save_context(options):
         functions = trace_functions(model, state, config, include_optimizer)
         if signatures is None:
-            call = None if functions is None else _get_inference(functions[0])
+            call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
             endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
         else:
             endpoints = canonicalize(signatures)
@@ -277,6 +279,7 @@ def _write_graph_and_variables(
 
     saved_model = saved_model_pb2.SavedModel.FromString((staged / GRAPH).read_bytes())
     meta_graph = saved_model.meta_graphs[0]
+    settle_gradients(meta_graph)
     _canonicalize(meta_graph, staged)
     if reason is None:
         paths = {id(variable.value): path for path, variable in state.variables.items()}

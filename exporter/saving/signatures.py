@@ -121,7 +121,7 @@ def describe_inputs(model: keras.Model) -> Inputs:
         arguments = [convert(model._inputs_struct, "inputs")]
     else:
         shapes = getattr(model, "_build_shapes_dict", None) or {}
-        seen = observe_data(model)
+        seen = _observe_inputs(model)
         names = [name.removesuffix("_shape") for name in shapes]
         first = names[0] if names and names[0] != "input" else "inputs"
         arguments = (
@@ -140,26 +140,44 @@ def describe_inputs(model: keras.Model) -> Inputs:
 
 
 def observe_data(model: keras.Model, free_batch: bool = True) -> tuple[Any, ...]:
-    """Finds the data with which a model was trained, evaluated or asked.
+    """Finds the data with which a model was trained or evaluated.
 
     Args:
         model: The model.
         free_batch: Whether the specs are for batches of any size, or as they were.
 
     Returns:
-        `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs, as given to `fit`, else to `evaluate`, else to
-        `predict`; empty if it saw no data.
+        `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs, as given to `fit`, else to `evaluate`; empty if
+        it saw no data.
     """
-    for attribute in ("train_function", "test_function", "predict_function"):
-        for function in _find_tf_functions(getattr(model, attribute, None), depth=3):
-            for concrete in function._list_all_concrete_functions():
-                for argument in tf.nest.flatten(concrete.structured_input_signature):
-                    if isinstance(argument, tf.data.IteratorSpec):
-                        element = argument._element_spec
-                        if free_batch:
-                            element = tf.nest.map_structure(_free_batch, element)
-                        return tuple(element) if isinstance(element, tuple) else (element,)
+    for attribute in ("train_function", "test_function"):
+        for concrete in _find_traces(model, attribute):
+            for argument in tf.nest.flatten(concrete.structured_input_signature):
+                if isinstance(argument, tf.data.IteratorSpec):
+                    return _split_data(argument._element_spec, free_batch)
     return ()
+
+
+def _observe_inputs(model: keras.Model) -> tuple[Any, ...]:
+    """Finds the data that a model was trained, evaluated or asked with; `predict` takes a list of batches."""
+    seen = observe_data(model)
+    if not seen:
+        for concrete in _find_traces(model, "predict_function"):
+            (batches, *_), _ = concrete.structured_input_signature
+            if isinstance(batches, list):
+                return _split_data(batches[0], free_batch=True)
+    return seen
+
+
+def _find_traces(model: keras.Model, attribute: str) -> Iterator[Any]:
+    for function in _find_tf_functions(getattr(model, attribute, None), depth=3):
+        yield from function._list_all_concrete_functions()
+
+
+def _split_data(element: Any, free_batch: bool) -> tuple[Any, ...]:
+    if free_batch:
+        element = tf.nest.map_structure(_free_batch, element)
+    return tuple(element) if isinstance(element, tuple) else (element,)
 
 
 def _free_batch(spec: tf.TypeSpec) -> tf.TypeSpec:
@@ -251,6 +269,16 @@ def make_call(model: keras.Model, inputs: Inputs, training: bool = False) -> Cal
         return model(*(build_structure(argument, leaves) for argument in inputs.structure), **arguments)
 
     return call
+
+
+def holds_tables(model: keras.Model) -> bool:
+    """Tells whether a model looks something up in tables: those of its layers, or such as were attached to it.
+
+    tf2onnx finds no table in a function that another function calls, so what such a model computes has to stand in each
+    endpoint itself.
+    """
+    kind = tf.saved_model.experimental.TrackableResource
+    return any(isinstance(value, kind) for layer in model._flatten_layers() for value in vars(layer).values())
 
 
 def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:

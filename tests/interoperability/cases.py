@@ -42,7 +42,7 @@ class Case:
             return inputs
 
     def read_outputs(self, folder: Path, count: int) -> Array:
-        """Reads what the model itself made of the first rows."""
+        """Reads what the model itself made of the first rows; strings are an array of `bytes`."""
         with np.load(folder / f"{self.identity}.npz") as arrays:
             outputs: Array = arrays[f"outputs_{count}"]
             return outputs
@@ -53,7 +53,9 @@ RECOGNIZE = Case("digits", "recognize", "pixels", "class")
 MOBILENET = Case("mobilenet", "serving_default", "input_layer", "predictions")
 SENTENCES = Case("sentences", "serving_default", "sentence", "topic")
 TOKEN_IDS = Case("sentences", "token_ids", "token_ids", "topic")
-WORDS = Case("words", "serving_default", "words", "topic")
+WORDS = Case("words", "serving_default", "inputs", "topic")
+# Of the same model as SENTENCES; it gives a string.
+BEST = Case("sentences", "best", "sentence", "label")
 # What `tf.saved_model.save` makes of the digits' model: it renames what goes in and out.
 STOCK = Case("stock_digits", "serving_default", "inputs", "output_0")
 CASES = (DIGITS, RECOGNIZE, MOBILENET, SENTENCES, TOKEN_IDS, WORDS)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from exporter.config import SignatureConfig, TensorConfig
 from exporter.sources import digits, digits_data
 
-from .cases import COUNTS, DIGITS, MOBILENET, RECOGNIZE, SENTENCES, STOCK, TOKEN_IDS, WORDS, Array, Case
+from .cases import BEST, COUNTS, DIGITS, MOBILENET, RECOGNIZE, SENTENCES, STOCK, TOKEN_IDS, WORDS, Array, Case
 from .exports import export
 
 # Case -> three rows of inputs, and what computes the outputs.
@@ -77,27 +77,46 @@ def make_sentences(folder: Path) -> Made:
     vectorize = keras.layers.TextVectorization(vocabulary=VOCABULARY, output_sequence_length=6, name="vectorize")
     token_ids = keras.Input((6,), dtype="int64", name="token_ids")
     classify = keras.Model(token_ids, _classify(token_ids, len(vectorize.get_vocabulary())), name="topic")
+    labels = ["animals", "people", "things"]
+    take_label = {"_target_": "exporter.transforms.take_label", "labels": labels}
     model = Sentences(sentence, classify(vectorize(sentence)), name="sentences")
     export(
         model,
         folder / SENTENCES.artifact,
         serving_default=SignatureConfig(),
+        best=SignatureConfig(postprocess=take_label, outputs=["label"]),
         token_ids=SignatureConfig(
             method="classify", inputs={"token_ids": TensorConfig(shape=[None, 6], dtype="int64")}
         ),
     )
     sentences = np.array(["The cat sleeps.", "A dog barks,  the CAT sleeps!", "xyzzy"])
-    return {SENTENCES: (sentences, model), TOKEN_IDS: (np.asarray(vectorize(tf.constant(sentences))), classify)}
+    return {
+        SENTENCES: (sentences, model),
+        BEST: (sentences, lambda sentences: tf.gather(labels, tf.argmax(model(sentences), axis=-1))),
+        TOKEN_IDS: (np.asarray(vectorize(tf.constant(sentences))), classify),
+    }
+
+
+class Words(keras.Model):
+    """A classifier of sentences that come as words, with code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(name="words")
+        self.code = keras.layers.StringLookup(vocabulary=VOCABULARY)
+        codes = keras.Input((4,), dtype="int64")
+        self.topic = keras.Model(codes, _classify(codes, len(VOCABULARY) + 1))
+
+    def call(self, words: Any) -> dict[str, Any]:
+        return {"topic": self.topic(self.code(words))}
 
 
 def make_words(folder: Path) -> Made:
-    """A classifier of sentences that come as words, with a vocabulary."""
-    words = keras.Input((4,), dtype="string", name="words")
-    codes = keras.layers.StringLookup(vocabulary=VOCABULARY, name="code")(words)
-    model = keras.Model(words, _classify(codes, len(VOCABULARY) + 1), name="words")
-    export(model, folder / WORDS.artifact)
+    """Such a classifier, with a vocabulary and no declared endpoint."""
     rows = [["the", "cat", "sleeps", "."], ["a", "dog", "barks", "barks"], ["xyzzy", "house", "", "dog"]]
-    return {WORDS: (np.array(rows), model)}
+    model = Words()
+    model.predict(tf.constant(rows), verbose=0)  # a model with code of its own knows what it takes when it was asked
+    export(model, folder / WORDS.artifact)
+    return {WORDS: (np.array(rows), lambda words: model(words)["topic"])}
 
 
 def _classify(token_ids: Any, count: int) -> Any:
@@ -117,8 +136,9 @@ def main() -> None:
         keras.utils.set_random_seed(1)
         for case, (inputs, compute) in make(folder).items():
             graph = tf.function(compute, autograph=False)
-            outputs = {f"outputs_{count}": graph(tf.constant(inputs[:count])).numpy() for count in COUNTS}
-            np.savez(folder / f"{case.identity}.npz", inputs=inputs, **outputs)
+            arrays = {f"outputs_{count}": graph(tf.constant(inputs[:count])).numpy() for count in COUNTS}
+            plain = {name: array.astype("S") if array.dtype == object else array for name, array in arrays.items()}
+            np.savez(folder / f"{case.identity}.npz", inputs=inputs, **plain)
 
 
 if __name__ == "__main__":

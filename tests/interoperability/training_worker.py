@@ -1,10 +1,12 @@
 """A process that goes on with the training: `python -m interoperability.training_worker RUNTIME FOLDER`.
 
 It has the artifact and the batches, and no code of the model. For each way it writes what the endpoints said, and the
-variables in the end: as a checkpoint (C API) or an `.npz` file (`tf.saved_model.load`).
+variables in the end: as a checkpoint (C API) or an `.npz` file (`tf.saved_model.load`). It prints what it is warned of,
+and what it imported of the packages that it is to do without.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,9 @@ def open_with_tensorflow(path: Path) -> tuple[Call, Save]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    warnings = logging.StreamHandler(sys.stdout)
+    logging.getLogger("absl").addHandler(warnings)
+    tf.get_logger().addHandler(warnings)
     loaded = tf.saved_model.load(str(path))
 
     def call(name: str, inputs: dict[str, Array]) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..c_api import Session
-from ..cases import CASES, Array, Case, Endpoint, encode
+from ..cases import BEST, CASES, Array, Case, Endpoint, encode
 from . import Ways
 
 
@@ -16,4 +16,4 @@ def open_endpoint(folder: Path, case: Case) -> Endpoint:
     return call
 
 
-WAYS: Ways = {"c_library": (open_endpoint, CASES)}
+WAYS: Ways = {"c_library": (open_endpoint, (*CASES, BEST))}

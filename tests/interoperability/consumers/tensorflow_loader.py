@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ..cases import CASES, Array, Case, Endpoint
+from ..cases import BEST, CASES, Array, Case, Endpoint
 from . import Ways
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -23,4 +23,4 @@ def open_endpoint(folder: Path, case: Case) -> Endpoint:
     return call
 
 
-WAYS: Ways = {"tensorflow": (open_endpoint, CASES)}
+WAYS: Ways = {"tensorflow": (open_endpoint, (*CASES, BEST))}
