@@ -163,10 +163,10 @@ def build_endpoints(
     builder.raise_faults()
     # TensorFlow keeps traces for saving apart from others: made here, they are the ones that it finds when it saves.
     policy = None if options is None else options.experimental_variable_policy
-    traced_with = tf.saved_model.SaveOptions(
+    known = tf.saved_model.SaveOptions(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
-    with save_context.save_context(traced_with), calls_undone(model):
+    with save_context.save_context(known), calls_undone(model):
         share = not holds_tables(model)
         built = [builder.trace(draft, share) for draft in drafts if draft is not None]
     builder.raise_faults()
@@ -470,7 +470,9 @@ class _Builder:
 
     def trace(self, draft: _Draft, share: bool) -> BuiltEndpoint | None:
         """Traces an endpoint, and its method apart if endpoints are to share it; None where that is not possible."""
-        call = draft.method.function if share else draft.method.function.python_function
+        call = draft.method.function
+        if not share:
+            call = getattr(call, "python_function", call)
         flat = tuple(leaf for tensor in draft.tensors for leaf in flatten_leaf(tensor))
         count = len(self._faults)
 

@@ -22,13 +22,15 @@ from .exports import export
 # Case -> three rows of inputs, and what computes the outputs.
 Made = Mapping[Case, tuple[Array, Callable[[Any], Any]]]
 
+Structure = dict[str, TensorConfig | dict[str, Any] | list[Any]]
+
 VOCABULARY = ["the", "a", "cat", "dog", "house", "sleeps", "barks"]
 
 
 def make_digits(folder: Path) -> Made:
     """A trained convolutional classifier with its optimizer, and endpoints of several kinds."""
     model = digits(epochs=1)
-    scans = {"pixels": TensorConfig(shape=[None, 8, 8, 1], dtype="uint8")}
+    scans: Structure = {"pixels": TensorConfig(shape=[None, 8, 8, 1], dtype="uint8")}
     rescale = {"_target_": "exporter.transforms.rescale", "scale": 1 / 16}
     take_label = {"_target_": "exporter.transforms.take_label"}
     export(

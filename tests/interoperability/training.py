@@ -1,7 +1,7 @@
 """A model with code of its own, which is trained before it is exported, and goes on.
 
-`python -m interoperability.training FOLDER` writes the artifact `model`, and for each of the two ways to go on the
-batches to come, what `fit` makes of every variable with them, and what it and `evaluate` say.
+`python -m interoperability.training FOLDER` writes a folder for each way, with the artifact `model` and `expected.npz`,
+which has the rows to come, what `fit` makes of every variable with them, and what it and `evaluate` say.
 """
 
 import sys
@@ -48,13 +48,13 @@ def make_data(seed: int, count: int) -> tuple[Any, Any]:
     return x, (x.sum(axis=1) > 0).astype("int64") + (x[:, 0] > 1)
 
 
-def make_trained() -> Classifier:
+def make_trained(rows: int) -> Classifier:
     keras.utils.set_random_seed(5)
     model = Classifier()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # XLA would compile another program for each runtime.
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], jit_compile=False)
-    model.fit(*make_data(1, 4 * BATCH), batch_size=BATCH, shuffle=False, verbose=0)
+    model.fit(*make_data(1, rows), batch_size=BATCH, shuffle=False, verbose=0)
     return model
 
 
@@ -64,28 +64,26 @@ def main() -> None:
     # One thread adds up in one order.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    model = make_trained()
-    export(
-        model,
-        folder / "model",
-        serving_default=SignatureConfig(batch=BATCH),
-        reset=SignatureConfig(method="reset_metrics"),
-        **{way.train: SignatureConfig(method="train", batch=way.batch) for way in WAYS.values()},
-        **{way.evaluate: SignatureConfig(method="evaluate", batch=way.batch) for way in WAYS.values()},
-    )
-    for name, way in WAYS.items():
-        x, y = make_data(2, way.rows)
+    for way, rows in WAYS.items():
+        model = make_trained(rows)
+        export(
+            model,
+            folder / way / "model",
+            serving_default=SignatureConfig(),
+            train=SignatureConfig(method="train"),
+            evaluate=SignatureConfig(method="evaluate"),
+            reset_metrics=SignatureConfig(method="reset_metrics"),
+        )
+        x, y = make_data(2, rows)
         history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
         evaluated = model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
         logs = {"train": {key: values[0] for key, values in history.items()}, "evaluate": evaluated}
-        np.savez(
-            folder / f"{name}.npz",
-            x=x,
-            y=y,
-            **{f"{step}/{key}": np.float32(value) for step, values in logs.items() for key, value in values.items()},
-            **{f"state/{path}": np.asarray(variable.value) for path, variable in collect_state(model).items()},
-        )
-        model = make_trained()
+        arrays: dict[str, Any] = {"x": x, "y": y}
+        for step, values in logs.items():
+            arrays |= {f"{step}/{key}": np.float32(value) for key, value in values.items()}
+        for path, variable in collect_state(model).items():
+            arrays[f"state/{path}"] = np.asarray(variable.value)
+        np.savez(folder / way / "expected.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -50,18 +50,18 @@ def open_with_tensorflow(path: Path) -> tuple[Call, Save]:
 def main() -> None:
     """Trains and writes."""
     runtime, folder = sys.argv[1], Path(sys.argv[2])
-    for name, way in WAYS.items():
-        call, save = {"c": open_with_c, "tensorflow": open_with_tensorflow}[runtime](folder / "model")
-        with np.load(folder / f"{name}.npz") as arrays:
+    for way in WAYS:
+        call, save = {"c": open_with_c, "tensorflow": open_with_tensorflow}[runtime](folder / way / "model")
+        with np.load(folder / way / "expected.npz") as arrays:
             x, y = arrays["x"], arrays["y"]
-        said = {}
-        for step, endpoint in (("train", way.train), ("evaluate", way.evaluate)):
-            call("reset", {})
+        said: dict[str, float] = {}
+        for endpoint in ("train", "evaluate"):
+            call("reset_metrics", {})
             for start in range(0, len(x), BATCH):
                 logs = call(endpoint, {"inputs": x[start : start + BATCH], "y": y[start : start + BATCH]})
-            said |= {f"{step}/{key}": float(value) for key, value in logs.items()}
-        save(folder / f"{name}-{runtime}")
-        (folder / f"{name}-{runtime}.json").write_text(json.dumps(said))
+            said |= {f"{endpoint}/{key}": float(value) for key, value in logs.items()}
+        save(folder / way / runtime)
+        (folder / way / f"{runtime}.json").write_text(json.dumps(said))
     # TensorFlow itself imports Keras.
     foreign = ["exporter", "interoperability.training", *(["tensorflow", "keras"] if runtime == "c" else [])]
     print(*(module for module in foreign if module in sys.modules))
