@@ -72,8 +72,8 @@ def export(
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
             from exporter import measuring, verification
             from exporter.endpoints import build_endpoints, kept_for_endpoints
-            from exporter.options import build_save_options, declare_aliased
-            from exporter.serving_requests import list_batches, make_body, write_warmup
+            from exporter.options import build_save_options, declare_default
+            from exporter.serving_requests import list_askable, make_body, write_warmup
             from exporter.trials import prepare_trial
 
             if process:
@@ -81,7 +81,8 @@ def export(
         with _measured("build the model", reporter, seconds):
             model, read = workshop.build(config.model, config.seed, reporter.note)
 
-        declared = config.signatures or declare_aliased(config.options)
+        is_served = place.save_format == "tf"
+        declared = config.signatures or (declare_default(model, config.options) if is_served else {})
         stack.enter_context(kept_for_endpoints(model, declared))
         endpoints = build_endpoints(model, declared, config.options)
         signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
@@ -91,18 +92,18 @@ def export(
             include_optimizer=config.include_optimizer,
             save_format=place.save_format,
             signatures=signatures,
-            options=build_save_options(config.options, signatures) if place.save_format == "tf" else None,
+            options=build_save_options(config.options, signatures) if is_served else None,
         )
-        asks_it = prove_it or place.save_format == "tf"
+        asks_it = prove_it or is_served
         trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None
-        batches = list_batches(trial) if trial else {}
+        asked = list_askable(trial)
 
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
                 held = contents.held
                 if config.layout.warmup:
-                    held += write_warmup(staged, place.model_name, batches, contents.signatures)
+                    held += write_warmup(staged, place.model_name, asked)
             _refuse_left_out(config, plan, contents.left_out)
 
             proof = verification.Proof((), ())
@@ -129,7 +130,7 @@ def export(
 
             with _measured("publish it", reporter, seconds):
                 files = record_files(staged, place.target.name)
-                body = make_body(batches, contents.signatures)
+                body = make_body(asked, contents.signatures)
                 published = place.publish(staged)
                 request = publish_request(body, published)
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from exporter.config import OptionsConfig, Sharding, SignatureConfig, VariablePolicy
 from exporter.saving.contents import SERVING_DEFAULT
+from exporter.saving.signatures import describe_inputs
 
 
 def build_save_options(
@@ -41,16 +43,21 @@ def build_save_options(
     )
 
 
-def declare_aliased(options: OptionsConfig) -> dict[str, SignatureConfig]:
-    """Declares the model's own endpoint for an alias, which TensorFlow wants with the function that it stands for.
+def declare_default(model: keras.Model, options: OptionsConfig) -> dict[str, SignatureConfig]:
+    """Declares the model's own endpoint where TensorFlow cannot be left to make it.
+
+    An alias needs the function that it stands for. A sparse tensor is served as dense ones, which no server or client
+    would find under the names that TensorFlow gives them by itself.
 
     Args:
-        options: The recipe's, where it declares no endpoint.
+        model: The model of a SavedModel for which no endpoint is declared.
+        options: The recipe's.
 
     Returns:
-        The declarations: none unless there is an alias.
+        The declarations; mostly none.
     """
-    return {SERVING_DEFAULT: SignatureConfig()} if options.function_aliases else {}
+    takes_sparse = any(leaf.sparse for leaf in describe_inputs(model).leaves)
+    return {SERVING_DEFAULT: SignatureConfig()} if options.function_aliases or takes_sparse else {}
 
 
 def _build_sharding(options: OptionsConfig) -> Any:

@@ -6,7 +6,7 @@ the body of a request is in the column format of its REST interface (https://www
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import tensorflow as tf
 from exporter._arrays import Array, is_same
 from exporter.errors import ExportError
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, format_bytes
-from exporter.trials import Trial
+from exporter.trials import EndpointTrial, Trial
 
-# Endpoint -> batches, each with an array per input by name. Strings are objects: `bytes` or `str`.
-Batches = Mapping[str, Sequence[Mapping[str, Array]]]
+# An array per input. Strings are objects: `bytes` or `str`.
+Batch = tuple[Array, ...]
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 
@@ -31,33 +31,29 @@ _LARGEST_RECORD = 4 * 1024 * 1024
 _REST_DTYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
 
 
-def list_batches(trial: Trial) -> Batches:
-    """Lists what the endpoints of a SavedModel are asked in its proof.
+def list_askable(trial: Trial | None) -> list[EndpointTrial]:
+    """Lists the endpoints that a server can be asked, with what they are asked in the proof.
 
     Args:
         trial: Of the proof.
 
     Returns:
-        The batches of each endpoint that only answers: a request to train would change the model.
+        Those that only answer, since a request to train would change the model, and that take dense tensors.
     """
-    return {
-        endpoint.name: [
-            {leaf.name: array for leaf, array in zip(endpoint.inputs.leaves, batch, strict=True)}
-            for batch in endpoint.batches
-        ]
-        for endpoint in trial.endpoints
-        if not endpoint.moves_state
-    }
+    return [
+        endpoint
+        for endpoint in (trial.endpoints if trial else ())
+        if endpoint.batches and not endpoint.moves_state and not any(leaf.sparse for leaf in endpoint.inputs.leaves)
+    ]
 
 
-def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[Holding, ...]:
+def write_warmup(staged: Path, name: str, asked: Sequence[EndpointTrial]) -> tuple[Holding, ...]:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
         staged: A SavedModel directory.
         name: Of the model at the server, which does not look at it.
-        batches: What to ask. A batch of more than 4 MiB is cut to fewer samples where the endpoint takes any number.
-        endpoints: The inputs and outputs of the SavedModel's endpoints.
+        asked: What to ask. A batch of more than 4 MiB is cut to fewer samples where the endpoint takes any number.
 
     Returns:
         What was written: nothing where there is nothing to ask.
@@ -65,15 +61,13 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     records = []
-    for endpoint, batch in _take_turns(batches):
-        described = endpoints[endpoint]
-        tensors = {
-            key: tf.make_tensor_proto(array, tf.as_dtype(described.inputs[key].dtype), array.shape)
-            for key, array in _cut(batch, described).items()
+    for endpoint, batch in _take_turns(asked):
+        inputs = {
+            leaf.name: tf.make_tensor_proto(array, tf.as_dtype(leaf.dtype), array.shape)
+            for leaf, array in zip(endpoint.inputs.leaves, _cut(endpoint, batch), strict=True)
         }
-        request = predict_pb2.PredictRequest(
-            model_spec=model_pb2.ModelSpec(name=name, signature_name=endpoint), inputs=tensors
-        )
+        model = model_pb2.ModelSpec(name=name, signature_name=endpoint.name)
+        request = predict_pb2.PredictRequest(model_spec=model, inputs=inputs)
         log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
         records.append(log.SerializeToString(deterministic=True))
     if not records:
@@ -87,34 +81,34 @@ def write_warmup(staged: Path, name: str, batches: Batches, endpoints: Mapping[s
     return (Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}"),)
 
 
-def _take_turns(batches: Batches) -> Iterator[tuple[str, Mapping[str, Array]]]:
+def _take_turns(asked: Sequence[EndpointTrial]) -> list[tuple[EndpointTrial, Batch]]:
     """Gives the first batch of each endpoint, then the second of each, as many as a server takes."""
-    longest = max(map(len, batches.values()), default=0)
-    turns = [(name, batches[name][turn]) for turn in range(longest) for name in batches if turn < len(batches[name])]
-    yield from turns[:_MOST_RECORDS]
+    longest = max((len(endpoint.batches) for endpoint in asked), default=0)
+    turns = [(each, each.batches[turn]) for turn in range(longest) for each in asked if turn < len(each.batches)]
+    return turns[:_MOST_RECORDS]
 
 
-def _cut(batch: Mapping[str, Array], endpoint: Endpoint, samples: int | None = None) -> dict[str, Array]:
+def _cut(endpoint: EndpointTrial, batch: Batch, samples: int | None = None) -> Batch:
     """Cuts a batch to some samples, or to as many as a record holds, where the endpoint takes any number of them."""
-    shapes = [endpoint.inputs[name].shape for name in batch]
-    if not batch or not all(array.ndim for array in batch.values()) or any(not shape or shape[0] for shape in shapes):
-        return dict(batch)
+    shapes = [leaf.shape for leaf in endpoint.inputs.leaves]
+    if not batch or not endpoint.by_sample or not all(shape and shape[0] is None for shape in shapes):
+        return batch
     if samples is None:
-        each = sum(_measure(array) for array in batch.values()) / max(1, min(map(len, batch.values())))
+        each = sum(map(_measure, batch)) / max(1, len(batch[0]))
         samples = max(1, int(_LARGEST_RECORD / max(each, 1)))
-    return {name: array[:samples] for name, array in batch.items()}
+    return tuple(array[:samples] for array in batch)
 
 
 def _measure(array: Array) -> int:
     return sum(map(len, array.ravel().tolist())) if array.dtype.kind in "OSU" else array.nbytes
 
 
-def make_body(batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[str, str] | None:
+def make_body(asked: Sequence[EndpointTrial], endpoints: Mapping[str, Endpoint]) -> tuple[str, str] | None:
     """Makes one request for the REST interface: a real input, of one sample where the endpoint takes any number.
 
     Args:
-        batches: What can be asked.
-        endpoints: The inputs and outputs of the SavedModel's endpoints.
+        asked: What can be asked.
+        endpoints: The inputs and outputs of the endpoints, as the SavedModel declares them.
 
     Returns:
         The endpoint, which is `serving_default` if there is one, and the body; None where nothing can be asked with
@@ -123,20 +117,20 @@ def make_body(batches: Batches, endpoints: Mapping[str, Endpoint]) -> tuple[str,
     Raises:
         ExportError: The body, read again by what the endpoint declares, is not the input.
     """
-    for name in sorted(batches.keys() & endpoints.keys(), key=lambda name: (name != SERVING_DEFAULT, name)):
-        endpoint = endpoints[name]
-        if not batches[name] or {tensor.dtype for tensor in endpoint.inputs.values()} - _REST_DTYPES:
+    for endpoint in sorted(asked, key=lambda endpoint: (endpoint.name != SERVING_DEFAULT, endpoint.name)):
+        leaves = endpoint.inputs.leaves
+        if not leaves or {leaf.dtype for leaf in leaves} - _REST_DTYPES or endpoint.name not in endpoints:
             continue
-        smallest = min(batches[name], key=lambda batch: sum(array.size for array in batch.values()))
-        batch = _cut(smallest, endpoint, samples=1)
-        inputs = {key: _to_json(array) for key, array in batch.items()}
-        body = json.dumps({"signature_name": name, "inputs": inputs}, ensure_ascii=False)
-        read = read_body(body, endpoint)
-        if not all(is_same(read[key], _to_bytes(array)) for key, array in batch.items()):
+        smallest = min(endpoint.batches, key=lambda batch: sum(array.size for array in batch))
+        arrays = {leaf.name: array for leaf, array in zip(leaves, _cut(endpoint, smallest, samples=1), strict=True)}
+        inputs = {name: _to_json(array) for name, array in arrays.items()}
+        body = json.dumps({"signature_name": endpoint.name, "inputs": inputs}, ensure_ascii=False)
+        read = read_body(body, endpoints[endpoint.name])
+        if not all(is_same(read[name], _to_bytes(array)) for name, array in arrays.items()):
             raise ExportError(
-                f"The example request for the endpoint {name!r} could not be read again. Please report it."
+                f"The request for the endpoint {endpoint.name!r} could not be read again. Please report it."
             )
-        return name, body
+        return endpoint.name, body
     return None
 
 

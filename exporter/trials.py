@@ -46,6 +46,7 @@ class EndpointTrial:
         why_none: Why there are none, with the remedy; else empty.
         moves_state: Whether a call may change variables, as a training step does: no request to warm up a server.
         function: The traced function; None for the model's own inference.
+        by_sample: Whether every array has a row per sample: the parts of a ragged or sparse tensor have not.
     """
 
     name: str
@@ -54,6 +55,7 @@ class EndpointTrial:
     why_none: str = ""
     moves_state: bool = False
     function: Any = None
+    by_sample: bool = True
 
     def describe(self, predictor: Predictor) -> Endpoint:
         """Describes the inputs and outputs, which the file must declare.
@@ -176,7 +178,8 @@ class _Maker:
         except (_UnknownError, UndrawableError) as error:
             why = str(error)
         moves = endpoint.method != PREDICT
-        return EndpointTrial(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function)
+        by_sample = not any(tensor.ragged_rank or tensor.sparse for tensor in endpoint.tensors)
+        return EndpointTrial(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
 
     def _make_batches(self, endpoint: BuiltEndpoint) -> tuple[tuple[Array, ...], ...]:
         own = {leaf.name: leaf for leaf in self.inputs.leaves}

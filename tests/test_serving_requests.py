@@ -19,10 +19,12 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from exporter import ExportConfig, Receipt, UsageError, export
 from exporter._arrays import Array, is_same
 from exporter._terminal import print_summary
-from exporter.config import LayoutConfig, LayoutKind, SignatureConfig
+from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
 from exporter.saving.contents import Endpoint, Tensor, format_bytes
+from exporter.saving.signatures import InputLeaf, Inputs
 from exporter.serving_requests import WARMUP, make_body, read_body, write_warmup
+from exporter.trials import EndpointTrial
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
 
@@ -103,9 +105,28 @@ def test_the_printed_line_asks_what_the_endpoint_declares(served: Receipt) -> No
     assert ask(served.filepath, "serving_default", inputs)["scores"].shape == (1, 2)
 
 
+def test_a_sparse_tensor_is_asked_for_by_its_parts(tmp_path: Path) -> None:
+    words = keras.Input((3,), name="words", sparse=True)
+    model = keras.Model(words, keras.layers.Dense(2, name="scores")(words))
+    receipt = export(ExportConfig(model=model, filepath=str(tmp_path / "model"), layout=SERVING))
+    assert {check.name for check in receipt.checks} >= {"predictions", "serving_default"}
+    names = {"words_indices", "words_values", "words_dense_shape"}
+    assert set(receipt.signatures["serving_default"].inputs) == names
+    requests = list(read_requests(Path(receipt.filepath)))
+    assert len(requests) == 3
+    for size, request in enumerate(requests, start=1):
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        assert inputs["words_dense_shape"].tolist() == [size, 3]
+        parts = [inputs[f"words_{part}"] for part in ("indices", "values", "dense_shape")]
+        dense = tf.sparse.to_dense(tf.SparseTensor(*parts))
+        answer = ask(receipt.filepath, "serving_default", inputs)
+        np.testing.assert_allclose(answer["scores"], dense @ model.weights[0] + model.weights[1], rtol=1e-5)
+
+
 def test_a_long_request_stands_in_a_file_beside_the_artifact(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((8, 8, 1), name="pixels"), keras.layers.Flatten()])
-    receipt = export(ExportConfig(model=model, filepath=str(tmp_path / "model")))
+    verify = VerifyConfig(mode=VerifyMode.NONE)
+    receipt = export(ExportConfig(model=model, filepath=str(tmp_path / "model"), verify=verify))
     assert receipt.request is not None
     assert receipt.request.body is None
     assert receipt.request.file == str(tmp_path / "model.request.json")
@@ -135,45 +156,62 @@ def describe(**inputs: tuple[tuple[int | None, ...], str]) -> Endpoint:
     return Endpoint({name: Tensor(shape, dtype) for name, (shape, dtype) in inputs.items()}, {})
 
 
+def ask_about(
+    endpoint: Endpoint, *batches: tuple[Array, ...], name: str = "judge", by_sample: bool = True
+) -> EndpointTrial:
+    leaves = tuple(
+        InputLeaf(name, tensor.shape, tensor.dtype)
+        for name, tensor in endpoint.inputs.items()
+        if tensor.shape is not None
+    )
+    return EndpointTrial(name, Inputs(leaves, tuple(range(len(leaves)))), batches, by_sample=by_sample)
+
+
+ONE = np.ones(1, np.float32)
+NUMBERS = describe(x=((None,), "float32"))
+
+
 def test_the_same_requests_give_the_same_bytes(tmp_path: Path) -> None:
-    endpoints = {"judge": describe(b=((None, 2), "float32"), a=((None,), "string"))}
-    batch = {"b": np.ones((2, 2), np.float32), "a": np.array([b"x", "y"], object)}
+    types: dict[str, tuple[tuple[int | None, ...], str]] = {"b": ((None, 2), "float32"), "a": ((None,), "string")}
+    arrays = {"b": np.ones((2, 2), np.float32), "a": np.array([b"x", "y"], object)}
     written = []
-    for name, order in (("one", ["a", "b"]), ("other", ["b", "a"])):
-        (tmp_path / name).mkdir()
-        write_warmup(tmp_path / name, "m", {"judge": [{key: batch[key] for key in order}]}, endpoints)
-        written.append((tmp_path / name / WARMUP).read_bytes())
+    for order in ("ab", "ba"):
+        endpoint = describe(**{name: types[name] for name in order})
+        (tmp_path / order).mkdir()
+        write_warmup(tmp_path / order, "m", [ask_about(endpoint, tuple(arrays[name] for name in order))])
+        written.append((tmp_path / order / WARMUP).read_bytes())
     assert written[0] == written[1]
 
 
 def test_there_are_no_more_records_than_a_server_takes(tmp_path: Path) -> None:
-    endpoints = {name: describe(x=((None,), "float32")) for name in ("a", "b", "c")}
-    batches = {"a": [{"x": np.ones(1, np.float32)}] * 2, "b": [{"x": np.ones(1, np.float32)}] * 2000, "c": []}
-    [holding] = write_warmup(tmp_path, "m", batches, endpoints)
+    counts = {"a": 2, "b": 2000}
+    asked = [ask_about(NUMBERS, *[(ONE,)] * count, name=name) for name, count in counts.items()]
+    [holding] = write_warmup(tmp_path, "m", asked)
     names = [request.model_spec.signature_name for request in read_requests(tmp_path)]
     assert holding.detail.startswith("1000 requests, ")
     assert names == ["a", "b", "a", *["b"] * 997]
 
 
 def test_an_artifact_that_answers_nothing_is_not_warmed_up(tmp_path: Path) -> None:
-    assert write_warmup(tmp_path, "m", {"judge": []}, {"judge": describe(x=((None,), "float32"))}) == ()
+    assert write_warmup(tmp_path, "m", []) == ()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("shape", "array", "samples"),
+    ("shape", "array", "by_sample", "samples"),
     [
-        pytest.param((None, 1024), np.ones((4096, 1024), np.float32), 1024, id="free batch"),
-        pytest.param((4096, 1024), np.ones((4096, 1024), np.float32), 4096, id="fixed batch"),
-        pytest.param((None,), np.array([b"x" * 1024 * 1024] * 8, object), 4, id="strings"),
-        pytest.param((None,), np.array([b"x" * 8 * 1024 * 1024] * 2, object), 1, id="large samples"),
+        pytest.param((None, 1024), np.ones((4096, 1024), np.float32), True, 1024, id="free batch"),
+        pytest.param((4096, 1024), np.ones((4096, 1024), np.float32), True, 4096, id="fixed batch"),
+        pytest.param((None,), np.array([b"x" * 1024 * 1024] * 8, object), True, 4, id="strings"),
+        pytest.param((None,), np.array([b"x" * 8 * 1024 * 1024] * 2, object), True, 1, id="large samples"),
+        pytest.param((None, 1024), np.ones((4096, 1024), np.float32), False, 4096, id="values of a ragged tensor"),
     ],
 )
 def test_a_record_is_not_larger_than_a_real_request(
-    tmp_path: Path, shape: tuple[int | None, ...], array: Array, samples: int
+    tmp_path: Path, shape: tuple[int | None, ...], array: Array, by_sample: bool, samples: int
 ) -> None:
     endpoint = describe(x=(shape, "string" if array.dtype == object else "float32"))
-    write_warmup(tmp_path, "m", {"judge": [{"x": array}]}, {"judge": endpoint})
+    write_warmup(tmp_path, "m", [ask_about(endpoint, (array,), by_sample=by_sample)])
     [request] = read_requests(tmp_path)
     assert request.inputs["x"].tensor_shape.dim[0].size == samples
 
@@ -204,29 +242,34 @@ def arrays(draw: st.DrawFn) -> tuple[str, Array]:
 @given(arrays())
 def test_a_body_gives_the_same_bits_back(drawn: tuple[str, Array]) -> None:
     dtype, array = drawn
-    endpoints = {"judge": describe(x=(array.shape, dtype))}
-    made = make_body({"judge": [{"x": array}]}, endpoints)
+    endpoint = describe(x=(array.shape, dtype))
+    made = make_body([ask_about(endpoint, (array,))], {"judge": endpoint})
     assert made is not None
-    assert is_same(read_body(made[1], endpoints["judge"])["x"], array)
+    assert is_same(read_body(made[1], endpoint)["x"], array)
 
 
 def test_bytes_that_are_no_text_are_encoded() -> None:
     array = np.array([b"\xff\xd8", "grün"], object)
-    made = make_body({"judge": [{"x": array}]}, {"judge": describe(x=((2,), "string"))})
+    endpoint = describe(x=((2,), "string"))
+    made = make_body([ask_about(endpoint, (array,))], {"judge": endpoint})
     assert made == ("judge", '{"signature_name": "judge", "inputs": {"x": [{"b64": "/9g="}, "grün"]}}')
 
 
 def test_the_default_endpoint_is_asked_with_one_sample() -> None:
-    endpoints = {name: describe(x=((None,), "float32")) for name in ("first", "serving_default")}
-    batches = {name: [{"x": np.array([0.1, 2], np.float32)}] for name in endpoints}
-    made = make_body(batches, endpoints)
+    names = ("first", "serving_default")
+    asked = [ask_about(NUMBERS, (np.array([0.1, 2], np.float32),), name=name) for name in names]
+    made = make_body(asked, dict.fromkeys(names, NUMBERS))
     assert made == ("serving_default", '{"signature_name": "serving_default", "inputs": {"x": [0.1]}}')
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "complex64"])
 def test_what_the_rest_interface_does_not_convert_is_not_asked(dtype: str) -> None:
-    endpoints = {"judge": describe(x=((None,), dtype))}
-    assert make_body({"judge": [{"x": np.ones(1, np.float32)}]}, endpoints) is None
+    endpoint = describe(x=((None,), dtype))
+    assert make_body([ask_about(endpoint, (ONE,))], {"judge": endpoint}) is None
+
+
+def test_an_endpoint_without_inputs_is_not_asked() -> None:
+    assert make_body([ask_about(describe(), ())], {"judge": describe()}) is None
 
 
 @pytest.mark.parametrize(
