@@ -16,21 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
+from exporter._page import FORMAT_NAMES, LABEL_WIDTH, Page, escape_markup, make_console
 from exporter.layouts import name_for_server
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
     from exporter.receipts import Receipt
-    from exporter.saving.contents import Endpoint, Tensor
 
-_FORMAT_NAMES = {"tf": "SavedModel", "h5": "HDF5 file", "keras": "Keras archive"}
-
-# Piped output has no width of its own; a narrower one would break lines that a pipe could carry whole.
-_PIPED_WIDTH = 120
-_LABEL_WIDTH = 11
 _PHASE_WIDTH = 20
 
 
@@ -138,16 +132,6 @@ class TerminalReporter:
             self._progress.update(self._task, note=escape(text))
 
 
-def make_console(stream: TextIO) -> "Console":
-    """Returns a console for a stream: as wide as its terminal, and wide enough for a pipe."""
-    from rich.console import Console
-
-    console = Console(file=stream, highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    return console
-
-
 def _make_progress(console: "Console") -> "Progress":
     from rich.console import RenderableType
     from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -188,11 +172,8 @@ def print_summary(receipt: "Receipt", receipt_path: Path, stream: TextIO | None 
     _Summary(make_console(stream or sys.stdout)).print(receipt, receipt_path)
 
 
-class _Summary:
-    """The summary's lines: a label, then the text with its own indentation."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
+class _Summary(Page):
+    """The summary of an export."""
 
     def print(self, receipt: "Receipt", receipt_path: Path) -> None:
         """Prints all of it."""
@@ -200,110 +181,49 @@ class _Summary:
 
         path = Path(receipt.filepath)
         name = f"{path.parent.name}/{path.name}" if _has_versions(receipt) else path.name
-        kind = _FORMAT_NAMES[receipt.format]
+        kind = FORMAT_NAMES[receipt.format]
         total = sum(receipt.seconds.values())
         proven = receipt.status == "proven"
         mark = "[bold green]✓[/]" if proven else "[bold yellow]![/]"
         words = "the same model, proven" if proven else "written, not proven"
         self._console.print()
-        self._line("", f"{mark} [bold]{_escape(name)}[/] is {words} [dim]in {total:.1f} s[/]", bare=True)
+        self._line("", f"{mark} [bold]{escape_markup(name)}[/] is {words} [dim]in {total:.1f} s[/]", bare=True)
         self._console.print()
 
         for number, line in enumerate(receipt.read):
-            self._wrapped("read" if number == 0 else "", _escape(line))
-        self._line("written", f"[bold]{_escape(receipt.filepath)}[/]")
+            self._wrapped("read" if number == 0 else "", escape_markup(line))
+        self._line("written", f"[bold]{escape_markup(receipt.filepath)}[/]")
         files = sum(record.link is None for record in receipt.files)
         self._wrapped("", f"{kind}, {files} file{'s' if files != 1 else ''}, {format_bytes(receipt.total_bytes)}")
         for number, (endpoint_name, endpoint) in enumerate(receipt.signatures.items()):
-            self._wrapped("signatures" if number == 0 else "", f"[bold]{_escape(endpoint_name)}[/]")
+            self._wrapped("signatures" if number == 0 else "", f"[bold]{escape_markup(endpoint_name)}[/]")
             self._endpoint(endpoint)
         self._pairs("holds", [(holding.what, holding.detail) for holding in receipt.held])
         if receipt.left_out:
             self._pairs("left out", [(left_out.what, left_out.why) for left_out in receipt.left_out])
         else:
             self._wrapped("left out", "nothing")
-        rows = [(check.name, f"[green]✓[/] {_escape(check.figure)}", check.detail) for check in receipt.checks]
+        rows = [(check.name, f"[green]✓[/] {escape_markup(check.figure)}", check.detail) for check in receipt.checks]
         self._checks(rows)
-        self._line("receipt", _escape(str(receipt_path)))
+        self._line("receipt", escape_markup(str(receipt_path)))
         self._console.print()
         for label, commands in _list_commands(receipt):
             for number, command in enumerate(commands):
-                self._line(label if number == 0 else "", f"[cyan]{_escape(command)}[/]")
+                self._line(label if number == 0 else "", f"[cyan]{escape_markup(command)}[/]")
         self._console.print()
-
-    def _grid(self, grid: "Table") -> None:
-        """Prints a grid without the spaces that fill up its last column."""
-        from rich.text import Text
-
-        for segments in self._console.render_lines(grid, pad=False):
-            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
-            line.rstrip()
-            self._console.print(line, soft_wrap=True)
-
-    def _line(self, label: str, markup: str, bare: bool = False) -> None:
-        head = "" if bare else f"[dim]{label:<{_LABEL_WIDTH}}[/]"
-        self._console.print(f"{head}{markup}", soft_wrap=True)
-
-    def _wrapped(self, label: str, markup: str) -> None:
-        from rich.table import Table
-
-        grid = Table.grid(padding=0)
-        grid.add_column(width=_LABEL_WIDTH, no_wrap=True, style="dim")
-        grid.add_column(overflow="fold")
-        grid.add_row(label, markup)
-        self._grid(grid)
-
-    def _pairs(self, label: str, pairs: list[tuple[str, str]]) -> None:
-        from rich.table import Table
-
-        if not pairs:
-            return
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=_LABEL_WIDTH - 2, no_wrap=True, style="dim")
-        grid.add_column(no_wrap=True, width=max(len(what) for what, _ in pairs))
-        grid.add_column(overflow="fold")
-        for number, (what, detail) in enumerate(pairs):
-            grid.add_row(label if number == 0 else "", _escape(what), _escape(detail))
-        self._grid(grid)
 
     def _checks(self, rows: list[tuple[str, str, str]]) -> None:
         from rich.table import Table
 
         grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=_LABEL_WIDTH - 2, no_wrap=True, style="dim")
+        grid.add_column(width=LABEL_WIDTH - 2, no_wrap=True, style="dim")
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
         grid.add_column(style="dim", overflow="fold")
         for number, (name, figure, detail) in enumerate(rows):
-            grid.add_row("checks" if number == 0 else "", _escape(name), figure, _escape(detail))
+            grid.add_row("checks" if number == 0 else "", escape_markup(name), figure, escape_markup(detail))
         if rows:
             self._grid(grid)
-
-    def _endpoint(self, endpoint: "Endpoint") -> None:
-        from rich.table import Table
-
-        rows = [("", name, tensor) for name, tensor in endpoint.inputs.items()]
-        rows += [("→ ", name, tensor) for name, tensor in endpoint.outputs.items()]
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=_LABEL_WIDTH - 2)
-        grid.add_column(overflow="fold")
-        grid.add_column(no_wrap=True)
-        for arrow, name, tensor in rows:
-            grid.add_row("", f"{arrow or '  '}{_escape(name)}", format_tensor(tensor))
-        self._grid(grid)
-
-
-def format_tensor(tensor: "Tensor") -> str:
-    """Returns a tensor's dtype and shape, such as `float32 (?, 8, 8, 1)`."""
-    if tensor.shape is None:
-        return f"{tensor.dtype} of any shape"
-    return f"{tensor.dtype} ({', '.join('?' if size is None else str(size) for size in tensor.shape)})"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:

@@ -20,20 +20,11 @@ FLOORS = [
         *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),
         *("training_steps", "verification", "endpoints", "serving", "trials", "transforms"),
         *("_declarations", "_pipelines"),
-        *(
-            "options",
-            "publishing",
-            "layouts",
-            "serving_requests",
-            "receipts",
-            "sources",
-            "_terminal",
-            "_limits",
-            "_references",
-        ),
-        *("_memory", "_workshop", "measuring"),
+        *("options", "publishing", "layouts", "serving_requests", "receipts", "sources", "_terminal", "_page"),
+        *("_limits", "_references", "_memory", "_workshop", "measuring"),
     },
-    {"jobs", "sweeps"},
+    {"jobs", "sweeps", "inspection"},
+    {"commands"},
     {"cli", "__main__", "_hydra", "_preflight"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
@@ -103,9 +94,11 @@ def test_the_save_core_knows_nothing_of_configs(file: Path) -> None:
         "exporter.jobs",
         "exporter.saving",
         "exporter.sources",
+        "exporter._terminal",
         "exporter.sweeps.conducting",
         "exporter.sweeps.worker",
-        "exporter._terminal",
+        "exporter.inspection",
+        "exporter.commands",
     ],
 )
 def test_an_import_loads_neither_tensorflow_nor_keras_nor_h5py(

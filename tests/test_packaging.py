@@ -57,7 +57,7 @@ def test_the_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read("keras_exporter-0.1.0.dist-info/METADATA").decode()
         scripts = archive.read("keras_exporter-0.1.0.dist-info/entry_points.txt").decode()
-    assert scripts == "[console_scripts]\nexporter = exporter.cli:main\n"
+    assert scripts == "[console_scripts]\nexporter = exporter.__main__:main\n"
     lines = metadata.splitlines()
     for line in ("Name: keras-exporter", "Requires-Python: >=3.11", "License-Expression: Apache-2.0"):
         assert line in lines

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from test_receipts import RECEIPT
 
-from exporter._terminal import SilentReporter, TerminalReporter, format_tensor, print_summary
+from exporter._page import format_tensor
+from exporter._terminal import SilentReporter, TerminalReporter, print_summary
 from exporter.receipts import Receipt, Request, Status
 from exporter.saving.contents import Tensor
 

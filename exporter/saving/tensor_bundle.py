@@ -12,10 +12,9 @@ from pathlib import Path
 
 import google_crc32c
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from exporter.errors import ArtifactError
+from exporter.saving.messages import DTYPES, BundleEntryProto, BundleHeaderProto
 
 # `tensorflow/core/lib/io/table_options.h` and `format.h`.
 _BLOCK_SIZE = 256 << 10
@@ -24,6 +23,8 @@ _MAGIC = 0xDB4775248B80FB57
 _FOOTER_SIZE = 48
 _TRAILER_SIZE = 5  # compression type, masked checksum
 _NO_COMPRESSION = 0
+_LITTLE_ENDIAN = 0  # `BundleHeaderProto.Endianness`
+_REFERENCE = 100  # `DT_FLOAT_REF` is `DT_FLOAT` and this
 
 # TensorFlow finds a variable's tensor in a checkpoint by this end of its key (`tensorflow/python/checkpoint`).
 KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -40,6 +41,8 @@ class BundleEntry:
         size: How many bytes it has.
         crc32c: The CRC-32C of its bytes, unmasked. For strings, see `encode_string`.
         shard: The number of the data file.
+        slices: For a tensor that is cut into several entries, the start and the length of every dimension of each;
+            a length of -1 is the whole dimension.
     """
 
     dtype: int
@@ -48,6 +51,7 @@ class BundleEntry:
     size: int
     crc32c: int
     shard: int = 0
+    slices: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 def mask_crc32c(checksum: int) -> int:
@@ -76,6 +80,22 @@ def encode_string(value: bytes) -> tuple[bytes, int]:
     return _varint(len(value)) + length_checksum + value, checksum
 
 
+def decode_string(content: bytes) -> bytes:
+    """Reverses `encode_string`.
+
+    Raises:
+        ValueError: The bytes are damaged.
+    """
+    try:
+        size, position = _read_varint(content, 0)
+    except IndexError:
+        raise ValueError("a string is cut off") from None
+    value = content[position + 4 :]
+    if len(value) != size or content != encode_string(value)[0]:
+        raise ValueError("a string does not match its checksum")
+    return value
+
+
 def write_index(path: Path, entries: Mapping[str, BundleEntry], shards: int = 1) -> None:
     """Writes an index file.
 
@@ -84,7 +104,7 @@ def write_index(path: Path, entries: Mapping[str, BundleEntry], shards: int = 1)
         entries: The tensors by name.
         shards: How many data files there are.
     """
-    header = tensor_bundle_pb2.BundleHeaderProto(num_shards=shards)
+    header = BundleHeaderProto(num_shards=shards)
     header.version.producer = 1
     table = [(b"", header.SerializeToString(deterministic=True))]
     table += sorted((name.encode(), _to_proto(entry)) for name, entry in entries.items())
@@ -92,7 +112,7 @@ def write_index(path: Path, entries: Mapping[str, BundleEntry], shards: int = 1)
 
 
 def _to_proto(entry: BundleEntry) -> bytes:
-    message = tensor_bundle_pb2.BundleEntryProto(
+    message = BundleEntryProto(
         dtype=entry.dtype,
         shard_id=entry.shard,
         offset=entry.offset,
@@ -121,17 +141,17 @@ def read_index(path: Path) -> dict[str, BundleEntry]:
         rows = list(_read_table(path.read_bytes()))
         if not rows or rows[0][0] != b"":
             raise ValueError("it has no header")
-        header = tensor_bundle_pb2.BundleHeaderProto.FromString(rows[0][1])
-        if header.endianness != tensor_bundle_pb2.BundleHeaderProto.LITTLE:
+        header = BundleHeaderProto.FromString(rows[0][1])
+        if header.endianness != _LITTLE_ENDIAN:
             raise ValueError("it was written on a big-endian machine")
-        return {name.decode(): _from_proto(value) for name, value in rows[1:]}
+        return {_decode_name(name): _from_proto(value) for name, value in rows[1:]}
     except (ValueError, IndexError, struct.error, DecodeError) as error:
         raise ArtifactError(f"{path} is not a whole checkpoint index: {error}.") from error
 
 
 def _from_proto(value: bytes) -> BundleEntry:
-    message = tensor_bundle_pb2.BundleEntryProto.FromString(value)
-    if message.dtype not in types_pb2.DataType.values():
+    message = BundleEntryProto.FromString(value)
+    if message.dtype % _REFERENCE not in DTYPES:
         raise ValueError(f"the dtype {message.dtype} is unknown")
     return BundleEntry(
         dtype=message.dtype,
@@ -140,7 +160,46 @@ def _from_proto(value: bytes) -> BundleEntry:
         size=message.size,
         crc32c=unmask_crc32c(message.crc32c),
         shard=message.shard_id,
+        slices=tuple(tuple((extent.start, extent.length or -1) for extent in each.extent) for each in message.slices),
     )
+
+
+def _decode_name(name: bytes) -> str:
+    # What TensorFlow itself makes of the name of a cut tensor is no text; see `name_slice`.
+    return name.decode(errors="surrogateescape" if name.startswith(b"\0") else "strict")
+
+
+def name_slice(name: str, extents: Iterable[tuple[int, int]]) -> str:
+    """Returns the name of one entry of a tensor that is cut into several.
+
+    The encoding is that of `EncodeTensorNameSlice` in `tensorflow/core/util/saved_tensor_slice_util.cc` and of
+    `tensorflow/core/lib/strings/ordered_code.cc`.
+
+    Args:
+        name: Of the tensor.
+        extents: One item of `BundleEntry.slices`.
+
+    Returns:
+        The name in the index, as `read_index` gives it.
+    """
+    extents = list(extents)
+    text = name.encode().replace(b"\x00", b"\x00\xff")  # UTF-8 has no byte 0xff to be replaced too
+    encoded = _encode_number(0) + text + b"\x00\x01" + _encode_number(len(extents))
+    for start, length in extents:
+        encoded += _encode_signed(start) + _encode_signed(length)
+    return _decode_name(encoded)
+
+
+def _encode_number(number: int) -> bytes:
+    size = (number.bit_length() + 7) // 8
+    return bytes([size]) + number.to_bytes(size, "big")
+
+
+def _encode_signed(number: int) -> bytes:
+    """Encodes a number so that its bytes sort as it does: as many leading ones as bytes, then two's complement."""
+    size = (number if number >= 0 else ~number).bit_length() // 7 + 1
+    header = ((1 << size) - 1) << (7 * size)
+    return ((number & ((1 << 8 * size) - 1)) ^ header).to_bytes(size, "big")
 
 
 def _build_table(rows: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from exporter._terminal import make_console
+from exporter._page import make_console
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.plans import Plan
 from exporter.sweeps.progress import Progress, read_progress

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from exporter._terminal import make_console
+from exporter._page import make_console
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.plans import Plan
 from exporter.sweeps.progress import read_progress

@@ -19,6 +19,7 @@ from exporter.saving.tensor_bundle import (
     BundleEntry,
     encode_string,
     mask_crc32c,
+    name_slice,
     read_index,
     unmask_crc32c,
     write_index,
@@ -399,3 +400,20 @@ def test_the_reason_is_told(tmp_path: Path, content: bytes, reason: str) -> None
     with pytest.raises(ArtifactError) as caught:
         read_index(path)
     assert str(caught.value) == f"{path} is not a whole checkpoint index: {reason}."
+
+
+@pytest.mark.parametrize("start", [1, 63, 64, 8191, 8192, 1 << 20, 1 << 40], ids=str)
+def test_the_name_of_a_slice_is_the_one_that_tensorflow_writes(start: int, tmp_path: Path) -> None:
+    length = 3
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "theirs"),
+        tensor_names=["a tensor"],
+        shape_and_slices=[f"{start + length} 2 {start},{length}:-"],
+        tensors=[np.ones((length, 2), np.float32)],
+    )
+    index = read_index(tmp_path / "theirs.index")
+    entry = index["a tensor"]
+    assert entry.shape == (start + length, 2)
+    assert entry.slices == (((start, length), (0, -1)),)
+    part = index[name_slice("a tensor", entry.slices[0])]
+    assert (part.shape, part.size) == ((length, 2), 24)

@@ -1,0 +1,104 @@
+"""Pages of labelled lines on a terminal: the summary of an export, and what the other commands print."""
+
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from exporter.saving.contents import Endpoint, Tensor
+
+FORMAT_NAMES = {
+    "tf": "SavedModel",
+    "h5": "HDF5 file",
+    "keras": "Keras archive",
+    "directory": "unzipped Keras archive",
+    "weights": "HDF5 file of weights",
+}
+
+LABEL_WIDTH = 11
+
+# Piped output has no width of its own; a narrower one would break lines that a pipe could carry whole.
+_PIPED_WIDTH = 120
+
+
+def make_console(stream: TextIO) -> "Console":
+    """Makes a console that knows whether it writes to a person; elsewhere it has neither colour nor movement."""
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+class Page:
+    """Lines of a page: a label, then the text with its own indentation.
+
+    Paths and commands are never broken into lines of their own, so that they can be copied.
+    """
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+
+    def _grid(self, grid: "Table") -> None:
+        """Prints a grid without the spaces that fill up its last column."""
+        from rich.text import Text
+
+        for segments in self._console.render_lines(grid, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self._console.print(line, soft_wrap=True)
+
+    def _line(self, label: str, markup: str, bare: bool = False) -> None:
+        head = "" if bare else f"[dim]{label:<{LABEL_WIDTH}}[/]"
+        self._console.print(f"{head}{markup}", soft_wrap=True)
+
+    def _wrapped(self, label: str, markup: str) -> None:
+        from rich.table import Table
+
+        grid = Table.grid(padding=0)
+        grid.add_column(width=LABEL_WIDTH, no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        grid.add_row(label, markup)
+        self._grid(grid)
+
+    def _pairs(self, label: str, pairs: list[tuple[str, str]]) -> None:
+        from rich.table import Table
+
+        if not pairs:
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=LABEL_WIDTH - 2, no_wrap=True, style="dim")
+        grid.add_column(no_wrap=True, width=max(len(what) for what, _ in pairs))
+        grid.add_column(overflow="fold")
+        for number, (what, detail) in enumerate(pairs):
+            grid.add_row(label if number == 0 else "", escape_markup(what), escape_markup(detail))
+        self._grid(grid)
+
+    def _endpoint(self, endpoint: "Endpoint") -> None:
+        from rich.table import Table
+
+        rows = [("", name, tensor) for name, tensor in endpoint.inputs.items()]
+        rows += [("→ ", name, tensor) for name, tensor in endpoint.outputs.items()]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=LABEL_WIDTH - 2)
+        grid.add_column(overflow="fold")
+        grid.add_column(no_wrap=True)
+        for arrow, name, tensor in rows:
+            grid.add_row("", f"{arrow or '  '}{escape_markup(name)}", format_tensor(tensor))
+        self._grid(grid)
+
+
+def format_tensor(tensor: "Tensor") -> str:
+    """Returns a tensor's dtype and shape, such as `float32 (?, 8, 8, 1)`."""
+    if tensor.shape is None:
+        return f"{tensor.dtype} of any shape"
+    return f"{tensor.dtype} ({', '.join('?' if size is None else str(size) for size in tensor.shape)})"
+
+
+def escape_markup(text: str) -> str:
+    """Returns a text that is printed as it is, whatever brackets it has."""
+    from rich.markup import escape
+
+    return escape(text)

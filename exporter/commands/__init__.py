@@ -1,0 +1,55 @@
+"""The commands beside the export itself: `exporter inspect` and others, which need neither Hydra nor TensorFlow."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from exporter.errors import ExporterError
+
+# The module of each command, below this one: `add_arguments(parser)` and `run(arguments) -> exit code`.
+COMMANDS = {
+    "inspect": "inspecting",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Ends the process as every fault in a command line does."""
+        print(f"exporter: 1 fault in the command line\n  {self.prog.partition(' ')[2]}: {message}", file=sys.stderr)
+        print(f"  see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: Its name, and what follows.
+
+    Returns:
+        The exit code of the process.
+    """
+    name, *others = arguments
+    command = import_module(f"exporter.commands.{COMMANDS[name]}")
+    parser = _Parser(
+        prog=f"exporter {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    try:
+        code: int = command.run(parser.parse_args(others))
+        sys.stdout.flush()
+    except ExporterError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        return getattr(command, "TROUBLE", error.exit_code)
+    except BrokenPipeError:  # a pager that was closed
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        print("exporter: interrupted", file=sys.stderr)
+        return 130
+    return code

@@ -1,0 +1,27 @@
+"""Shows what an artifact holds: a SavedModel, an HDF5 file or a .keras archive, by whomever it was written.
+
+Nothing of it is run, and TensorFlow is not imported.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("--json", action="store_true", help="print all as JSON, with every tensor and digest")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    from exporter.inspection import inspect_artifact
+
+    inspection = inspect_artifact(Path(arguments.path).expanduser())
+    if arguments.json:
+        print(inspection.to_json(), end="")
+    else:
+        from exporter.inspection.page import print_inspection
+
+        print_inspection(inspection)
+    return 0

@@ -1,0 +1,329 @@
+"""An artifact of any of the formats, opened without TensorFlow and Keras."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.errors import ArtifactError, MissingDependencyError
+from exporter.inspection.configurations import list_layers
+from exporter.inspection.graphs import Graph, read_graph, read_keras_2_config
+from exporter.inspection.tensors import StoredTensor, read_checkpoint
+
+Config = dict[str, Any]
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK"
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_OURS = Path("assets.extra", "exporter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """What an artifact holds; its tensors can be read while it is open.
+
+    Attributes:
+        path: Where it is.
+        format: `tf`, `h5` or `keras`; `directory` for an unzipped Keras archive, `weights` for weights alone.
+        writer: The software that wrote it.
+        config: The model's configuration; None if there is none.
+        compile_config: The compile configuration: `optimizer`, `loss`, `metrics`; None if there is none.
+        record: Our record of the state; None if somebody else wrote it.
+        functions: Our record of the functions that live on without their code; None if there are none.
+        tensors: Every tensor by path: that of the state where the artifact tells it.
+        graph: What TensorFlow runs; None unless there is a `saved_model.pb`.
+        vocabularies: The files that layers keep beside their variables.
+        versions: Of the software that wrote it, by name.
+        recipe: Of the export, if it was one.
+        has_twin: Whether stock Keras opens it.
+        has_debug_info: Whether the graph's debug information is kept.
+        shards: How many data files the variables lie in.
+    """
+
+    path: Path
+    format: str
+    writer: str
+    config: Config | None = None
+    compile_config: Config | None = None
+    record: Config | None = None
+    functions: Config | None = None
+    tensors: Mapping[str, StoredTensor] = field(default_factory=dict)
+    graph: Graph | None = None
+    vocabularies: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    recipe: Config | None = None
+    has_twin: bool = False
+    has_debug_info: bool = False
+    shards: int = 0
+
+
+@contextmanager
+def open_artifact(path: Path) -> Iterator[Artifact]:
+    """Opens an artifact that we, Keras or TensorFlow wrote.
+
+    Args:
+        path: A SavedModel directory, an HDF5 file, a `.keras` archive, or a directory that one was unzipped to.
+
+    Yields:
+        What it holds.
+
+    Raises:
+        ArtifactError: There is nothing, or something else, or it is damaged.
+    """
+    with ExitStack() as stack:
+        try:
+            yield _check_record(_open(path, stack))
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ArtifactError(f"{path} cannot be read: {error}. The artifact is damaged or incomplete.") from error
+
+
+def _open(path: Path, stack: ExitStack) -> Artifact:
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return _open_saved_model(path)
+        if (path / _CONFIG).is_file() and (path / _WEIGHTS).is_file():
+            return _open_directory(path, stack)
+        versions = sorted(
+            (entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / "saved_model.pb").is_file()),
+            key=lambda entry: int(entry.name),
+        )
+        if versions:
+            raise ArtifactError(f"{path} is a directory of versions; give one of them, such as {versions[-1]}.")
+        raise ArtifactError(
+            f"{path} is no artifact: it has no saved_model.pb. Expected a SavedModel directory, an HDF5 file or a "
+            ".keras archive."
+        )
+    if not path.exists():
+        raise ArtifactError(f"There is no {path}. Give the path of a SavedModel, an HDF5 file or a .keras archive.")
+    with path.open("rb") as file:
+        head = file.read(len(_HDF5_MAGIC))
+    if head == _HDF5_MAGIC:
+        return _open_hdf5(path, stack)
+    if head.startswith(_ZIP_MAGIC):
+        return _open_archive(path, stack)
+    raise ArtifactError(
+        f"{path} is no artifact: it begins neither like an HDF5 file nor like a zip. It is damaged, or something else."
+    )
+
+
+def _open_saved_model(path: Path) -> Artifact:
+    graph = read_graph(path / "saved_model.pb")
+    record = _read_json(path / _OURS / "state.json")
+    config = _read_json(path / _CONFIG) or _read_json(path / _OURS / _CONFIG)
+    versions = _read_json(path / _OURS / "versions.json") or {}
+    functions = _read_json(path / _OURS / "functions.json")
+    compile_config = (config or {}).get("compile_config") or (functions or {}).get("compile_config")
+    tensors = read_checkpoint(path)
+    by_tensorflow = f"TensorFlow {graph.tensorflow_version}"
+    if record is not None:
+        writer = _name_exporter(versions)
+    elif (path / "keras_metadata.pb").is_file():
+        writer = f"Keras 2 with {by_tensorflow}"
+        config = read_keras_2_config(path / "keras_metadata.pb")
+        compile_config = _translate_training((config or {}).get("training_config"))
+    elif any(name.startswith("_all_variables/") for name in tensors):
+        writer = f"Keras 3 (model.export) with {by_tensorflow}"
+    else:
+        writer = by_tensorflow
+    metadata = _read_json(path / _METADATA) or {}
+    return Artifact(
+        path=path,
+        format="tf",
+        writer=writer,
+        config=config,
+        compile_config=compile_config,
+        record=record,
+        functions=functions,
+        tensors=tensors,
+        graph=graph,
+        vocabularies=_list_vocabularies(path, graph),
+        versions=versions or _list_versions(tensorflow=graph.tensorflow_version, keras=metadata.get("keras_version")),
+        recipe=_read_recipe(path / _OURS / "recipe.yaml"),
+        has_twin=(path / _CONFIG).is_file() and (path / _WEIGHTS).is_file(),
+        has_debug_info=(path / "debug" / "saved_model_debug_info.pb").is_file(),
+        shards=len(list((path / "variables").glob("variables.data-*"))),
+    )
+
+
+def _open_directory(path: Path, stack: ExitStack) -> Artifact:
+    metadata = _read_json(path / _METADATA) or {}
+    file = stack.enter_context(_open_h5py(path / _WEIGHTS, path / _WEIGHTS))
+    names = [entry.relative_to(path / "assets").as_posix() for entry in (path / "assets").rglob("*") if entry.is_file()]
+    return _describe_native(path, "directory", metadata, _read_json(path / _CONFIG) or {}, file, sorted(names))
+
+
+def _open_archive(path: Path, stack: ExitStack) -> Artifact:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
+    if missing:
+        raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
+    metadata = _parse_json(archive.read(_METADATA), f"{path}, {_METADATA}")
+    config = _parse_json(archive.read(_CONFIG), f"{path}, {_CONFIG}")
+    file = stack.enter_context(_open_h5py(stack.enter_context(archive.open(_WEIGHTS)), path))
+    names = [name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")]
+    return _describe_native(path, "keras", metadata, config, file, [name for name in names if name])
+
+
+def _describe_native(
+    path: Path, kind: str, metadata: Config, config: Config, file: Any, vocabularies: list[str]
+) -> Artifact:
+    from exporter.inspection.hdf5_tensors import list_recorded, list_weights
+
+    ours = metadata.get("exporter")
+    notes = ours.get("notes", {}) if isinstance(ours, dict) else {}
+    versions = _parse_json(notes["versions.json"], f"{path}, versions.json") if "versions.json" in notes else {}
+    record = ours.get("state") if isinstance(ours, dict) else None
+    keras_version = str(metadata.get("keras_version", ""))
+    return Artifact(
+        path=path,
+        format=kind,
+        writer=_name_exporter(versions) if ours else _name_keras(keras_version),
+        config=config,
+        compile_config=config.get("compile_config"),
+        record=record,
+        tensors=list_recorded(file, record) if record else list_weights(file),
+        vocabularies=tuple(vocabularies),
+        versions=versions or _list_versions(keras=keras_version),
+        recipe=_parse_recipe(notes.get("recipe.yaml"), path),
+        has_twin=True,
+        shards=1,
+    )
+
+
+def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
+    from exporter.inspection import hdf5_tensors
+
+    file = stack.enter_context(_open_h5py(path, path))
+    if "model_config" not in file.attrs:
+        tensors = hdf5_tensors.list_weights(file)
+        if not tensors:
+            raise ArtifactError(f"{path} is an HDF5 file without a model and without weights.")
+        return Artifact(path=path, format="weights", writer="Keras", tensors=tensors, shards=1)
+    keras_version = str(file.attrs.get("keras_version", ""))
+    config = _parse_json(file.attrs["model_config"], f"{path}, model_config")
+    training = None
+    if "training_config" in file.attrs:
+        training = _parse_json(file.attrs["training_config"], f"{path}, training_config")
+    if "exporter" not in file:
+        addresses = {layer.name: layer.address for layer in list_layers(config)}
+        return Artifact(
+            path=path,
+            format="h5",
+            writer=_name_keras(keras_version),
+            config=config,
+            compile_config=_translate_training(training),
+            tensors=hdf5_tensors.list_legacy(file, addresses),
+            versions=_list_versions(keras=keras_version),
+            has_twin=True,
+            shards=1,
+        )
+    ours = file["exporter"]
+    record = hdf5_tensors.read_json(ours, "state")
+    config = hdf5_tensors.read_json(ours, "config")
+    notes = ours.get("notes", {})
+    versions = hdf5_tensors.read_json(ours, "notes/versions.json") if "versions.json" in notes else {}
+    recipe = hdf5_tensors.read_bytes(ours, "notes/recipe.yaml") if "recipe.yaml" in notes else None
+    return Artifact(
+        path=path,
+        format="h5",
+        writer=_name_exporter(versions),
+        config=config,
+        compile_config=config.get("compile_config"),
+        record=record,
+        tensors=hdf5_tensors.list_indexed(file, record),
+        vocabularies=tuple(record.get("assets", ())),
+        versions=versions or _list_versions(keras=keras_version),
+        recipe=_parse_recipe(recipe, path),
+        has_twin=True,
+        shards=1,
+    )
+
+
+def _check_record(artifact: Artifact) -> Artifact:
+    """Checks our record of the state, and adds what it knows of the tensors."""
+    if artifact.record is None:
+        return artifact
+    try:
+        variables = {
+            path: (str(item["dtype"]), tuple(item["shape"]), bool(item["trainable"]))
+            for path, item in artifact.record["variables"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{artifact.path} is damaged: its state record cannot be read: {error!r}.") from error
+    missing = [path for path in variables if path not in artifact.tensors]
+    if missing:
+        raise ArtifactError(f"{artifact.path} is incomplete: it lacks {missing[0]!r}, which its record names.")
+    tensors = dict(artifact.tensors)
+    for path, (dtype, _, trainable) in variables.items():
+        tensors[path] = replace(tensors[path], dtype=dtype, trainable=trainable)
+    # In the order of the record: that of the model.
+    return replace(artifact, tensors={path: tensors[path] for path in dict.fromkeys((*variables, *tensors))})
+
+
+def _open_h5py(source: Any, path: Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(f"{path} is read with h5py, which is missing. Run: pip install h5py") from error
+    return h5py.File(source, "r")
+
+
+def _read_json(path: Path) -> Config | None:
+    return _parse_json(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _parse_json(text: Any, place: str) -> Config:
+    try:
+        content = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{place} is damaged: it is no JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{place} is damaged: expected a mapping, received {type(content).__name__}.")
+    return content
+
+
+def _read_recipe(path: Path) -> Config | None:
+    return _parse_recipe(path.read_bytes(), path) if path.is_file() else None
+
+
+def _parse_recipe(text: Any, path: Path) -> Config | None:
+    if text is None:
+        return None
+    try:
+        recipe = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ArtifactError(f"The recipe inside {path} is damaged: {error}.") from error
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _translate_training(training: Config | None) -> Config | None:
+    """Gives the legacy compile configuration the keys of today."""
+    if training is None:
+        return None
+    kept: Config = {
+        key: training[key] for key in ("loss", "metrics", "weighted_metrics", "loss_weights") if key in training
+    }
+    return {"optimizer": training.get("optimizer_config"), **kept}
+
+
+def _list_vocabularies(path: Path, graph: Graph) -> tuple[str, ...]:
+    directory = path / "assets"
+    names = {entry.relative_to(directory).as_posix() for entry in directory.rglob("*") if entry.is_file()}
+    return tuple(sorted(names | set(graph.assets)))
+
+
+def _name_exporter(versions: Mapping[str, Any]) -> str:
+    return f"exporter {versions['exporter']}" if "exporter" in versions else "exporter"
+
+
+def _name_keras(version: str) -> str:
+    return f"Keras {version}".strip()
+
+
+def _list_versions(**versions: Any) -> dict[str, str]:
+    return {name: str(version) for name, version in versions.items() if version}

@@ -1,0 +1,135 @@
+"""What `saved_model.pb` says, read without TensorFlow."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from exporter.errors import ArtifactError
+from exporter.saving.contents import Endpoint, Tensor
+from exporter.saving.messages import DTYPES, SavedMetadata, SavedModel
+
+# TensorFlow keeps its initialisation among the signatures.
+_INTERNAL = "__saved_model_init_op"
+
+# Operations that reach outside the graph: they read or write files, or run Python. The saver has its own.
+_REACHING_OUT = {
+    *("ReadFile", "WriteFile", "MatchingFiles", "SaveSlices", "Save", "Restore", "RestoreSlice"),
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "LoadDataset", "SaveDataset", "SaveDatasetV2", "PrintV2"),
+    *("FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "TFRecordDataset", "TFRecordDatasetV2"),
+    *("TextLineDataset", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2"),
+    *("TFRecordReader", "TFRecordReaderV2", "DebugIdentityV2", "DumpTensor"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """One graph of a SavedModel, without the values of its variables.
+
+    Attributes:
+        tags: By which it is chosen.
+        graphs: How many graphs the SavedModel has; this is the first.
+        signatures: Its endpoints by name.
+        method_names: What TF Serving calls each of them.
+        operations: How often each operation stands in the graph and its functions.
+        functions: The names of its functions.
+        aliases: Names that were given to functions: alias -> the function's name.
+        has_gradients: Whether gradients of its own are kept.
+        has_saver: Whether servers can restore its variables.
+        assets: The names of its assets.
+        tensorflow_version: Of the TensorFlow that wrote it.
+    """
+
+    tags: tuple[str, ...]
+    graphs: int
+    signatures: Mapping[str, Endpoint]
+    method_names: Mapping[str, str]
+    operations: Mapping[str, int]
+    functions: tuple[str, ...]
+    aliases: Mapping[str, str]
+    has_gradients: bool
+    has_saver: bool
+    assets: tuple[str, ...]
+    tensorflow_version: str
+
+    @property
+    def reaching_out(self) -> tuple[str, ...]:
+        """The operations that read or write files or run Python, and those that TensorFlow does not come with."""
+        return tuple(sorted(name for name in self.operations if name in _REACHING_OUT or ">" in name))
+
+
+def read_graph(path: Path) -> Graph:
+    """Reads `saved_model.pb`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its first graph.
+
+    Raises:
+        ArtifactError: The file is damaged, or holds no graph.
+    """
+    try:
+        message = SavedModel.FromString(path.read_bytes())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
+    if not message.meta_graphs:
+        raise ArtifactError(f"{path} is damaged: it holds no graph.")
+    graph = message.meta_graphs[0]
+    info, library = graph.meta_info_def, graph.graph_def.library
+    operations = Counter(node.op for node in graph.graph_def.node)
+    for function in library.function:
+        operations.update(node.op for node in function.node_def)
+    signatures = {entry.key: entry.value for entry in graph.signature_def if entry.key != _INTERNAL}
+    return Graph(
+        tags=tuple(info.tags),
+        graphs=len(message.meta_graphs),
+        signatures={
+            name: Endpoint(_read_tensors(signatures[name].inputs), _read_tensors(signatures[name].outputs))
+            for name in sorted(signatures)
+        },
+        method_names={name: signatures[name].method_name for name in sorted(signatures)},
+        operations=dict(sorted(operations.items())),
+        functions=tuple(sorted(function.signature.name for function in library.function)),
+        aliases={entry.value: entry.key for entry in info.function_aliases},
+        has_gradients=bool(library.gradient or library.registered_gradients),
+        has_saver=bool(graph.saver_def.filename_tensor_name),
+        assets=tuple(sorted(asset.filename for asset in graph.asset_file_def)),
+        tensorflow_version=info.tensorflow_version,
+    )
+
+
+def _read_tensors(entries: Any) -> dict[str, Tensor]:
+    return {entry.key: _read_tensor(entry.value) for entry in sorted(entries, key=lambda entry: str(entry.key))}
+
+
+def _read_tensor(info: Any) -> Tensor:
+    shape = info.tensor_shape
+    sizes = None if shape.unknown_rank else tuple(None if dim.size < 0 else int(dim.size) for dim in shape.dim)
+    return Tensor(shape=sizes, dtype=DTYPES.get(info.dtype, f"dtype {info.dtype}"))
+
+
+def read_keras_2_config(path: Path) -> dict[str, Any] | None:
+    """Reads the model's configuration from `keras_metadata.pb`, which Keras 2 wrote beside a SavedModel.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The metadata of the model, or None if the file holds none.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    try:
+        nodes = SavedMetadata.FromString(path.read_bytes()).nodes
+        metadata = next((node.metadata for node in nodes if node.node_path == "root"), None)
+        config: dict[str, Any] | None = json.loads(metadata) if metadata else None
+    except (DecodeError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}.") from error
+    return config
