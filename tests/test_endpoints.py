@@ -1,5 +1,6 @@
 """Declared endpoints: what they take and give, what is refused, and that they train on as the model itself does."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 from exporter import ExportConfig, UsageError, export
 from exporter._declarations import check_declarations
 from exporter._limits import check_limits
-from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig
+from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
 from exporter.endpoints import build_endpoints, kept_for_endpoints
 from exporter.receipts import Check, Receipt
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
 from exporter.saving.state import collect_state
 from exporter.training_steps import everything_kept
+from exporter.transforms import takes
 from exporter.trials import prepare_trial
 
 # One process loads the artifacts of this file once.
@@ -254,6 +256,102 @@ def test_the_model_is_what_it_was(tmp_path: Path) -> None:
         assert model.optimizer.built
     assert not model.optimizer.built
     assert not model._compile_metrics.built
+
+
+# ---- tables and steps of a user's own
+
+
+def make_words(generator: Any, count: int, make_next: Any, **arguments: Any) -> Any:
+    return np.array(["good", "?", "fine", "bad"] * count, object)[:count]
+
+
+COLORS = keras.layers.StringLookup(vocabulary=["good", "bad", "fine"], num_oov_indices=1)
+WEIGHT = tf.Variable(3.0)
+
+
+@takes("words", "string", examples=make_words)
+def encode_by_file(words: Any) -> Any:
+    """Uses a table that is made anew for every endpoint, from a file, and a variable of this module."""
+    index = tf.lookup.TextFileIndex
+    content = tf.lookup.TextFileInitializer(
+        str(Path("grades.txt").absolute()), tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
+    )
+    return tf.one_hot(tf.lookup.StaticHashTable(content, 3).lookup(words), 4) * WEIGHT
+
+
+@takes("words", "string", examples=make_words)
+def encode_by_layer(words: Any) -> Any:
+    return tf.one_hot(COLORS(words), 4)
+
+
+RECORD = {
+    "_target_": "exporter.transforms.parse_examples",
+    "features": {"features": {"shape": [4]}, "y": {"dtype": "int32"}},
+}
+
+
+def test_tables_and_variables_of_steps_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grades.txt").write_text("good\nfine\nbad\n")
+    model = make_small()
+    signatures = {
+        "file": SignatureConfig(preprocess={"_target_": f"{__name__}.encode_by_file"}),
+        "layer": SignatureConfig(preprocess=[{"_target_": f"{__name__}.encode_by_layer"}]),
+        "train": SignatureConfig(method="train", preprocess=RECORD),
+        "labelled": SignatureConfig(
+            method="evaluate",
+            batch=2,
+            preprocess={"y": {"_target_": "exporter.transforms.cast", "dtype": "int32"}},
+            inputs={"y": TensorConfig(dtype="uint8")},
+        ),
+    }
+    config = ExportConfig(model=model, filepath=str(tmp_path / "model"), signatures=signatures)
+    receipt = export(config)
+    assert {check.name for check in receipt.checks if check.figure == "bit-equal"} >= signatures.keys()
+    assert {name: dict(endpoint.inputs) for name, endpoint in receipt.signatures.items()} == {
+        "file": {"words": Tensor((None,), "string")},
+        "layer": {"words": Tensor((None,), "string")},
+        "train": {"examples": Tensor((None,), "string")},
+        "labelled": {"features": Tensor((2, 4), "float32"), "y": Tensor((2,), "uint8")},
+    }
+    written = (tmp_path / "model" / "saved_model.pb").read_bytes()
+    assert str(tmp_path).encode() not in written
+
+    (tmp_path / "grades.txt").unlink()
+    endpoints = tf.saved_model.load(str(tmp_path / "model")).signatures
+    words = tf.constant(["fine", "?"])
+    kernel, bias = (np.array(weight) for weight in model.weights)
+    np.testing.assert_allclose(endpoints["file"](words=words)["scores"], 3 * kernel[[1, 3]] + bias, rtol=1e-6)
+    np.testing.assert_allclose(endpoints["layer"](words=words)["scores"], kernel[[3, 0]] + bias, rtol=1e-6)
+
+    (tmp_path / "grades.txt").write_text("good\nfine\nbad\n")
+    export(dataclasses.replace(config, verify=VerifyConfig(mode=VerifyMode.NONE)))
+    assert (tmp_path / "model" / "saved_model.pb").read_bytes() == written
+
+
+def test_steps_of_several_tensors_name_their_results() -> None:
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    model = keras.Model(
+        [first, second], [keras.layers.Dense(3, name="a")(first), keras.layers.Dense(3, name="b")(second)]
+    )
+    top = {"_target_": "exporter.transforms.top_k", "k": 1}
+    built = build_endpoints(
+        model,
+        {
+            "one": SignatureConfig(postprocess={"b": [{"_target_": "exporter.transforms.softmax"}, top]}),
+            "renamed": SignatureConfig(
+                postprocess=[{"_target_": "exporter.transforms.rename", "names": {"score": "a"}}, top]
+            ),
+            "scaled": SignatureConfig(preprocess={"first": {"_target_": "exporter.transforms.rescale", "scale": 2}}),
+        },
+    )
+    given = {name: set(endpoint.function.structured_outputs) for name, endpoint in built.items()}
+    assert given == {"one": {"a", "b_classes", "b_scores"}, "renamed": {"classes", "scores"}, "scaled": {"a", "b"}}
+    ones = tf.ones([2, 4])
+    own = model([2 * ones, ones])
+    scaled = built["scaled"].function(first=ones, second=ones)
+    np.testing.assert_allclose(scaled["a"], own[0], rtol=1e-6)
+    np.testing.assert_allclose(scaled["b"], own[1], rtol=1e-6)
 
 
 # ---- what is shared

@@ -5,14 +5,17 @@ traces a function per variable to make these nodes; here they are one SaveV2 and
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from tensorflow.core.framework import graph_pb2, node_def_pb2, types_pb2
+from tensorflow.core.framework import graph_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saver_pb2
 
 from exporter.errors import ExportError
 
 _FILENAME = "saver_filename"
+
+# The name of a variable, its dtype, and its shape as bytes.
+_Kind = tuple[str, int, bytes]
 
 
 def add_saver(meta_graph: meta_graph_pb2.MetaGraphDef, keys: Mapping[int, str]) -> None:
@@ -81,24 +84,25 @@ def _find_handles(meta_graph: meta_graph_pb2.MetaGraphDef, numbers: Sequence[int
     """Finds the handle node of each variable.
 
     TensorFlow names the handle after the variable, made unique in the graph, and makes the handles in the reverse
-    of the order of the object graph.
+    of the order of the object graph. A variable without a name of its own has the name of those that it makes for
+    the paths of assets, which are strings.
     """
     nodes = meta_graph.object_graph_def.nodes
-    wanted: dict[str, list[int]] = defaultdict(list)
-    for number, node in enumerate(nodes):
-        if node.HasField("variable"):
-            wanted[node.variable.name].append(number)
-    found: dict[str, list[node_def_pb2.NodeDef]] = defaultdict(list)
+    names = {node.variable.name for node in nodes if node.HasField("variable")}
+    wanted: dict[_Kind, list[int]] = defaultdict(list)
+    for number, saved in enumerate(nodes):
+        if saved.HasField("variable"):
+            variable = saved.variable
+            wanted[variable.name, variable.dtype, variable.shape.SerializeToString()].append(number)
+    found: dict[_Kind, list[str]] = defaultdict(list)
     for node in meta_graph.graph_def.node:
         if node.op == "VarHandleOp":
-            found[_base_name(node.name, wanted)].append(node)
+            shape = node.attr["shape"].shape.SerializeToString()
+            found[_base_name(node.name, names), node.attr["dtype"].type, shape].append(node.name)
 
     handles: dict[int, str] = {}
-    for name, owners in wanted.items():
-        for number, node in zip(reversed(owners), found[name], strict=False):
-            variable = nodes[number].variable
-            if node.attr["dtype"].type == variable.dtype and node.attr["shape"].shape == variable.shape:
-                handles[number] = node.name
+    for kind, owners in wanted.items():
+        handles.update(zip(reversed(owners), found[kind], strict=False))
     missing = [nodes[number].variable.name for number in numbers if number not in handles]
     if missing:
         raise ExportError(
@@ -108,7 +112,7 @@ def _find_handles(meta_graph: meta_graph_pb2.MetaGraphDef, numbers: Sequence[int
     return {number: handles[number] for number in numbers}
 
 
-def _base_name(name: str, wanted: Mapping[str, list[int]]) -> str:
+def _base_name(name: str, wanted: Collection[str]) -> str:
     """Returns the variable's name that a handle's unique name was made from."""
     stem, _, number = name.rpartition("_")
     if number.isdigit() and name not in wanted and stem in wanted:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,8 @@ def _write_directory(
         (staged / OURS / FUNCTIONS).write_text(described.to_json())
 
     build_root = partial(_build_root, model, state, traced, holder)
-    reason = _write_graph_and_variables(build_root, staged, endpoints, options, state)
+    with _tables_kept(traced):
+        reason = _write_graph_and_variables(build_root, staged, endpoints, options, state)
     if config is not None and reason is None:
         (staged / CONFIG).write_text(json.dumps(config))
         (staged / METADATA).write_bytes(write_metadata(record, {}))
@@ -256,6 +258,19 @@ def _find_resources(functions: Iterable[Any]) -> list[Any]:
             if isinstance(owner, tf.saved_model.experimental.TrackableResource):
                 found[id(owner)] = owner
     return list(found.values())
+
+
+@contextmanager
+def _tables_kept(functions: Iterable[Any]) -> Iterator[None]:
+    """Takes back the names that TensorFlow gives to tables when it saves them: the next trace would hold them."""
+    tables = [vars(table) for table in _find_resources(functions)]
+    names = [table.get("_table_name") for table in tables]
+    try:
+        yield
+    finally:
+        for table, name in zip(tables, names, strict=True):
+            if "_table_name" in table:
+                table["_table_name"] = name
 
 
 def _write_graph_and_variables(
