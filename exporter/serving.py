@@ -1,14 +1,16 @@
 """Calls an endpoint the same way in any process, and leaves the variables that it uses as they were."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from exporter._arrays import Array
 from exporter.predictions import convert_batch, convert_output
-from exporter.saving.signatures import Inputs
+from exporter.saving.signatures import Inputs, find_captured
 
 
 def call_endpoint(
@@ -25,21 +27,32 @@ def call_endpoint(
     Returns:
         The answers by name, for each batch; and the digests of the variables that the calls changed, sorted.
     """
-    variables = list(function.variables)
-    # TensorFlow shares the buffers until one is assigned, so this copies nothing.
-    values = [variable.read_value() for variable in variables]
+    variables = find_captured(function, tf.Variable)
     names = [leaf.name for leaf in inputs.leaves]
     before = list(map(_digest, variables)) if moves_state else []
     answers = []
-    try:
+    with variables_kept(variables):
         for batch in batches:
             answer = function(**dict(zip(names, convert_batch(inputs, batch), strict=True)))
             answers.append({name: convert_output(value) for name, value in name_answers(answer).items()})
         after = list(map(_digest, variables)) if moves_state else []
+    return answers, sorted(new for old, new in zip(before, after, strict=True) if new != old)
+
+
+@contextmanager
+def variables_kept(variables: Sequence[Any]) -> Iterator[None]:
+    """Puts back the values of variables.
+
+    Args:
+        variables: Of TensorFlow.
+    """
+    # TensorFlow shares the buffers until one is assigned, so this copies nothing.
+    values = [variable.read_value() for variable in variables]
+    try:
+        yield
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-    return answers, sorted(new for old, new in zip(before, after, strict=True) if new != old)
 
 
 def name_answers(answers: Any) -> dict[str, Any]:

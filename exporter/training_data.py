@@ -235,9 +235,11 @@ def _observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:
     saved = getattr(model, "saved_data", None)
     if saved is None:
         return observe_data(model)
-    # A model that trains with its saved step takes the leaves of that data, in their order.
-    specs, count = tuple(saved.value), len(inputs.leaves)
-    own = build_structure(inputs.structure[0], specs[:count])
+    # A model that trains with its saved step takes the leaves of that data, in the order of `tf.nest`.
+    specs, count = tuple(saved), len(inputs.leaves)
+    places = tf.nest.flatten(build_structure(inputs.structure[0], range(count)))
+    ordered = [spec for _, spec in sorted(zip(places, specs, strict=False), key=lambda pair: pair[0])]
+    own = build_structure(inputs.structure[0], ordered)
     return (own, specs[count:]) if len(specs) > count else (own,)
 
 

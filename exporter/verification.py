@@ -8,6 +8,7 @@ import tempfile
 import types
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from exporter.errors import Fault, ProofError, UsageError
 from exporter.predictions import Predictor
 from exporter.receipts import Check
 from exporter.saving.contents import Endpoint, LeftOut
-from exporter.saving.signatures import Inputs, name_outputs, read_endpoints
+from exporter.saving.signatures import Inputs, find_captured, name_outputs, read_endpoints
 from exporter.saving.state import to_array, walk
-from exporter.serving import call_endpoint
+from exporter.serving import call_endpoint, variables_kept
 from exporter.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.trials import EndpointTrial, Trial
@@ -240,7 +241,7 @@ class _Session:
     def _take_step(self, batch: TrainingBatch) -> dict[str, Any] | LeftOut:
         """Takes the step with the model and returns what it made of the variables; the model stays as it was."""
         try:
-            with everything_kept(self._model):
+            with self._kept():
                 take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
                 spoiled = [variable.path for variable in self._model.trainable_variables if _has_missing(variable)]
                 stepped = describe_variables(self._model)
@@ -255,6 +256,14 @@ class _Session:
                 f"after one step on this batch these weights are no numbers: {_shorten(spoiled)}"
             )
         return stepped
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Puts back what a training step changes, also where only the saved functions of a model know of it."""
+        functions = [endpoint.function for endpoint in self._trial.endpoints if endpoint.function is not None]
+        variables = [variable for function in functions for variable in find_captured(function, tf.Variable)]
+        with everything_kept(self._model), variables_kept(variables):
+            yield
 
     def _check_step(
         self, batch: TrainingBatch, expected: dict[str, Any] | LeftOut, reply: Mapping[str, Any]
@@ -291,7 +300,7 @@ class _Session:
         self._send_train(batch)
         file = self._exchange / "values"
         self._process.send("values", paths=changed, include_optimizer=True, values=str(file))
-        with everything_kept(self._model):
+        with self._kept():
             take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
             again = describe_variables(self._model)
             ours = {path: array.copy() for path, array in read_values(self._model, changed).items()}

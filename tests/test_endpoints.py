@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from exporter import ExportConfig, UsageError, export
+from exporter import ExportConfig, UsageError, export, load_model
 from exporter._declarations import check_declarations
 from exporter._limits import check_limits
 from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
@@ -245,6 +245,25 @@ def test_a_nested_and_a_ragged_input_arrive_as_what_they_are(judged: tuple[Any, 
 def test_a_table_of_the_callers_is_found(judged: tuple[Any, Path, Receipt]) -> None:
     grade = tf.saved_model.load(str(judged[1])).signatures["grade"]
     assert grade(words=tf.constant(["bad", "good", "?"]))["grade"].numpy().tolist() == [-1.0, 1.0, 0.0]
+
+
+def test_a_model_that_lost_its_code_trains_on_through_endpoints(
+    judged: tuple[Any, Path, Receipt], tmp_path: Path
+) -> None:
+    revived = load_model(judged[1])
+    assert not isinstance(revived, Judge)
+    receipt = export(
+        ExportConfig(
+            model=revived,
+            filepath=str(tmp_path / "again"),
+            signatures={name: SignatureConfig(method=name) for name in ("train", "evaluate", "reset_metrics")},
+        )
+    )
+    checks = {check.name: check.detail for check in receipt.checks}
+    assert checks["train"] == "endpoint, tf.saved_model.load, 20 variables changed"
+    assert receipt.signatures["train"] == Endpoint(
+        {**DATA, "y_output_0": Tensor((None,), "int64")}, {"loss": Tensor((), "float32")}
+    )
 
 
 def test_the_model_is_what_it_was(tmp_path: Path) -> None:

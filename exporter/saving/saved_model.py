@@ -41,6 +41,7 @@ from exporter.saving.signatures import (
     calls_undone,
     canonicalize,
     describe_inputs,
+    find_captured,
     holds_tables,
     read_endpoints,
     trace_serving,
@@ -251,13 +252,8 @@ def _find_resources(functions: Iterable[Any]) -> list[Any]:
 
     Others stay out, such as the table in which a text layer counts tokens while it adapts.
     """
-    found: dict[int, Any] = {}
-    for function in functions:
-        for tensor in function.captured_inputs:
-            owner = getattr(tensor, "_parent_trackable", lambda: None)()
-            if isinstance(owner, tf.saved_model.experimental.TrackableResource):
-                found[id(owner)] = owner
-    return list(found.values())
+    kind = tf.saved_model.experimental.TrackableResource
+    return list({id(table): table for function in functions for table in find_captured(function, kind)}.values())
 
 
 @contextmanager

@@ -405,6 +405,20 @@ def canonicalize(signatures: Any) -> dict[str, Any]:
     return traced
 
 
+def find_captured(function: Any, kind: type) -> list[Any]:
+    """Finds the objects whose resources a function uses, also through functions that were loaded from a file.
+
+    Args:
+        function: A concrete function.
+        kind: Of the objects, such as `tf.Variable` or `tf.saved_model.experimental.TrackableResource`.
+
+    Returns:
+        Each object once.
+    """
+    owners = (getattr(tensor, "_parent_trackable", lambda: None)() for tensor in function.captured_inputs)
+    return list({id(owner): owner for owner in owners if isinstance(owner, kind)}.values())
+
+
 def read_meta_graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
     """Reads the serving graph of a SavedModel directory, without loading it.
 
