@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -84,7 +84,8 @@ def export(
         is_served = place.save_format == "tf"
         declared = config.signatures or (declare_default(model, config.options) if is_served else {})
         stack.enter_context(kept_for_endpoints(model, declared))
-        endpoints = build_endpoints(model, declared, config.options)
+        with _measured("trace the endpoints", reporter, seconds) if declared else nullcontext():
+            endpoints = build_endpoints(model, declared, config.options)
         signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
         plan = plan_save(
             model,
