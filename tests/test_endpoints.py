@@ -348,6 +348,18 @@ def test_tables_and_variables_of_steps_are_found(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "model" / "saved_model.pb").read_bytes() == written
 
 
+def test_a_model_with_a_vocabulary_trains_through_an_endpoint() -> None:
+    words = keras.Input((2,), dtype="string", name="words")
+    encoded = keras.layers.StringLookup(vocabulary=["good", "bad"], output_mode="multi_hot")(words)
+    model = keras.Model(words, keras.layers.Dense(1, name="score")(encoded))
+    model.compile("sgd", "mean_squared_error")
+    inputs, targets = np.array([["good", "bad"], ["bad", "?"]], object), np.ones((2, 1), np.float32)
+    model.fit(tf.data.Dataset.from_tensors((inputs, targets)), verbose=0)
+    train = build_endpoints(model, {"train": SignatureConfig(method="train")})["train"].function
+    for size in (1, 2):
+        assert set(train(words=tf.constant(inputs[:size]), y=tf.constant(targets[:size]))) == {"loss"}
+
+
 def test_steps_of_several_tensors_name_their_results() -> None:
     first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
     model = keras.Model(
