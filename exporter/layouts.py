@@ -125,9 +125,11 @@ def choose_place(config: ExportConfig) -> Place:
     filepath = Path(config.filepath).expanduser()
     if version is not None:
         if (filepath / "saved_model.pb").exists():
+            remedy = f"Choose another `filepath`, or move it to {filepath / '1'}."
+            if _VERSION.fullmatch(filepath.name):
+                remedy = f"Give the directory that it is in: filepath={filepath.parent}."
             raise ArgumentError(
-                f"{filepath} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
-                f"Choose another `filepath`, or move it to {filepath / '1'}."
+                f"{filepath} is a SavedModel itself, and layout=tf_serving needs a directory of versions. {remedy}"
             )
         filepath /= _choose_version(filepath, version)
     target, save_format = check_target(filepath, config.overwrite, config.save_format)

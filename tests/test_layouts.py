@@ -108,13 +108,20 @@ def test_a_number_that_has_appeared_meanwhile_is_not_replaced(tmp_path: Path) ->
     assert (tmp_path / "model" / "3" / "saved_model.pb").read_text() == "old"
 
 
-def test_a_model_is_no_directory_of_versions(tmp_path: Path) -> None:
-    make_versions(tmp_path, "model")
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        pytest.param("model", "Choose another `filepath`, or move it to {folder}/model/1.", id="name"),
+        pytest.param("3", "Give the directory that it is in: filepath={folder}.", id="version"),
+    ],
+)
+def test_a_model_is_no_directory_of_versions(tmp_path: Path, name: str, remedy: str) -> None:
+    make_versions(tmp_path, name)
     with pytest.raises(ArgumentError) as caught:
-        choose_place(make_config(tmp_path / "model", version="auto"))
+        choose_place(make_config(tmp_path / name, version="auto"))
     assert str(caught.value) == (
-        f"{tmp_path / 'model'} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
-        f"Choose another `filepath`, or move it to {tmp_path / 'model' / '1'}."
+        f"{tmp_path / name} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
+        f"{remedy.format(folder=tmp_path)}"
     )
 
 
