@@ -52,8 +52,10 @@ def make_once(name: str, run_module: Run, tmp_path_factory: pytest.TempPathFacto
     folder = (base if worker_id == "master" else base.parent) / f"interoperability-{name}"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            folder.mkdir()
-            run_module(name, folder)
+            unfinished = folder.with_suffix(f".{worker_id}")
+            unfinished.mkdir()
+            run_module(name, unfinished)
+            unfinished.rename(folder)
     return folder
 
 

@@ -77,15 +77,10 @@ def test_it_is_done_without_the_packages_that_made_the_artifact(
 
 @pytest.mark.parametrize(
     "limit",
-    [
-        pytest.param(limit, id=f"{limit.way}-{limit.case.identity}", marks=group(consumer))
-        for limit in LIMITS
-        for consumer in [{"litert_select_ops": "litert"}.get(limit.way) or WAYS[limit.way][0]]
-    ],
+    [pytest.param(limit, id=f"{limit.way}-{limit.case.identity}", marks=group(limit.consumer)) for limit in LIMITS],
 )
 def test_what_upstream_cannot_do(limit: Limit, read_report: ReadReport) -> None:
-    consumer = {"litert_select_ops": "litert"}.get(limit.way) or WAYS[limit.way][0]
-    assert limit.error in read_report(consumer).errors[limit.way][limit.case.identity]
+    assert limit.error in read_report(limit.consumer).errors[limit.way][limit.case.identity]
 
 
 @group("litert")

@@ -59,6 +59,12 @@ def test_the_endpoints_say_what_fit_and_evaluate_say(way: str, trained: Path, ru
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_it_predicts_what_the_trained_model_predicts(way: str, trained: Path, runtime: str) -> None:
+    with np.load(trained / way / "expected.npz") as arrays:
+        np.testing.assert_array_equal(np.load(trained / way / f"{runtime}.npy"), arrays["predictions"])
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_training_changes_the_model(way: str, trained: Path, runtime: str) -> None:
     before = tf.train.load_checkpoint(str(trained / way / "model" / "variables" / "variables"))
     after = {path: value for path, value in read_state(trained, way, runtime).items() if "captured" not in path}

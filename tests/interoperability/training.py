@@ -1,7 +1,7 @@
 """A model with code of its own, which is trained before it is exported, and goes on.
 
 `python -m interoperability.training FOLDER` writes a folder for each way, with the artifact `model` and `expected.npz`,
-which has the rows to come, what `fit` makes of every variable with them, and what it and `evaluate` say.
+which has the rows to come, what `fit` makes of every variable with them, what it and `evaluate` say, and predictions.
 """
 
 import sys
@@ -83,6 +83,7 @@ def main() -> None:
             arrays |= {f"{step}/{key}": np.float32(value) for key, value in values.items()}
         for path, variable in collect_state(model).items():
             arrays[f"state/{path}"] = np.asarray(variable.value)
+        arrays["predictions"] = tf.function(model, autograph=False)(tf.constant(x)).numpy()
         np.savez(folder / way / "expected.npz", **arrays)
 
 

@@ -1,8 +1,8 @@
 """A process that goes on with the training: `python -m interoperability.training_worker RUNTIME FOLDER`.
 
-It has the artifact and the batches, and no code of the model. For each way it writes what the endpoints said, and the
-variables in the end: as a checkpoint (C API) or an `.npz` file (`tf.saved_model.load`). It prints what it is warned of,
-and what it imported of the packages that it is to do without.
+It has the artifact and the batches, and no code of the model. For each way it writes what the endpoints said and
+predict, and the variables in the end: as a checkpoint (C API) or an `.npz` file (`tf.saved_model.load`). It prints what
+it is warned of, and what it imported of the packages that it is to do without.
 """
 
 import json
@@ -60,6 +60,8 @@ def main() -> None:
             for start in range(0, len(x), BATCH):
                 logs = call(endpoint, {"inputs": x[start : start + BATCH], "y": y[start : start + BATCH]})
             said |= {f"{endpoint}/{key}": float(value) for key, value in logs.items()}
+        [predictions] = call("serving_default", {"inputs": x}).values()
+        np.save(folder / way / f"{runtime}.npy", predictions)
         save(folder / way / runtime)
         (folder / way / f"{runtime}.json").write_text(json.dumps(said))
     # TensorFlow itself imports Keras.

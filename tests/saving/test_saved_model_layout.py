@@ -182,40 +182,6 @@ def test_every_reader_opens_the_directory(
     check(model, tmp_path / "model")
 
 
-def run_cli(*arguments: str) -> str:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("saved_model_cli")), *arguments],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_command_line_of_tensorflow_shows_the_names_of_the_model(tmp_path: Path) -> None:
-    save_model(make_functional(), tmp_path / "model")
-    shown = run_cli("show", "--dir", str(tmp_path / "model"), "--all")
-    assert "inputs['left_side'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 4)" in shown
-    assert "inputs['right'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 2)" in shown
-    assert "outputs['price'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 1)" in shown
-    assert "outputs['odds'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 3)" in shown
-
-
-def test_the_command_line_of_tensorflow_runs_the_model(tmp_path: Path) -> None:
-    model = make_sequential()
-    save_model(model, tmp_path / "model")
-    inputs = make_inputs(model, 5)
-    np.save(tmp_path / "inputs.npy", inputs)
-    run_cli(
-        *("run", "--dir", str(tmp_path / "model"), "--tag_set", "serve", "--signature_def", "serving_default"),
-        *("--inputs", f"features={tmp_path / 'inputs.npy'}", "--outdir", str(tmp_path)),
-    )
-    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), model(inputs), rtol=1e-5)
-
-
 @by_model
 def test_the_names_and_shapes_are_those_of_the_model(tmp_path: Path, make: Callable[[], keras.Model]) -> None:
     contents = write(make(), tmp_path / "model")

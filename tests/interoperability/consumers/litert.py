@@ -5,12 +5,16 @@ from pathlib import Path
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from ..cases import CASES, SENTENCES, STOCK, Array, Case, Endpoint
+from ..cases import CASES, DIGITS, SENTENCES, STOCK, Array, Case, Endpoint
 from . import Ways
 
 
 def open_endpoint(folder: Path, case: Case) -> Endpoint:
     return _run(_make_converter(folder, case).convert(), case)
+
+
+def open_all_endpoints(folder: Path, case: Case) -> Endpoint:
+    return _run(tf.lite.TFLiteConverter.from_saved_model(str(folder / case.artifact)).convert(), case)
 
 
 def open_with_select_ops(folder: Path, case: Case) -> Endpoint:
@@ -36,6 +40,7 @@ def _run(content: bytes, case: Case) -> Endpoint:
 
 WAYS: Ways = {
     "litert": (open_endpoint, CASES),
+    "litert_all": (open_all_endpoints, (DIGITS,)),
     "litert_select_ops": (open_with_select_ops, (SENTENCES,)),
     "litert_stock": (open_endpoint, (STOCK,)),
 }

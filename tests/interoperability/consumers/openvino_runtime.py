@@ -12,6 +12,12 @@ def open_endpoint(folder: Path, case: Case) -> Endpoint:
     return _run(openvino.convert_model(folder / case.artifact), case)
 
 
+def open_by_name(folder: Path, case: Case) -> Endpoint:
+    """Opens an endpoint by the name of its input in the graph."""
+    name = f"{case.endpoint}_{case.input}:0"
+    return _run(openvino.convert_model(folder / case.artifact, input=name), case)
+
+
 def open_with_tokenizers(folder: Path, case: Case) -> Endpoint:
     import openvino_tokenizers  # noqa: F401  what it teaches, it teaches the whole process
 
@@ -40,6 +46,7 @@ def _run(model: openvino.Model, case: Case) -> Endpoint:
 
 WAYS: Ways = {
     "openvino": (open_endpoint, tuple(case for case in CASES if case.endpoint == "serving_default")),
+    "openvino_by_name": (open_by_name, (RECOGNIZE,)),
     "openvino_tokenizers": (open_with_tokenizers, (SENTENCES, WORDS)),
     "openvino_signature": (open_signature, (RECOGNIZE, TOKEN_IDS)),
 }
