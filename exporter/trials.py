@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, find_dtype
+from exporter._methods import EVALUATE, PREDICT, TRAIN
+from exporter._served_tensors import flatten_leaf
 from exporter.config import VerifyConfig
-from exporter.endpoints import EVALUATE, PREDICT, TRAIN, BuiltEndpoint, flatten_leaf
+from exporter.endpoints import BuiltEndpoint
 from exporter.predictions import (
     Predictor,
     choose_batch_sizes,

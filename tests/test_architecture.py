@@ -19,7 +19,7 @@ FLOORS = [
     {
         *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),
         *("training_steps", "verification", "endpoints", "serving", "trials", "transforms"),
-        *("_declarations", "_pipelines"),
+        *("_declarations", "_endpoint_inputs", "_methods", "_pipelines", "_served_tensors"),
         *("options", "publishing", "layouts", "serving_requests", "receipts", "sources", "_terminal", "_page"),
         *("_limits", "_references", "_memory", "_workshop", "measuring"),
     },
