@@ -18,6 +18,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 from exporter._preflight import Job, Preflight, quote, read_config
 from exporter._schema import explain_unknown
 from exporter.config import JobConfig, MeasureMode
@@ -27,17 +28,6 @@ from exporter.sweeps.plans import Plan, describe_cell, find_earlier, hash_recipe
 PRIMARY = "config"
 COMMAND_LINE = "the command line"
 _SHELLS = ("bash", "fish", "zsh")
-
-
-def _find_directory(name: str) -> Path:
-    """Finds a folder of YAML: inside the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
-
-
-CONFIG_DIRECTORY = _find_directory("conf")
-RECIPES_DIRECTORY = _find_directory("recipes")
 
 
 class RecipesSearchPath(SearchPathPlugin):

@@ -41,6 +41,17 @@ class Page:
     def __init__(self, console: "Console") -> None:
         self._console = console
 
+    def rows(self, pairs: list[tuple[str, str]]) -> None:
+        """Prints names, each with a text that is broken where the terminal ends."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        for name, text in pairs:
+            grid.add_row(escape_markup(name), escape_markup(text))
+        self._grid(grid)
+
     def _grid(self, grid: "Table") -> None:
         """Prints a grid without the spaces that fill up its last column."""
         from rich.text import Text

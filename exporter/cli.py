@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exporter import _hydra
+from exporter._paths import CONFIG_DIRECTORY
 from exporter.errors import ExporterError, UsageError
 
 _UNEXPECTED = 1
@@ -63,7 +64,7 @@ def _prepare_process(directory: str) -> None:
         sys.path.append(directory)  # a `_target_` of the caller's own
 
 
-@hydra.main(version_base="1.3", config_path=str(_hydra.CONFIG_DIRECTORY), config_name=_hydra.PRIMARY)
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIRECTORY), config_name=_hydra.PRIMARY)
 def run_job(composed: Any) -> float | None:
     """Runs one export, alone or as a job of a sweep; a failure is recorded and not raised, so that others still run.
 

@@ -14,7 +14,7 @@ PACKAGE = Path(exporter.__file__).parent
 
 # From the ground up. Modules of one floor may import each other.
 FLOORS = [
-    {"config", "errors", "_staging", "_arrays", "_schema"},
+    {"config", "errors", "_staging", "_arrays", "_schema", "_paths"},
     {"saving"},
     {
         *("_facts", "_fresh_process", "_prover", "predictions", "training_data"),

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from exporter.errors import ExporterError
+from exporter.errors import ExporterError, UsageError
 
 # The module of each command, below this one: `add_arguments(parser)` and `run(arguments) -> exit code`.
 COMMANDS = {
     "inspect": "inspecting",
+    "recipes": "listing_recipes",
 }
 
 
@@ -43,6 +44,8 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         code: int = command.run(parser.parse_args(others))
         sys.stdout.flush()
+    except UsageError as error:
+        parser.error("; ".join(f"{fault.path}: {fault.message}" for fault in error.faults))
     except ExporterError as error:
         print(f"exporter: {error}", file=sys.stderr)
         return getattr(command, "TROUBLE", error.exit_code)
