@@ -23,7 +23,7 @@ FLOORS = [
         *("options", "publishing", "layouts", "serving_requests", "receipts", "sources", "_terminal", "_page"),
         *("_limits", "_references", "_memory", "_workshop", "measuring"),
     },
-    {"jobs", "sweeps", "inspection"},
+    {"jobs", "sweeps", "inspection", "comparison", "comparison_page"},
     {"commands"},
     {"cli", "__main__", "_hydra", "_preflight"},
 ]

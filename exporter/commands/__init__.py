@@ -11,6 +11,7 @@ from exporter.errors import ExporterError, UsageError
 # The module of each command, below this one: `add_arguments(parser)` and `run(arguments) -> exit code`.
 COMMANDS = {
     "inspect": "inspecting",
+    "diff": "comparing",
     "recipes": "listing_recipes",
 }
 
