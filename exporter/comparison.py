@@ -11,7 +11,7 @@ import numpy as np
 from exporter._arrays import Array
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact, open_artifact
-from exporter.inspection.inspection import read_optimizer
+from exporter.inspection.inspection import name_objects, read_optimizer
 from exporter.inspection.tensors import StoredTensor
 from exporter.saving.contents import Endpoint, Tensor
 
@@ -42,7 +42,8 @@ class TensorDifference:
 
     Attributes:
         path: Of the tensor.
-        kind: `only in the first`, `only in the second`, `shape`, `dtype` or `values`.
+        kind: `only in the first`, `only in the second`, `shape`, `dtype`, `values`, or `trainable` where one is trained
+            and the other is not.
         first: Its dtype and shape in the first; None if it is not there.
         second: Its dtype and shape in the second; None if it is not there.
         largest: The largest absolute difference of two values; None where they cannot be subtracted.
@@ -82,14 +83,16 @@ class Comparison:
         second: The path of the second.
         formats: The format of each.
         sizes: The bytes of each.
-        same: Whether the two hold the same: nothing is listed below but operations, which a format may lack.
+        same: Whether nothing is listed below. What only one of two formats has is not compared.
         config: Differences of the model's configuration.
         layers: Layers that only one has, or whose class changed.
         optimizer: Differences of the optimizer.
+        compile: Differences of the losses and metrics, by name.
         tensors: Differences of the state.
         compared: How many tensors both have.
         signatures: Differences of the endpoints, where both have a graph.
         operations: How often operations stand in the graph, where that differs and both have one.
+        has_graphs: Whether both have one.
     """
 
     schema_version: int
@@ -101,10 +104,12 @@ class Comparison:
     config: tuple[Difference, ...]
     layers: tuple[Difference, ...]
     optimizer: tuple[Difference, ...]
+    compile: tuple[Difference, ...]
     tensors: tuple[TensorDifference, ...]
     compared: int
     signatures: tuple[SignatureDifference, ...]
     operations: tuple[Difference, ...]
+    has_graphs: bool
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
@@ -125,10 +130,10 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
         ArtifactError: One of them cannot be read.
     """
     with open_artifact(first) as one, open_artifact(second) as other:
-        both_have_graphs = one.graph is not None and other.graph is not None
         config = tuple(find_differences(_plain_config(one), _plain_config(other)))
         layers = tuple(_compare_layers(one, other))
         optimizer = tuple(_compare_optimizers(one, other))
+        losses = tuple(find_differences(_name_losses(one), _name_losses(other)))
         tensors = tuple(_compare_tensors(one.tensors, other.tensors))
         signatures: tuple[SignatureDifference, ...] = ()
         operations: tuple[Difference, ...] = ()
@@ -141,14 +146,16 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
             second=str(second),
             formats=(one.format, other.format),
             sizes=(measure_size(first), measure_size(second)),
-            same=not (config or layers or optimizer or tensors or signatures or (both_have_graphs and operations)),
+            same=not (config or layers or optimizer or losses or tensors or signatures or operations),
             config=config,
             layers=layers,
             optimizer=optimizer,
+            compile=losses,
             tensors=tensors,
             compared=len(one.tensors.keys() & other.tensors.keys()),
             signatures=signatures,
             operations=operations,
+            has_graphs=one.graph is not None and other.graph is not None,
         )
 
 
@@ -340,6 +347,11 @@ def _optimizer_arguments(artifact: Artifact) -> Any:
     return _strip({key: value for key, value in arguments.items() if key != "learning_rate"})
 
 
+def _name_losses(artifact: Artifact) -> dict[str, list[str]] | None:
+    config = artifact.compile_config
+    return config and {key: name_objects(config.get(key)) for key in ("loss", "metrics", "weighted_metrics")}
+
+
 def _compare_tensors(
     first: Mapping[str, StoredTensor], second: Mapping[str, StoredTensor]
 ) -> Iterator[TensorDifference]:
@@ -353,8 +365,15 @@ def _compare_tensors(
             yield TensorDifference(path=path, kind="shape", first=words[0], second=words[1])
         else:
             largest, differing = _compare_values(one.read(), other.read())
-            if one.dtype != other.dtype or differing:
-                kind = "values" if one.dtype == other.dtype else "dtype"
+            kind = None
+            if one.dtype != other.dtype:
+                kind = "dtype"
+            elif differing:
+                kind = "values"
+            elif None not in (one.trainable, other.trainable) and one.trainable != other.trainable:
+                kind = "trainable"
+                words = ["trained" if each.trainable else "not trained" for each in (one, other)]
+            if kind is not None:
                 yield TensorDifference(
                     path=path, kind=kind, first=words[0], second=words[1], largest=largest, differing=differing
                 )
@@ -369,10 +388,9 @@ def _compare_values(first: Array, second: Array) -> tuple[float | None, int]:
     if first.dtype.kind == "c" or second.dtype.kind == "c":
         one, other = first.astype(np.complex128), second.astype(np.complex128)
     elif first.dtype.kind in "iub" and second.dtype.kind in "iub":
-        differing = int(np.count_nonzero(first != second))
-        # As Python's numbers: a difference of two 64-bit integers may need 65 bits.
-        pairs = zip(first[first != second].ravel()[:1000], second[first != second].ravel()[:1000], strict=True)
-        return float(max((abs(int(one) - int(other)) for one, other in pairs), default=0)), differing
+        unequal = first != second  # 64-bit integers are told apart here, and only measured as floats
+        one, other = first[unequal].astype(np.float64), second[unequal].astype(np.float64)
+        return float(np.max(np.abs(one - other), initial=0.0)), int(np.count_nonzero(unequal))
     else:
         try:
             one, other = first.astype(np.float64), second.astype(np.float64)
@@ -381,5 +399,6 @@ def _compare_values(first: Array, second: Array) -> tuple[float | None, int]:
     unequal = ~((one == other) | (np.isnan(one) & np.isnan(other)))
     if not unequal.any():
         return 0.0, 0
-    with np.errstate(invalid="ignore"):
-        return float(np.max(np.abs(one[unequal] - other[unequal]))), int(np.count_nonzero(unequal))
+    with np.errstate(invalid="ignore", over="ignore"):
+        largest = float(np.max(np.abs(one[unequal] - other[unequal])))
+    return largest if np.isfinite(largest) else None, int(np.count_nonzero(unequal))

@@ -58,9 +58,13 @@ class _ComparisonPage(Page):
         self._differences("config", comparison.config)
         self._differences("layers", comparison.layers)
         self._differences("optimizer", comparison.optimizer)
+        self._differences("compile", comparison.compile)
         self._tensors(comparison)
-        self._signatures(comparison.signatures)
-        self._differences("operations", comparison.operations)
+        if comparison.has_graphs:
+            self._signatures(comparison.signatures)
+            self._differences("graph", comparison.operations)
+        else:
+            self._wrapped("endpoints", "not compared: only a SavedModel has a graph with endpoints")
         self._console.print()
 
     def print_signatures(self, first: str, second: str, differences: Sequence[SignatureDifference]) -> None:
@@ -87,7 +91,7 @@ class _ComparisonPage(Page):
         for each in differences:
             by_kind[each.kind] = by_kind.get(each.kind, 0) + 1
         differ = sum(number for kind, number in by_kind.items() if not kind.startswith("only"))
-        summary = f"{comparison.compared} in both, {comparison.compared - differ} of them bit-equal"
+        summary = f"{comparison.compared} in both, {comparison.compared - differ} of them equal"
         self._wrapped("tensors", summary + "".join(f"; {number} {kind}" for kind, number in by_kind.items()))
         # The largest differences first; what is in one alone has none.
         ordered = sorted(differences, key=lambda each: -(each.largest or 0.0))
@@ -99,7 +103,7 @@ class _ComparisonPage(Page):
             (each.path, f"{each.message} ({'compatible' if each.compatible else 'breaks clients'})")
             for each in sorted(differences, key=lambda each: each.compatible)[:limit]
         ]
-        self._pairs("signatures", rows or [("the same", "")])
+        self._pairs("endpoints", rows or [("the same", "")])
         if limit is not None:
             self._rest(len(differences))
 
@@ -111,11 +115,13 @@ class _ComparisonPage(Page):
 def _describe(difference: TensorDifference) -> str:
     if difference.kind.startswith("only"):
         return f"{difference.kind}: {difference.first or difference.second}"
-    if difference.kind == "shape":
+    if difference.kind in ("shape", "trainable"):
         return f"{difference.first} -> {difference.second}"
-    words = f"{difference.differing:,} values differ" if difference.differing else "equal values"
+    words = "equal values"
+    if difference.differing:
+        words = "1 value differs" if difference.differing == 1 else f"{difference.differing:,} values differ"
     if difference.largest is not None and difference.differing:
-        words += f", by {difference.largest:.3g} at most"
+        words += f" by {difference.largest:.3g} at most"
     return words if difference.kind == "values" else f"{difference.first} -> {difference.second}, {words}"
 
 

@@ -414,20 +414,25 @@ def _describe_group(group: Group) -> str:
 def _describe_compilation(config: Config) -> str:
     parts = []
     for key, label in (("loss", "loss"), ("metrics", "metrics"), ("weighted_metrics", "weighted metrics")):
-        names = _name_objects(config.get(key))
+        names = name_objects(config.get(key))
         if names:
             parts.append(f"{label} {', '.join(dict.fromkeys(names))}")
     return "; ".join(parts) or "optimizer only"
 
 
-def _name_objects(value: Any) -> list[str]:
+def name_objects(value: Any) -> list[str]:
+    """Names the losses or metrics of a compile configuration, which may be nested.
+
+    Args:
+        value: A name, an object's configuration, or lists and mappings of them.
+    """
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
-        return [name for item in value for name in _name_objects(item)]
+        return [name for item in value for name in name_objects(item)]
     if isinstance(value, dict):
         if "class_name" not in value:
-            return [name for item in value.values() for name in _name_objects(item)]
+            return [name for item in value.values() for name in name_objects(item)]
         arguments = value.get("config")
         if isinstance(arguments, str):
             return [arguments]
