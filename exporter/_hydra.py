@@ -11,6 +11,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import InstantiationException
@@ -56,7 +57,18 @@ def _name_model(model: Any) -> str:
     return str(given.get("_target_", "model")).rpartition(".")[2]
 
 
-Plugins.instance().register(RecipesSearchPath)
+def _put_presets_first() -> None:
+    """Takes the plugins' own launcher configs out of the way of the files in `conf/hydra/launcher`.
+
+    Hydra would read such a file as a part of the config of the same name that the plugin has stored, and warn of it.
+    """
+    stored: Any = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for preset in (CONFIG_DIRECTORY / "hydra" / "launcher").glob("*.yaml"):
+        stored.pop(preset.name, None)
+
+
+Plugins.instance().register(RecipesSearchPath)  # the instance has found the other plugins by now
+_put_presets_first()
 OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)
 OmegaConf.register_new_resolver("exporter.name", _name_model, replace=True)
 OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)

@@ -10,6 +10,7 @@ import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -32,6 +33,14 @@ from exporter._schema import BROKEN, convert, explain_choice, explain_unknown, j
 from exporter.config import JobConfig
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
+
+# The plugins that come with an extra of the same name, by the package that holds them.
+_PLUGINS = {
+    "hydra_joblib_launcher": "joblib",
+    "hydra_ray_launcher": "ray",
+    "hydra_submitit_launcher": "submitit",
+    "hydra_optuna_sweeper": "optuna",
+}
 
 # What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
 _MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
@@ -118,6 +127,8 @@ class Preflight:
             self._add(self._recipe, f"does not start from the primary config; {remedy}", self._name_recipe())
             base = None
         if base is None:
+            raise UsageError(list(self._faults))
+        if not self._has_its_plugins(base):
             raise UsageError(list(self._faults))
         if multirun or self._read_setting(base, "hydra.mode") == RunMode.MULTIRUN:
             jobs = self._check_sweep(base)
@@ -212,8 +223,19 @@ class Preflight:
             names = value if isinstance(value, list) else [value]
             for name in map(_unquote, names):
                 if not isinstance(name, str) or name.removesuffix(".yaml") not in options:
-                    return explain_choice(name, options)
+                    is_extra = override.key_or_group.startswith("hydra/") and name in _PLUGINS.values()
+                    return _word_extra(name) if is_extra else explain_choice(name, options)
         return None
+
+    def _has_its_plugins(self, base: DictConfig) -> bool:
+        """Whether the launcher and the sweeper are installed; adds what is to be installed."""
+        count = len(self._faults)
+        for kind in ("launcher", "sweeper"):
+            target = self._read_setting(base, f"hydra.{kind}._target_")
+            package = str(target).split(".")[1] if str(target).startswith("hydra_plugins.") else None
+            if package in _PLUGINS and not _is_installed(package):
+                self._add(f"hydra/{kind}", _word_extra(_PLUGINS[package]), self._place)
+        return len(self._faults) == count
 
     def _refuse_sweep_values(self) -> None:
         for override in self._given:
@@ -266,6 +288,8 @@ class Preflight:
             missing = error.missing_cfg_file or self._recipe
             options = list(error.options or [])
             known = f"; allowed: {', '.join(options)}{suggest(Path(missing).name, options)}" if options else ""
+            if Path(missing).name in _PLUGINS.values() and missing.startswith("hydra/"):
+                known = f"; it {_word_extra(Path(missing).name)}"
             self._add(missing, f"a defaults list names it, and there is no such file{known}", self._name_recipe())
         except yaml.YAMLError as error:
             self._add_yaml_error(error)
@@ -439,6 +463,17 @@ class Preflight:
     def _name_recipe(self) -> str:
         file = self._find_recipe_file()
         return self._recipe if file is None else _shorten(file)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(f"hydra_plugins.{package}") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _word_extra(name: str) -> str:
+    return f"needs a package that is not installed: pip install 'keras-exporter[{name}]'"
 
 
 def _read_entry(node: DictConfig | ListConfig, key: Any, path: str, faults: list[Fault]) -> Any:

@@ -59,6 +59,7 @@ def _prepare_process(directory: str) -> None:
     # TensorFlow reads these when it is imported, here and in the processes that this one starts.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of this machine would report itself
     os.chdir(directory)  # relative paths are the caller's
     if directory not in sys.path:
         sys.path.append(directory)  # a `_target_` of the caller's own

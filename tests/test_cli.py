@@ -87,6 +87,10 @@ FAULTS = {
         "filepath: received exports/${nothing}; it cannot be resolved: Interpolation key 'nothing' not found",
     ),
     "resuming a single run": (["resume=true"], "resume: received true; only a sweep is resumed: add -m"),
+    "unknown launcher": (
+        ["hydra/launcher=slurmm"],
+        "hydra/launcher: received slurmm; allowed: basic, joblib, ray, ray_aws, submitit_local, submitit_slurm",
+    ),
     "nothing measured": (["measure.runs=0"], "measure.runs: received 0; expected an integer from 1"),
     "objective without measuring": (
         ["objective=latency", "measure=never"],

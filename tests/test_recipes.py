@@ -86,6 +86,7 @@ def test_there_is_a_recipe_for_each_purpose() -> None:
     assert [recipe.stem for recipe in RECIPES] == [
         "digits",
         "digits_formats",
+        "digits_search",
         "image_classifier",
         "mobilenet_serving",
         "reexport",

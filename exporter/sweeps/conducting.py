@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 from exporter.errors import MissingDependencyError
 from exporter.sweeps.monitor import Monitor
 from exporter.sweeps.plans import Plan, open_sweep
-from exporter.sweeps.progress import read_progress
+from exporter.sweeps.progress import find_sign_of_life
 from exporter.sweeps.report import write_report
 from exporter.sweeps.rows import read_row
 from exporter.sweeps.running import STOPPED, close_worker
 from exporter.sweeps.table import collect, print_table, write_table
 
 _LAUNCHER_LOG = "launcher.log"
+_SECONDS_OF_SILENCE = 15.0
 
 
 def conduct(plan: Plan, run: Callable[[], None]) -> int:
@@ -39,14 +41,15 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
         (directory / STOPPED).unlink(missing_ok=True)
         try:
             with Monitor(plan):
-                run()
+                try:
+                    run()
+                except Exception as error:
+                    if not any(directory.glob("*/progress.json")):
+                        raise
+                    _log_launcher_error(error, directory / _LAUNCHER_LOG)
+                    _wait_for_silence(plan)
         except KeyboardInterrupt as error:
             interruption = error
-        except Exception as error:
-            jobs = [Path(cell.directory) for cell in plan.cells]
-            if not any(read_row(job) or read_progress(job) for job in jobs):
-                raise
-            _log_launcher_error(error, directory / _LAUNCHER_LOG)
         finally:
             close_worker()
         sweep = collect(plan, was_interrupted=interruption is not None)
@@ -59,6 +62,17 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
     if interruption is not None:
         raise interruption
     return sweep.exit_code
+
+
+def _wait_for_silence(plan: Plan) -> None:
+    """Waits while jobs give signs of life: on a cluster they go on when a launcher gives up on one of them."""
+    last = time.monotonic()
+    while time.monotonic() - last < _SECONDS_OF_SILENCE:
+        for cell in plan.cells:
+            age = find_sign_of_life(Path(cell.directory))
+            if age is not None and age < _SECONDS_OF_SILENCE and read_row(Path(cell.directory)) is None:
+                last = max(last, time.monotonic() - age)
+        time.sleep(1)
 
 
 def _log_launcher_error(error: Exception, log: Path) -> None:

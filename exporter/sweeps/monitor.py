@@ -70,6 +70,9 @@ class Monitor:
         self._look()
 
     def _look(self) -> None:
+        if not self._plan.cells:
+            self._look_for_rows()
+            return
         running = {}
         for cell, label in zip(self._plan.cells, self._labels, strict=True):
             if cell.number in self._ended:
@@ -83,13 +86,22 @@ class Monitor:
                 running[cell.number] = progress
         self._running = running
 
+    def _look_for_rows(self) -> None:
+        """Announces the jobs of a sweep that chooses them while it runs."""
+        for file in sorted(Path(self._plan.directory).glob(f"*/{ROW}")):
+            row = read_row(file.parent)
+            if row is not None and row.number not in self._ended:
+                self._ended[row.number] = row
+                self._announce(row, " ".join(each.lstrip("+") for each in row.overrides))
+
     def _announce(self, row: Row, label: str) -> None:
         from rich.markup import escape
 
         seconds = _measure_duration(row)
         took = "" if seconds is None else f"  {format_seconds(seconds)}"
         words = escape(row.error) if row.error else format_bytes(row.total_bytes or 0)
-        count = f"[dim]{self._count_ended()}/{len(self._plan.cells)}[/]"
+        total = f"/{len(self._plan.cells)}" if self._plan.cells else ""
+        count = f"[dim]{self._count_ended()}{total}[/]"
         self._console.print(
             f"{count} {MARKS[row.outcome]} {row.outcome:<7}  {label}  {words}[dim]{took}[/]", soft_wrap=True
         )
@@ -114,7 +126,8 @@ class Monitor:
         total = Table.grid(padding=(0, 2, 0, 0))
         failed = sum(row.outcome is Outcome.FAILED for row in self._ended.values())
         count = self._count_ended()
-        words = f"{count} of {len(self._plan.cells)} jobs" + (f", [red]{failed} failed[/]" if failed else "")
+        of_all = f" of {len(self._plan.cells)}" if self._plan.cells else ""
+        words = f"{count}{of_all} jobs" + (f", [red]{failed} failed[/]" if failed else "")
         bar = ProgressBar(total=max(len(self._plan.cells), 1), completed=count, width=30)
         total.add_row(bar, words, f"[dim]{self._word_time_left()}[/]")
         return Group(jobs, total)

@@ -3,15 +3,19 @@
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 _FILE = "progress.json"
 _SECONDS_BETWEEN_NOTES = 0.5
+_SECONDS_BETWEEN_BEATS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,11 @@ class Progress:
 
 
 class ProgressWriter:
-    """Tells about an export by a file: a `Reporter` for a process that has no terminal."""
+    """Tells about an export by a file: a `Reporter` for a process that has no terminal.
+
+    Use it as a context manager: inside it the file is touched again and again, as a sign of life that is seen from
+    other machines.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Writes the first state.
@@ -46,7 +54,24 @@ class ProgressWriter:
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._phase = ""
         self._written = 0.0
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="exporter-heartbeat", daemon=True)
         self._write("")
+
+    def __enter__(self) -> Self:
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._heart.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(_SECONDS_BETWEEN_BEATS):
+            with suppress(OSError):
+                os.utime(self._file)
 
     def _write(self, note: str) -> None:
         self._written = time.monotonic()
@@ -75,6 +100,14 @@ def read_progress(directory: Path) -> Progress | None:
     try:
         return Progress(**json.loads((directory / _FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
+        return None
+
+
+def find_sign_of_life(directory: Path) -> float | None:
+    """Returns how many seconds ago a job gave its last sign of life; None where it has not begun."""
+    try:
+        return max(time.time() - (directory / _FILE).stat().st_mtime, 0.0)
+    except OSError:
         return None
 
 

@@ -47,8 +47,7 @@ class Worker:
         """
         job = Cell(**{**cell, "overrides": tuple(cell["overrides"])})
         directory = Path(job.directory)
-        progress = ProgressWriter(directory)
-        with _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+        with ProgressWriter(directory) as progress, _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
             try:
                 receipt = export(
                     _read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop

@@ -23,7 +23,7 @@ import keras
 def build(kind: str = "fine", width: int = 4) -> keras.Model:
     if kind == "fails":
         raise ValueError("this model cannot be built\\nthe second line")
-    if kind == "dies" and not pathlib.Path("mended").exists():
+    if (kind == "dies" or width == 666) and not pathlib.Path("mended").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     print("building", kind)
     pathlib.Path("built").open("a").write(kind + "\\n")
