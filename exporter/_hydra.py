@@ -47,6 +47,10 @@ def _name_suffix(save_format: str | None) -> str:
     return "" if save_format in (None, "tf") else f".{save_format}"
 
 
+def _name_variant(include_optimizer: bool) -> str:
+    return "" if include_optimizer else "-without-optimizer"
+
+
 def _name_model(model: Any) -> str:
     """Gives a model's name for its path: as it is called, as the file that it comes from, or as its function."""
     given: Any = OmegaConf.to_container(model, resolve=False) if isinstance(model, DictConfig) else {}
@@ -70,6 +74,7 @@ def _put_presets_first() -> None:
 Plugins.instance().register(RecipesSearchPath)  # the instance has found the other plugins by now
 _put_presets_first()
 OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)
+OmegaConf.register_new_resolver("exporter.variant", _name_variant, replace=True)
 OmegaConf.register_new_resolver("exporter.name", _name_model, replace=True)
 OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)
 

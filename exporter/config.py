@@ -106,7 +106,7 @@ class LayoutConfig:
     kind: LayoutKind = LayoutKind.SINGLE
     version: str = "auto"  # auto: the next integer | timestamp: Unix seconds | a number; for kind=tf_serving
     keep: int | None = None  # how many versions stay, the newest ones; null: all of them; for kind=tf_serving
-    warmup: bool = False  # write requests that TF Serving runs when it loads the model; needs the extra `serving`
+    warmup: bool | None = None  # requests that TF Serving runs when it loads the model; null: versions, where it can
 
 
 @dataclass(kw_only=True, slots=True)

@@ -73,7 +73,7 @@ def export(
             from exporter import measuring, verification
             from exporter.endpoints import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_default
-            from exporter.serving_requests import list_askable, make_body, write_warmup
+            from exporter.serving_requests import add_warmup, list_askable, make_body
             from exporter.trials import prepare_trial
 
             if process:
@@ -102,10 +102,9 @@ def export(
         with _file_faults_named(place.target), stage_beside(place.target) as staged:
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
-                held = contents.held
-                if config.layout.warmup:
-                    held += write_warmup(staged, place.model_name, asked)
-            _refuse_left_out(config, plan, contents.left_out)
+                warmup, no_warmup = add_warmup(config, staged, place.model_name, asked)
+            held, left_out = contents.held + warmup, contents.left_out + no_warmup
+            _refuse_left_out(config, plan, left_out)
 
             proof = verification.Proof((), ())
             if process and trial and prove_it:
@@ -148,7 +147,7 @@ def export(
                 signatures=dict(contents.signatures),
                 request=request,
                 held=held,
-                left_out=(*contents.left_out, *proof.left_out),
+                left_out=(*left_out, *proof.left_out),
                 checks=proof.checks,
                 seconds=seconds,
                 measurements=measurements,

@@ -5,6 +5,7 @@ the body of a request is in the column format of its REST interface (https://www
 """
 
 import base64
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, is_same
+from exporter.config import ExportConfig, LayoutKind, VerifyMode
 from exporter.errors import ExportError
-from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, format_bytes
+from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, LeftOut, format_bytes
 from exporter.trials import EndpointTrial, Trial
 
 # An array per input. Strings are objects: `bytes` or `str`.
@@ -45,6 +47,33 @@ def list_askable(trial: Trial | None) -> list[EndpointTrial]:
         for endpoint in (trial.endpoints if trial else ())
         if endpoint.batches and not endpoint.moves_state and not any(leaf.sparse for leaf in endpoint.inputs.leaves)
     ]
+
+
+def add_warmup(
+    config: ExportConfig, staged: Path, name: str, asked: Sequence[EndpointTrial]
+) -> tuple[tuple[Holding, ...], tuple[LeftOut, ...]]:
+    """Writes the requests that TF Serving runs when it loads the model, where a recipe wants them and they can be had.
+
+    Args:
+        config: The export, checked.
+        staged: A SavedModel directory.
+        name: Of the model at the server, which does not look at it.
+        asked: What to ask.
+
+    Returns:
+        What was written, and what was not and why.
+    """
+    layout = config.layout
+    if layout.warmup is False or (layout.warmup is None and layout.kind is LayoutKind.SINGLE):
+        return (), ()
+    why = None
+    if config.verify.mode is not VerifyMode.FULL:
+        why = "only a proof runs them first, and a server loads no model whose request fails; set verify=full"
+    elif importlib.util.find_spec("tensorflow_serving") is None:
+        why = "pip install 'keras-exporter[serving]', or set layout.warmup=false"
+    if why is not None:
+        return (), (LeftOut("warm-up requests", why),)
+    return write_warmup(staged, name, asked), ()
 
 
 def write_warmup(staged: Path, name: str, asked: Sequence[EndpointTrial]) -> tuple[Holding, ...]:

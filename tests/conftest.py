@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that is busy is no fault of what is tested.
+settings.register_profile("exporter", deadline=None)
+settings.load_profile("exporter")
 
 # TensorFlow reads these when a test imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

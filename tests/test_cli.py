@@ -205,10 +205,10 @@ FAULTS = {
         "save_format: received h55; allowed: tf, h5, keras, null; did you mean h5?",
     ),
     "one path for two jobs": (
-        ["-m", "save_format=tf,h5", "include_optimizer=true,false"],
-        "filepath: job 0 (save_format=tf include_optimizer=True) and job 1 (save_format=tf include_optimizer=False) "
+        ["-m", "save_format=tf,h5", "model.epochs=1,2"],
+        "filepath: job 0 (save_format=tf model.epochs=1) and job 1 (save_format=tf model.epochs=2) "
         "would both write exports/digits; give each its own, such as "
-        "'filepath=exports/${save_format}-${include_optimizer}${exporter.suffix:${save_format}}'",
+        "'filepath=exports/${save_format}-${model.epochs}${exporter.suffix:${save_format}}'",
     ),
     "one path for two options": (
         ["-m", "verify=full,none"],
@@ -402,7 +402,8 @@ def test_help_documents_exit_codes_and_examples(command: Command) -> None:
         "  exporter -m save_format=tf,h5,keras                  one job per format",
         '  eval "$(exporter -sc install=bash)"                  tab completion; also for zsh and fish',
         f"model: {SOURCES}",
-        "filepath: exports/${exporter.name:${model}}${exporter.suffix:${save_format}}",
+        "filepath: exports/${exporter.name:${model}}${exporter.variant:${include_optimizer}}"
+        "${exporter.suffix:${save_format}}",
         "  2    a fault in the command line or the recipe; nothing was run",
         "  130  interrupted",
     ):

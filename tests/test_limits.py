@@ -42,7 +42,7 @@ FAULTS = {
         "serving_default?; or declare it under signatures.serving_defalt",
     ),
     "versions of another format": (
-        ["layout=tf_serving", "layout.warmup=false", "save_format=h5"],
+        ["layout=tf_serving", "save_format=h5"],
         "layout: received tf_serving, and no server takes save_format=h5; set save_format=tf",
     ),
     "warm-up of another format": (
@@ -60,7 +60,7 @@ FAULTS = {
         "restore nodes to load the variables; set false",
     ),
     "warm-up without a proof": (
-        ["layout=tf_serving", "verify=none"],
+        ["layout=tf_serving", "layout.warmup=true", "verify=none"],
         "layout.warmup: received true, and a server does not load a model whose request fails, and only a proof runs "
         "them first; set verify=full, or layout.warmup=false",
     ),
@@ -93,6 +93,7 @@ def test_a_fault_is_named(overrides: list[str], message: str) -> None:
         pytest.param(["layout=tf_serving", "layout.version=0"], id="version 0"),
         pytest.param(["layout=tf_serving", "layout.version=timestamp", "layout.keep=1"], id="timestamp"),
         pytest.param(["layout.warmup=true"], id="warm-up of an artifact alone"),
+        pytest.param(["layout=tf_serving", "verify=none"], id="versions without a proof"),
     ],
 )
 def test_what_is_right_composes(overrides: list[str]) -> None:

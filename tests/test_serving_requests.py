@@ -21,9 +21,9 @@ from exporter._arrays import Array, is_same
 from exporter._terminal import print_summary
 from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
-from exporter.saving.contents import Endpoint, Tensor, format_bytes
+from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
 from exporter.saving.signatures import InputLeaf, Inputs
-from exporter.serving_requests import WARMUP, make_body, read_body, write_warmup
+from exporter.serving_requests import WARMUP, add_warmup, make_body, read_body, write_warmup
 from exporter.trials import EndpointTrial
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
@@ -169,6 +169,40 @@ def ask_about(
 
 ONE = np.ones(1, np.float32)
 NUMBERS = describe(x=((None,), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "missing", "why"),
+    [
+        pytest.param(
+            VerifyMode.NONE,
+            False,
+            "only a proof runs them first, and a server loads no model whose request fails; set verify=full",
+            id="not proven",
+        ),
+        pytest.param(
+            VerifyMode.FULL,
+            True,
+            "pip install 'keras-exporter[serving]', or set layout.warmup=false",
+            id="without the extra",
+        ),
+    ],
+)
+def test_versions_say_why_they_hold_no_requests(
+    mode: VerifyMode, missing: bool, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if missing:
+        monkeypatch.setitem(sys.modules, "tensorflow_serving", None)  # as if it were not installed
+    config = ExportConfig(
+        model=None,
+        filepath=str(tmp_path),
+        layout=LayoutConfig(kind=LayoutKind.TF_SERVING),
+        verify=VerifyConfig(mode=mode),
+    )
+    assert add_warmup(config, tmp_path, "judge", [ask_about(NUMBERS, (ONE,))]) == (
+        (),
+        (LeftOut("warm-up requests", why),),
+    )
 
 
 def test_the_same_requests_give_the_same_bytes(tmp_path: Path) -> None:
