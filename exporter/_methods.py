@@ -1,7 +1,7 @@
 """The methods that endpoints call: the model's inference, its training steps, and those of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import Parameter, signature
 from typing import Any
 
@@ -17,6 +17,7 @@ from exporter.saving.signatures import (
     build_structure,
     calls_undone,
     describe_inputs,
+    extract_leaves,
     find_output_names,
     make_call,
     name_outputs,
@@ -39,6 +40,8 @@ class Method:
         name_outputs: Names what it returns.
         output_names: The names of what it returns, where they are known before it is traced.
         aside: The names of the leaves that are no inputs of the model: targets and sample weights.
+        steps: The traced steps that it uses, by the names that `exporter.saving.functions` knows them by: functions of
+            the data.
     """
 
     inputs: Inputs
@@ -46,6 +49,7 @@ class Method:
     name_outputs: Callable[[Any], dict[str, Any]]
     output_names: tuple[str, ...] = ()
     aside: frozenset[str] = frozenset()
+    steps: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 class Faults:
@@ -147,7 +151,24 @@ class Methods:
         # The first part of the data is what the model takes.
         count = len(_list_positions(inputs.structure[0]))
         aside = frozenset(leaf.name for leaf in inputs.leaves[count:])
-        return Method(inputs, _make_exact(model, inputs, run), _name_by_path, (), aside)
+        anyhow: Callable[..., Any] = tf.function(run, autograph=False)
+        traced = {STEPS[name].removesuffix("_step"): anyhow}
+        size = _find_exact_size(model, inputs)
+        if size is None:
+            function = anyhow
+        else:
+            specs = [replace(leaf, shape=(size, *leaf.shape[1:])).to_spec() for leaf in inputs.leaves]
+            exactly = tf.function(run, input_signature=specs, autograph=False)
+            function = _choose_by_size(size, specs, exactly, anyhow)
+            traced[f"exact {STEPS[name].removesuffix('_step')}"] = exactly
+
+        def take_data(step: Callable[..., Any]) -> Callable[[Any], Any]:
+            return lambda data: step(*extract_leaves(inputs, data if isinstance(data, tuple) else (data,)))
+
+        # A model that trains with its saved step takes the leaves of the data, and has that step already.
+        own = not weighted and not hasattr(model, "saved_data")
+        steps = {key: take_data(step) for key, step in traced.items()} if own else {}
+        return Method(inputs, function, _name_by_path, (), aside, steps)
 
     def _make_own(self, path: str, name: str, function: Callable[..., Any], given: DeclaredInputs) -> Method:
         """Reads what a method of the model's own takes: from its input signature, the declaration, or the model."""
@@ -233,20 +254,24 @@ class Methods:
         return replace(shared, inputs=inputs)
 
 
-def _make_exact(model: keras.Model, inputs: Inputs, step: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function of a step that computes like `fit`, to the last bit, for batches as the model was trained with.
+def _find_exact_size(model: keras.Model, inputs: Inputs) -> int | None:
+    """Finds the size of the batches with which a model was trained, where they all had one.
 
     TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch, as `fit` knows it
     where that divides the data evenly. So such a batch is given to a trace of its own.
     """
-    anyhow: Callable[..., Any] = tf.function(step, autograph=False)
     seen = tf.nest.flatten(getattr(model, "saved_exact_data", None) or observe_data(model, free_batch=False))
     sizes = {spec.shape[0] for spec in seen if isinstance(spec, tf.TensorSpec) and spec.shape.rank}
-    if len(sizes) != 1 or None in sizes or any(leaf.sparse or not leaf.shape for leaf in inputs.leaves):
-        return anyhow
-    [size] = sizes
-    specs = [replace(leaf, shape=(size, *leaf.shape[1:])).to_spec() for leaf in inputs.leaves]
-    exactly = tf.function(step, input_signature=specs, autograph=False)
+    if len(sizes) != 1 or any(leaf.sparse or not leaf.shape for leaf in inputs.leaves):
+        return None
+    size: int | None = sizes.pop()
+    return size
+
+
+def _choose_by_size(
+    size: int, specs: Sequence[Any], exactly: Callable[..., Any], anyhow: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Returns a function that calls one of two, by the size of the batch that it is given."""
 
     def run(*leaves: Any) -> Any:
         def run_exactly() -> Any:

@@ -4,9 +4,9 @@ An endpoint is a method of the model with steps before and after it. The method 
 call it with tensors of the same shapes and dtypes; one of a model with lookup tables is traced in each of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -41,6 +41,7 @@ class BuiltEndpoint:
         preprocess: The steps before the method.
         takes: What the method takes.
         resources: Tables that the steps made; they live as long as somebody holds them.
+        training: The steps of training that it uses, for `plan_save`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class BuiltEndpoint:
     preprocess: Pipeline | None
     takes: Inputs
     resources: tuple[Any, ...]
+    training: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     def make_examples(self, generator: np.random.Generator, batch_size: int) -> dict[str, Array]:
         """Makes examples of the tensors whose kind the first step knows, by name.
@@ -222,6 +224,7 @@ class _Builder:
             draft.preprocess,
             draft.method.inputs,
             tuple(tracker.resources),
+            draft.method.steps if share else {},
         )
 
     def _prepare(self, draft: _Draft, tensors: Mapping[str, Any]) -> list[Any]:

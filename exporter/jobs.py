@@ -94,6 +94,7 @@ def export(
             save_format=place.save_format,
             signatures=signatures,
             options=build_save_options(config.options, signatures) if is_served else None,
+            steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
         )
         asks_it = prove_it or is_served
         trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None

@@ -413,6 +413,17 @@ def test_endpoints_share_the_trace_of_their_method() -> None:
     assert calls["logits"] == calls["probabilities"] == calls["scaled"] == calls["pair"]
 
 
+def test_a_training_step_is_traced_once_for_endpoints_and_for_revival(judged: tuple[Any, Path, Receipt]) -> None:
+    content = saved_model_pb2.SavedModel.FromString((judged[1] / "saved_model.pb").read_bytes())
+    losses = [
+        function.signature.name
+        for function in content.meta_graphs[0].graph_def.library.function
+        if any("SparseSoftmaxCrossEntropy" in node.op for node in function.node_def)
+    ]
+    # Training, evaluation, and evaluation with weights: each for the size of the batches seen, and for any other.
+    assert len(losses) == 6
+
+
 # ---- what is refused
 
 

@@ -49,6 +49,8 @@ class SavePlan:
         include_optimizer: Whether the optimizer and the compile configuration are saved.
         signatures: As `tf.saved_model.save` takes them, or None.
         options: The `tf.saved_model.SaveOptions`, or None.
+        steps: What `signatures` use of the model's training and is traced already; see
+            `exporter.saving.functions.trace_functions`.
     """
 
     model: "keras.Model"
@@ -57,6 +59,7 @@ class SavePlan:
     include_optimizer: bool = True
     signatures: Any = None
     options: Any = None
+    steps: Mapping[str, Callable[[Any], Any]] | None = None
 
     def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
         """Writes the artifact at a path that does not exist yet.
@@ -86,7 +89,9 @@ class SavePlan:
             return write_keras_archive(self.model, staged, self.include_optimizer, notes)
         from exporter.saving.saved_model import write_saved_model
 
-        return write_saved_model(self.model, staged, self.include_optimizer, self.signatures, self.options, notes)
+        return write_saved_model(
+            self.model, staged, self.include_optimizer, self.signatures, self.options, notes, self.steps
+        )
 
 
 @contextmanager
@@ -160,6 +165,7 @@ def plan_save(
     save_format: str | None = None,
     signatures: Any = None,
     options: Any = None,
+    steps: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> SavePlan:
     """Checks every argument of `save_model`, and the model, without writing anything.
 
@@ -171,6 +177,7 @@ def plan_save(
         save_format: See `save_model`.
         signatures: See `save_model`.
         options: See `save_model`.
+        steps: See `SavePlan`.
 
     Returns:
         The save that can now be written.
@@ -192,7 +199,7 @@ def plan_save(
     _check_target(target, chosen)
     if not overwrite and os.path.lexists(target):
         _ask_to_overwrite(f"{target} exists")
-    return SavePlan(model, target, chosen, include_optimizer, signatures, options)
+    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps)
 
 
 def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:

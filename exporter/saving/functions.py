@@ -252,7 +252,11 @@ def _is_keras_function(name: Any) -> bool:
 
 
 def trace_functions(
-    model: keras.Model, state: State, config: Config | None, include_optimizer: bool
+    model: keras.Model,
+    state: State,
+    config: Config | None,
+    include_optimizer: bool,
+    traced_steps: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> tuple[Any, Functions] | None:
     """Traces what must live on without code.
 
@@ -261,6 +265,7 @@ def trace_functions(
         state: Its state.
         config: Its configuration, or None if it has none.
         include_optimizer: Whether the training step is saved where it needs code.
+        traced_steps: Steps that are traced already, by their names in `Functions.steps`: functions of the data.
 
     Returns:
         An object to attach to a SavedModel's root, and its description; None for a model that is Keras's own
@@ -276,7 +281,7 @@ def trace_functions(
     if not needs and not (compiled and (missing or methods)):
         return None
 
-    tracer = _Tracer(model, state)
+    tracer = _Tracer(model, state, traced_steps or {})
     units = [tracer.trace_model(needs)]
     if config is not None:
         for position, layer, node in _find_foreign_layers(model, config):
@@ -339,7 +344,8 @@ class _Tracer:
         holder: Where the functions are: `units`, by name.
     """
 
-    def __init__(self, model: keras.Model, state: State) -> None:
+    def __init__(self, model: keras.Model, state: State, steps: Mapping[str, Callable[[Any], Any]]) -> None:
+        self._traced_steps = steps
         self.holder = AutoTrackable()
         self.holder.units = {}
         # What a model that was itself revived runs uses the lookup tables of the artifact that it came from.
@@ -404,23 +410,26 @@ class _Tracer:
         if not data:
             return {}
         steps = {
-            "train": self._trace_step("train", model.train_step, data),
+            "train": self._trace_step("train", data),
             "reset": self._trace_plain("reset", model.reset_metrics, []),
             "results": self._trace_plain("results", model.get_metrics_result, []),
         }
         # A model that trains by code of its own may have no loss to evaluate.
         with suppress(ValueError):
-            steps["test"] = self._trace_step("test", model.test_step, data)
+            steps["test"] = self._trace_step("test", data)
         # TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch.
         exact = getattr(model, "saved_exact_data", None) or observe_data(model, free_batch=False)
         if tf.nest.flatten(exact) != tf.nest.flatten(data):
-            steps["exact train"] = self._trace_step("exact train", model.train_step, exact)
+            steps["exact train"] = self._trace_step("exact train", exact)
             if "test" in steps:
-                steps["exact test"] = self._trace_step("exact test", model.test_step, exact)
+                steps["exact test"] = self._trace_step("exact test", exact)
         ordered = model._flatten_metrics_in_order({name: name for name in steps.get("test", ())})
         return {**steps, "evaluation": (ordered,) if isinstance(ordered, str) else tuple(ordered)}
 
-    def _trace_step(self, name: str, step: Callable[[Any], Any], data: Any) -> tuple[str, ...]:
+    def _trace_step(self, name: str, data: Any) -> tuple[str, ...]:
+        own = self._model.train_step if name.endswith("train") else self._model.test_step
+        step = self._traced_steps.get(name, own)
+
         def run(*leaves: Any) -> Any:
             remaining = iter(leaves)
             return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))

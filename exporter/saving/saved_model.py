@@ -70,6 +70,7 @@ def write_saved_model(
     signatures: Any,
     options: tf.saved_model.SaveOptions | None,
     notes: Mapping[str, bytes],
+    steps: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> Contents:
     """Writes a SavedModel directory.
 
@@ -80,6 +81,7 @@ def write_saved_model(
         signatures: What `tf.saved_model.save` takes, or None for `serving_default` from the model itself.
         options: What `tf.saved_model.save` takes, or None.
         notes: Files that are kept inside, by name.
+        steps: What endpoints use of the model's training and is traced already; see `trace_functions`.
 
     Returns:
         What was written.
@@ -90,7 +92,7 @@ def write_saved_model(
     # What is revived without its code can only be trained through with the gradients that it defined.
     options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
     with calls_undone(model):
-        return _write_directory(model, staged, include_optimizer, signatures, options, notes)
+        return _write_directory(model, staged, include_optimizer, signatures, options, notes, steps)
 
 
 def _write_directory(
@@ -100,12 +102,13 @@ def _write_directory(
     signatures: Any,
     options: tf.saved_model.SaveOptions,
     notes: Mapping[str, bytes],
+    steps: Mapping[str, Callable[[Any], Any]] | None,
 ) -> Contents:
     state = collect(model, include_optimizer)
     config, left_out = _serialize(model, include_optimizer)
     # TensorFlow keeps traces for saving apart from others: made here, they are the ones that it finds when it saves.
     with save_context.save_context(options):
-        functions = trace_functions(model, state, config, include_optimizer)
+        functions = trace_functions(model, state, config, include_optimizer, steps)
         if signatures is None:
             call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
             endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
