@@ -19,8 +19,9 @@ from exporter._workshop import Workshop
 from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
 from exporter.layouts import choose_place
+from exporter.manifests import seal
 from exporter.publishing import publish_receipt, publish_request
-from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions, record_files
+from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions
 from exporter.saving.api import SavePlan, plan_save
 from exporter.saving.contents import LeftOut
 
@@ -104,6 +105,7 @@ def export(
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
                 warmup, no_warmup = add_warmup(config, staged, place.model_name, asked)
+                files = seal(staged, place.target.name)
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
             _refuse_left_out(config, plan, left_out)
 
@@ -130,7 +132,6 @@ def export(
                     )
 
             with _measured("publish it", reporter, seconds):
-                files = record_files(staged, place.target.name)
                 body = make_body(asked, contents.signatures)
                 published = place.publish(staged)
                 request = publish_request(body, published)

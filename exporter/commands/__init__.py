@@ -12,6 +12,7 @@ from exporter.errors import ExporterError, UsageError
 COMMANDS = {
     "inspect": "inspecting",
     "diff": "comparing",
+    "verify": "verifying",
     "recipes": "listing_recipes",
 }
 

@@ -19,7 +19,7 @@ from exporter.inspection.configurations import (
 )
 from exporter.inspection.tensors import StoredTensor
 from exporter.publishing import name_receipt
-from exporter.receipts import FileRecord, Receipt, record_files
+from exporter.receipts import FileRecord, Receipt, digest_files, record_files
 from exporter.saving.contents import Endpoint, Holding, LeftOut, format_bytes
 
 SCHEMA_VERSION = 1
@@ -449,7 +449,12 @@ def _read_receipt(path: Path, files: tuple[FileRecord, ...]) -> ReceiptSummary |
         receipt = Receipt.from_json(beside.read_text(encoding="utf-8"))
     except (ArtifactError, UnicodeDecodeError) as error:
         return ReceiptSummary(path=str(beside), status="", matches=False, fault=str(error))
-    return ReceiptSummary(path=str(beside), status=str(receipt.status), matches=receipt.files == files, fault="")
+    return ReceiptSummary(
+        path=str(beside),
+        status=str(receipt.status),
+        matches=digest_files(receipt.files) == digest_files(files),
+        fault="",
+    )
 
 
 def count_classes(layers: tuple[Layer, ...]) -> str:

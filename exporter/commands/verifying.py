@@ -1,0 +1,44 @@
+"""Checks that every file of an artifact is the one that was exported: nothing changed, missing or added.
+
+It is held against what it says of itself, and against the receipt beside it, if there is one. This finds damage and
+changes, not forgery: whoever rewrites an artifact can rewrite what it says of itself.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from exporter.errors import ArtifactError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    from exporter.manifests import examine
+    from exporter.saving.contents import format_bytes
+
+    path = Path(arguments.path).expanduser()
+    examination = examine(path)
+    code = ArtifactError.exit_code if examination.deviations else 0
+    if arguments.json:
+        print(json.dumps({"path": str(path), "intact": code == 0, **asdict(examination)}, indent=2, ensure_ascii=False))
+        return code
+    witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
+    if not code:
+        files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
+        print(f"✓ {path}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        return code
+    number = len(examination.deviations)
+    print(f"✗ {path} is not as it was exported, by {witnesses}:", file=sys.stderr)
+    for deviation in examination.deviations[:20]:
+        print(f"  {deviation.path} {deviation.message}", file=sys.stderr)
+    if number > 20:
+        print(f"  and {number - 20} more, with --json", file=sys.stderr)
+    return code
