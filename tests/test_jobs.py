@@ -29,6 +29,7 @@ from exporter.config import (
 )
 from exporter.errors import ExportError
 from exporter.jobs import describe_recipe
+from exporter.manifests import examine
 from exporter.receipts import Receipt, Status
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor
@@ -89,6 +90,9 @@ def test_a_live_model_is_exported_and_proven(save_format: SaveFormat, name: str,
     beside = (tmp_path / "out" / f"{name}.receipt.json").read_text(encoding="utf-8")
     assert Receipt.from_json(beside) == receipt
     assert (run_directory / "receipt.json").read_text(encoding="utf-8") == beside
+    examination = examine(Path(receipt.filepath))
+    assert examination.witnesses == ("manifest" if save_format == "tf" else "digest", "receipt")
+    assert examination.deviations == ()
     batch = np.ones((2, 4), np.float32)
     loaded = load_model(receipt.filepath)
     assert np.array_equal(loaded.predict_on_batch(batch), model.predict_on_batch(batch))
