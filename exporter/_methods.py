@@ -328,7 +328,7 @@ def _spec_name(spec: Any) -> str:
 def _describe_method(method: Method) -> str:
     inputs = ", ".join(f"{leaf.name} {leaf.dtype} {show(list(leaf.shape))}" for leaf in method.inputs.leaves)
     outputs = f" -> {', '.join(method.output_names)}" if method.output_names else ""
-    return f"{inputs}{outputs}"
+    return f"{inputs or 'no inputs'}{outputs}"
 
 
 def _name_by_path(outputs: Any) -> dict[str, Any]:

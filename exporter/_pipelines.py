@@ -204,7 +204,9 @@ def _run_step(step: Step, tensors: Mapping[str, Any]) -> dict[str, Any]:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
         kind = "" if isinstance(error, ArgumentError) else f"{type(error).__name__}: "
         received = ", ".join(_describe(name, tensor) for name, tensor in tensors.items())
-        raise StepError(step.path, f"the step cannot run on {received}: {kind}{text}") from error
+        hint = f". It was given a mapping of {len(tensors)} tensors; for one of them, write NAME: {{_target_: ...}}"
+        message = f"the step cannot run on {received}: {kind}{text}{hint if len(tensors) > 1 else ''}"
+        raise StepError(step.path, message) from error
     if isinstance(result, Mapping):
         return {str(name): item for name, item in result.items()}
     if isinstance(result, (list, tuple)):

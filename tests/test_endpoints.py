@@ -485,6 +485,19 @@ REFUSED = {
         "signatures.serve.postprocess",
         "the step cannot run on scores float32 [null, 3]: `k` is 4. Expected a number from 1 to the 3 classes.",
     ),
+    "step of one tensor": (
+        make_judge,
+        SignatureConfig(preprocess={"_target_": "exporter.transforms.rescale", "scale": 2}),
+        "signatures.serve.preprocess",
+        "the step cannot run on features float32 [null, 4], extra_0 float32 [null, 3]: AttributeError: 'dict' object "
+        "has no attribute 'dtype'. It was given a mapping of 2 tensors; for one of them, write NAME: {_target_: ...}",
+    ),
+    "method that cannot be traced": (
+        make_judge,
+        SignatureConfig(method="hidden"),
+        "signatures.serve",
+        "'hidden' cannot be traced: TypeError: missing a required argument: 'inputs'. The model's own: no inputs.",
+    ),
     "labels": (
         make_small,
         SignatureConfig(
