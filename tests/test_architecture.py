@@ -33,7 +33,7 @@ FLOORS = [
         ),
         *("_limits", "_references", "_memory", "_workshop", "measuring"),
     },
-    {"jobs", "sweeps", "inspection", "comparison", "comparison_page"},
+    {"jobs", "sweeps", "inspection", "comparison", "comparison_page", "schemas"},
     {"commands"},
     {"cli", "__main__", "_hydra", "_preflight"},
 ]

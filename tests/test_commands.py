@@ -9,6 +9,7 @@ import exporter
 from exporter._paths import RECIPES_DIRECTORY
 from exporter.commands import COMMANDS, run_command
 from exporter.commands.listing_recipes import read_purpose
+from exporter.schemas import RECIPE_SCHEMA
 
 HELP = Path(__file__).parents[1] / "conf" / "config.yaml"
 
@@ -48,6 +49,8 @@ def test_a_copy_runs_and_is_never_overwritten(
     assert run_command(["recipes", "digits", "--copy"]) == 0
     assert capsys.readouterr().out == (
         "my_digits.yaml is yours to edit. It runs with\n  exporter --config-dir . -cn my_digits\n"
+        "Many editors complete and check it with this line at its top:\n"
+        f"  # yaml-language-server: $schema={RECIPE_SCHEMA}\n"
     )
     copy = tmp_path / "my_digits.yaml"
     copy.write_text(copy.read_text(encoding="utf-8").replace("strict: true", "seed: 7"), encoding="utf-8")

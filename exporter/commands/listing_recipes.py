@@ -47,8 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
         raise UsageError([Fault("--copy", message, "the command line")])
     _write_new(target, text)
+    from exporter.schemas import RECIPE_SCHEMA
+
     folder = shlex.quote(str(target.parent))
     print(f"{target} is yours to edit. It runs with\n  exporter --config-dir {folder} -cn {shlex.quote(target.stem)}")
+    print("Many editors complete and check it with this line at its top:")
+    print(f"  # yaml-language-server: $schema={RECIPE_SCHEMA}")
     return 0
 
 
