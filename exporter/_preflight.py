@@ -409,9 +409,11 @@ class Preflight:
             self._read_setting(base, "hydra.sweeper._target_")
             != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
         ):
-            # Another sweeper chooses the values while it runs: what can be known now is the rest.
+            # Another sweeper chooses the values while it runs: what can be known now is whether the first ones do.
             self.is_search = True
-            return [self._check_job([*(each for each in self._given if not each.is_sweep_override()), *pinned], 0)]
+            params = self._read_setting(base, "hydra.sweeper.params") or {}
+            first = [*self._parse([f"{name}={value}" for name, value in params.items()]), *self._given]
+            return [self._check_job([*self._parse(list(map(_take_first, first))), *pinned], 0)]
         values = self._read_setting(base, "hydra.sweeper.params") or {}
         parameters = self._parse([f"{name}={value}" for name, value in values.items()])
         swept = [*parameters, *own]
@@ -463,6 +465,16 @@ class Preflight:
     def _name_recipe(self) -> str:
         file = self._find_recipe_file()
         return self._recipe if file is None else _shorten(file)
+
+
+def _take_first(override: Override) -> str:
+    """Writes an override with the first of its values."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    if override.is_discrete_sweep():
+        return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    value: Any = override.value()
+    return f"{override.get_key_element()}={value.start}"
 
 
 def _is_installed(package: str) -> bool:

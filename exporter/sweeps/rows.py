@@ -284,7 +284,10 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def find_objective(row: Row, objective: Objective) -> float:
-    """Returns what a sweeper shall make small; not a number where the job has none, as after a failure."""
+    """Returns what a sweeper shall make small.
+
+    A job without the figure, as after a failure, is the worst there is: Optuna's sweeper ends at what is not a number.
+    """
     measured = row.measurements
     differences = [each for each in (row.output_difference, row.state_difference) if each is not None]
     figures: dict[Objective, float | None] = {
@@ -302,4 +305,4 @@ def find_objective(row: Row, objective: Objective) -> float:
             Objective.MEMORY: measured.memory_bytes,
         }
     figure = figures.get(objective) if row.is_finished else None
-    return float("nan") if figure is None else float(figure)
+    return float("inf") if figure is None else float(figure)

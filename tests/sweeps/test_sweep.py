@@ -167,6 +167,15 @@ def test_a_changed_recipe_is_run_anew_in_its_place(run: Run, tmp_path: Path, blo
     assert json.loads((aside / "row.json").read_text())["format"] == "tf"
 
 
+def test_one_path_by_two_names_is_refused_before_anything_runs(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    done = run(tmp_path, "-m", *TINY, "save_format=h5", "filepath=real/a.h5,./link/../real/a.h5,link/a.h5")
+    assert done.returncode == 2
+    assert " would both write ./link/../real/a.h5; give each its own" in done.stderr
+    assert not (tmp_path / ".exporter").exists()
+
+
 def test_nothing_to_resume_begins_anew(run: Run, tmp_path: Path, blocked: dict[str, str]) -> None:
     run(tmp_path, "-m", *TINY, "save_format=tf,h5", "resume=true", **blocked)
     run(tmp_path, "-m", *TINY, "save_format=tf,h5", "seed=3", "resume=true", **blocked)
