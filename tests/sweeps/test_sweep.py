@@ -172,7 +172,7 @@ def test_one_path_by_two_names_is_refused_before_anything_runs(run: Run, tmp_pat
     (tmp_path / "link").symlink_to("real")
     done = run(tmp_path, "-m", *TINY, "save_format=h5", "filepath=real/a.h5,./link/../real/a.h5,link/a.h5")
     assert done.returncode == 2
-    assert " would both write ./link/../real/a.h5; give each its own" in done.stderr
+    assert " would both write link/../real/a.h5; give each its own" in done.stderr
     assert not (tmp_path / ".exporter").exists()
 
 
