@@ -5,10 +5,10 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from exporter._page import make_console
 from exporter.saving.contents import format_bytes
@@ -17,6 +17,9 @@ from exporter.sweeps.progress import read_progress
 from exporter.sweeps.rows import LOG, Cell, Outcome, Row, describe_death, describe_missing, read_row, replace_text
 from exporter.sweeps.running import STOPPED
 from exporter.sweeps.words import MARKS, format_seconds, shorten_overrides
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 JSON = "sweep.json"
 CSV = "sweep.csv"
@@ -214,26 +217,13 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
         stream: Where to print; None for the standard output.
     """
     from rich.markup import escape
-    from rich.table import Table
+    from rich.measure import Measurement
 
     console = make_console(stream or sys.stdout)
     winners = sweep.find_winners()
-    shown = [column for column in COLUMNS if column.is_shown]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("#", justify="right")
-    table.add_column("job", overflow="fold")
-    table.add_column("status", no_wrap=True)
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    table.add_column("resumes", no_wrap=True)
-    for row, label in zip(sweep.rows, sweep.labels, strict=True):
-        figures = []
-        for column in shown:
-            figure = column.read(row)
-            text = "" if figure is None else column.word(figure)
-            figures.append(f"[bold green]{text}[/]" if row.number in winners.get(column.key, ()) else text)
-        resumes = {True: "exactly", False: "no", None: ""}[row.resumes]
-        table.add_row(str(row.number), escape(label), f"{MARKS[row.outcome]} {row.outcome}", *figures, resumes)
+    table = _build_table(sweep, winners, 2)
+    if Measurement.get(console, console.options, table).maximum > console.width:
+        table = _build_table(sweep, winners, 1)
     console.print()
     console.print(f"[bold]{_word_outcomes(sweep)}[/]", soft_wrap=True)
     console.print()
@@ -271,6 +261,30 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
     console.print(f"[dim]{'table':<14}[/]{escape(str(directory / JSON))}, {CSV}", soft_wrap=True)
     console.print(f"[dim]{'report':<14}[/]{escape(report)}", soft_wrap=True)
     console.print()
+
+
+def _build_table(sweep: Sweep, winners: Mapping[str, Sequence[int]], padding: int) -> "Table":
+    """Lays the rows out, with a number of blanks between the columns."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = [column for column in COLUMNS if column.is_shown]
+    table = Table(box=None, padding=(0, padding, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("job", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("resumes", no_wrap=True)
+    for row, label in zip(sweep.rows, sweep.labels, strict=True):
+        figures = []
+        for column in shown:
+            figure = column.read(row)
+            text = "" if figure is None else column.word(figure)
+            figures.append(f"[bold green]{text}[/]" if row.number in winners.get(column.key, ()) else text)
+        resumes = {True: "exactly", False: "no", None: ""}[row.resumes]
+        table.add_row(str(row.number), escape(label), f"{MARKS[row.outcome]} {row.outcome}", *figures, resumes)
+    return table
 
 
 def _word_outcomes(sweep: Sweep) -> str:
