@@ -39,11 +39,14 @@ def _run(command: str, directory: Path) -> str:
 
 
 def _without_measures(text: str) -> list[str]:
-    """Drops what differs from machine to machine: durations, sizes of files, the digits' accuracy."""
-    text = re.sub(r"\b\d+(\.\d+)? s\b", "# s", text)
-    text = re.sub(r"(files?), [\d.]+ k?B", r"\1, # kB", text)
+    """Drops what differs from machine to machine: durations, sizes, versions, digests, dates, and who came first."""
+    text = re.sub(r"^(smallest|fastest|lowest|least)\b( [\w ]+?)?  .*", r"\1\2 #", text, flags=re.MULTILINE)
+    text = re.sub(r"\b\d+(\.\d+)? (s|ms|µs|B|kB|MB)\b", "#", text)
     text = re.sub(r"accuracy \d\.\d+", "accuracy #", text)
-    return [line.rstrip() for line in text.strip().splitlines()]
+    text = re.sub(r"\b\d+\.\d+\.\d+\b", "#", text)
+    text = re.sub(r"sha256 [0-9a-f]+", "sha256 #", text)
+    text = re.sub(r"sweeps/[\d/-]+", "sweeps/#", text)
+    return [re.sub(r" +", " ", line).rstrip() for line in text.strip().splitlines()]
 
 
 @pytest.fixture(scope="module")

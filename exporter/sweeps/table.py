@@ -222,7 +222,8 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
     console = make_console(stream or sys.stdout)
     winners = sweep.find_winners()
     table = _build_table(sweep, winners, 2)
-    if Measurement.get(console, console.options, table).maximum > console.width:
+    unbound = console.options.update(width=10 * console.width)
+    if Measurement.get(console, unbound, table).maximum > console.width:
         table = _build_table(sweep, winners, 1)
     console.print()
     console.print(f"[bold]{_word_outcomes(sweep)}[/]", soft_wrap=True)
