@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from exporter.errors import ArtifactError, MissingDependencyError
+from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
 from exporter.inspection.configurations import list_layers
 from exporter.inspection.graphs import Graph, read_graph, read_keras_2_config
-from exporter.inspection.tensors import StoredTensor, read_checkpoint
+from exporter.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
 
 Config = dict[str, Any]
 
@@ -77,9 +77,12 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
     """
     with ExitStack() as stack:
         try:
-            yield _check_record(_open(path, stack))
-        except (OSError, zipfile.BadZipFile) as error:
+            artifact = _check_record(_open(path, stack))
+        except ExporterError:
+            raise
+        except DAMAGE as error:
             raise ArtifactError(f"{path} cannot be read: {error}. The artifact is damaged or incomplete.") from error
+        yield artifact
 
 
 def _open(path: Path, stack: ExitStack) -> Artifact:

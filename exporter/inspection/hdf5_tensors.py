@@ -8,7 +8,7 @@ import numpy as np
 
 from exporter._arrays import Array
 from exporter.errors import ArtifactError
-from exporter.inspection.tensors import StoredTensor, find_dtype
+from exporter.inspection.tensors import DAMAGE, StoredTensor, find_dtype
 
 if TYPE_CHECKING:
     import h5py
@@ -184,12 +184,14 @@ def _describe(dataset: Any) -> StoredTensor:
     opaque = dataset.attrs.get("dtype")
     dtype = str(opaque) if isinstance(opaque, str) else dataset.dtype.name
 
+    name = dataset.name
+
     def read() -> Array:
         try:
             value = np.asarray(dataset[()])
-        except OSError as error:
-            raise ArtifactError(f"{dataset.file.filename} is damaged at {dataset.name}: {error}.") from error
-        return value.view(find_dtype(dtype)) if isinstance(opaque, str) else value
+            return value.view(find_dtype(dtype)) if isinstance(opaque, str) else value
+        except DAMAGE as error:
+            raise ArtifactError(f"{dataset.file.filename} is damaged at {name}: {error}.") from error
 
     return StoredTensor(dtype, tuple(dataset.shape), int(dataset.id.get_storage_size()), read)
 

@@ -1,5 +1,7 @@
 """The tensors of an artifact, by path, each read when it is asked for."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,12 @@ from exporter.saving.messages import DTYPES, TrackableObjectGraph
 from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, decode_string, name_slice, read_index
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+# What h5py and zipfile raise on a damaged file, and what plain data of another shape than expected comes to.
+DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 # Dtypes that NumPy does not have, and HDF5 keeps as opaque bytes.
 _FURTHER_DTYPES = {

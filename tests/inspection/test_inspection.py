@@ -1,5 +1,6 @@
 """What `exporter inspect` says of artifacts, by whomever they were written."""
 
+import contextlib
 import json
 import shutil
 import zipfile
@@ -10,9 +11,12 @@ from typing import Any
 
 import h5py
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from exporter.commands import run_command
-from exporter.errors import ArtifactError
+from exporter.comparison import compare_artifacts
+from exporter.errors import ArtifactError, ExporterError
 from exporter.inspection import inspect_artifact
 from exporter.receipts import record_files
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
@@ -355,3 +359,25 @@ def test_a_fault_in_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
         "  inspect: the following arguments are required: PATH\n"
         "  see exporter inspect --help\n"
     )
+
+
+@pytest.mark.parametrize("name", ["ours", "ours.h5", "ours.keras", "keras.h5", "keras_2"])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_is_a_typed_error_or_none(name: str, artifacts: Artifacts, tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    if artifacts[name].is_dir():
+        shutil.copytree(artifacts[name], path, symlinks=True)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        file = data.draw(st.sampled_from(files), "file")
+    else:
+        file = Path(shutil.copy(artifacts[name], path))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8), "bytes")):
+        content[data.draw(st.integers(0, len(content) - 1), "position")] = data.draw(st.integers(0, 255), "byte")
+    file.write_bytes(content)
+    with contextlib.suppress(ExporterError):
+        inspect_artifact(path)
+        compare_artifacts(artifacts[name], path)
