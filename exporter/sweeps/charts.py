@@ -29,6 +29,7 @@ _FORMATS = ("tf", "h5", "keras")
 _MARKERS = {"tf": "o", "h5": "s", "keras": "^"}
 _HATCHES = {"tf": "", "h5": "////", "keras": "xxxx"}
 _MOST_BARS = 24
+_LONGEST_NAME = 30
 
 
 def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
@@ -207,7 +208,7 @@ def _make_axes(height: float) -> tuple["Figure", "Axes"]:
     matplotlib.rcParams["svg.hashsalt"] = "exporter"
     matplotlib.rcParams["hatch.linewidth"] = 1.1
     matplotlib.rcParams["font.family"] = "sans-serif"
-    figure = Figure(figsize=(5.6, height), layout="constrained")
+    figure = Figure(figsize=(4.8, height * 0.88), layout="constrained")
     axes = figure.add_subplot()
     figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
@@ -227,7 +228,7 @@ def _make_locator() -> Any:
 
 
 def _name_bars(axes: "Axes", names: Sequence[str]) -> None:
-    shortened = [name if len(name) <= 34 else f"{name[:33]}…" for name in names]
+    shortened = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
     axes.set_yticks(range(len(names)), shortened, fontsize=8.5, color=_INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
 

@@ -1,6 +1,7 @@
 """The report of a sweep: one HTML page that holds everything it shows and needs no network."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def write_report(sweep: Sweep) -> Path:
     counts = [(outcome, sweep.count(outcome)) for outcome in Outcome if sweep.count(outcome)]
     page = template.render(
         plan=sweep.plan,
+        command=shlex.join(["exporter", *sweep.plan.command]),
         counts=counts,
         columns=COLUMNS,
         jobs=_describe_jobs(sweep),

@@ -226,3 +226,10 @@ def test_a_search_returns_what_it_shall_make_small(run: Run, tmp_path: Path) -> 
     [directory] = tmp_path.glob(".exporter/sweeps/*/*")
     best = yaml.safe_load((directory / "optimization_results.yaml").read_text())
     assert best["best_value"] == min(row["total_bytes"] for row in rows if row["total_bytes"])
+
+
+@pytest.mark.xdist_group("sweep")
+def test_the_recipe_that_searches(run: Run, tmp_path: Path) -> None:
+    done = run(tmp_path, "-cn", "digits_search", "hydra.sweeper.n_trials=2", "model.epochs=1", "measure.runs=5")
+    assert done.returncode == 0, done.stderr
+    assert [row["outcome"] for row in read_table(tmp_path)["rows"]] == ["proven", "proven"]

@@ -1,0 +1,66 @@
+"""What the exports of one process share, and when they do not."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from exporter import ExportConfig, UsageError, export
+from exporter._workshop import Workshop
+from exporter.config import SaveFormat, VerifyConfig
+from exporter.receipts import Status
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def save_model(path: Path, scale: float) -> dict[str, Any]:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.layers[0].kernel.assign(model.layers[0].kernel * scale)
+    model.save(path)
+    return {"_target_": "exporter.sources.file", "filepath": str(path)}
+
+
+def test_a_model_is_built_once_for_one_configuration_and_seed(tmp_path: Path) -> None:
+    source = save_model(tmp_path / "model.keras", 1)
+    with Workshop() as workshop:
+        first, read = workshop.build(source, 0, ignore)
+        assert workshop.build(dict(source), 0, ignore) == (first, read)
+        assert workshop.build(source, 1, ignore)[0] is not first
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    with Workshop() as workshop:
+        first, _ = workshop.build(save_model(tmp_path / "model.keras", 1), 0, ignore)
+        second, _ = workshop.build(save_model(tmp_path / "model.keras", 3), 0, ignore)
+    assert np.array_equal(3 * first.get_weights()[0], second.get_weights()[0])
+
+
+def test_a_live_model_is_its_own(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with Workshop() as workshop:
+        assert workshop.build(model, 0, ignore)[0] is model
+
+
+def test_one_process_proves_one_artifact_after_the_other_also_after_a_failure(tmp_path: Path) -> None:
+    source = save_model(tmp_path / "model.keras", 1)
+    np.savez(tmp_path / "wrong.npz", nothing=np.zeros(3))
+    with Workshop() as workshop:
+        numbers = []
+        for name, data in (("a.h5", None), ("b.h5", str(tmp_path / "wrong.npz")), ("c.keras", None)):
+            config = ExportConfig(model=source, filepath=str(tmp_path / name), verify=VerifyConfig(data=data))
+            if data is None:
+                assert export(config, workshop=workshop).status is Status.PROVEN
+            else:
+                with pytest.raises(UsageError):
+                    export(config, workshop=workshop)
+            numbers.append(workshop.open_process().id)
+        assert len(set(numbers)) == 1
+        workshop.open_process()._process.kill()
+        workshop.open_process()._process.wait()
+        config = ExportConfig(model=source, filepath=str(tmp_path / "d.h5"), save_format=SaveFormat.H5)
+        assert export(config, workshop=workshop).status is Status.PROVEN
+        assert workshop.open_process().id not in numbers
