@@ -62,7 +62,7 @@ class SignatureConfig:
     method: str = "predict"  # predict | train | evaluate | the name of a method of the model
     batch: Batch | int | None = None  # dynamic | N: the first dimension of every input; null: as the shapes say
     inputs: dict[str, TensorConfig | dict[str, Any] | list[Any]] = field(default_factory=dict)  # by name; or nested
-    outputs: dict[str, str] | list[str] = field(default_factory=list)  # kept, in order; {new: own} renames
+    outputs: dict[str, str] | list[str] = field(default_factory=list)  # of the method, in order; {new: own} renames
     preprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps before the method, in the graph
     postprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps on the outputs, in the graph
 

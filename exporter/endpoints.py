@@ -152,7 +152,7 @@ class _Builder:
             return None
         tensors, own = resolve_inputs(path, declared, given, method, preprocess, self.faults)
         self._check_names(path, tensors)
-        if postprocess is None and method.output_names:
+        if method.output_names:
             self._check_outputs(path, declared, method.output_names, method)
         return _Draft(name, declared, method, tensors, own, preprocess, postprocess)
 
@@ -167,17 +167,12 @@ class _Builder:
                     )
                 seen[leaf.name] = tensor.name
 
-    def _check_outputs(
-        self, path: str, declared: SignatureConfig, known: Sequence[str], method: Method | None = None
-    ) -> None:
+    def _check_outputs(self, path: str, declared: SignatureConfig, known: Sequence[str], method: Method) -> None:
         wanted = declared.outputs
         for output in wanted.values() if isinstance(wanted, Mapping) else wanted:
             if output not in known:
-                whose = "the model has" if method is not None else "there is"
-                listed = "Its outputs" if method is not None else "The outputs"
-                self.faults.add(
-                    f"{path}.outputs", f"{whose} no output {output!r}. {listed}: {', '.join(known) or 'none'}.", method
-                )
+                message = f"the model has no output {output!r}. Its outputs: {', '.join(known) or 'none'}."
+                self.faults.add(f"{path}.outputs", message, method)
 
     # ---- tracing
 
@@ -192,10 +187,9 @@ class _Builder:
         def serve(**served: Any) -> dict[str, Any]:
             tensors = {tensor.name: join_leaf(tensor, served) for tensor in draft.tensors}
             arguments = self._prepare(draft, tensors)
-            answers = draft.method.name_outputs(call(*arguments))
+            answers = self._select(draft, draft.method.name_outputs(call(*arguments)))
             # Only what has an output can be run where the graph itself is, so that a method without one gives one.
-            results = run_pipeline(draft.postprocess, answers or {"done": tf.constant(True)})
-            return self._select(draft, flatten_outputs(results))
+            return flatten_outputs(run_pipeline(draft.postprocess, answers or {"done": tf.constant(True)}))
 
         path = f"signatures.{draft.name}"
         tracker = ResourceTracker()
@@ -263,14 +257,14 @@ class _Builder:
         shape = leaf.shape if isinstance(batch, Batch) or batch is None or not leaf.shape else (batch, *leaf.shape[1:])
         return tensor if tensor.shape.merge_with(shape) == tensor.shape else tf.ensure_shape(tensor, shape)
 
-    def _select(self, draft: _Draft, results: dict[str, Any]) -> dict[str, Any]:
+    def _select(self, draft: _Draft, answers: dict[str, Any]) -> dict[str, Any]:
         path, wanted = f"signatures.{draft.name}", draft.declared.outputs
         if not wanted:
-            return results
+            return answers
         count = len(self.faults.found)
-        self._check_outputs(path, draft.declared, list(results), None if draft.postprocess else draft.method)
+        self._check_outputs(path, draft.declared, list(answers), draft.method)
         if len(self.faults.found) > count:
             raise StepError(path, "")
         if isinstance(wanted, Mapping):
-            return {new: results[old] for new, old in wanted.items()}
-        return {name: results[name] for name in wanted}
+            return {new: answers[old] for new, old in wanted.items()}
+        return {name: answers[name] for name in wanted}

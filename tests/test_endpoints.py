@@ -518,11 +518,12 @@ REFUSED = {
         "signatures.serve.preprocess",
         "the steps make features []. The method takes [null, 4].",
     ),
-    "output after steps": (
+    "output of a step": (
         make_small,
-        SignatureConfig(postprocess={"_target_": "exporter.transforms.top_k", "k": 1}, outputs=["labels"]),
+        SignatureConfig(postprocess={"_target_": "exporter.transforms.top_k", "k": 1}, outputs=["classes"]),
         "signatures.serve.outputs",
-        "there is no output 'labels'. The outputs: classes, scores.",
+        "the model has no output 'classes'. Its outputs: scores. "
+        "The model's own: features float32 [null, 4] -> scores.",
     ),
     "inputs of a users step": (
         make_small,
@@ -544,6 +545,16 @@ REFUSED = {
 @pytest.mark.parametrize(("make", "declared", "path", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_does_not_fit_the_model_is_refused(make: Any, declared: SignatureConfig, path: str, message: str) -> None:
     assert refuse(make(), serve=declared) == [(path, message)]
+
+
+def test_outputs_are_chosen_before_the_steps_that_follow() -> None:
+    inputs = keras.Input((4,), name="features")
+    outputs = {name: keras.layers.Dense(3, name=name)(inputs) for name in ("likes", "views")}
+    declared = SignatureConfig(
+        outputs={"values": "views"}, postprocess={"_target_": "exporter.transforms.top_k", "k": 2}
+    )
+    built = build_endpoints(keras.Model(inputs, outputs), {"serve": declared})["serve"]
+    assert set(built.function.structured_outputs) == {"classes", "scores"}
 
 
 FORMS = {
