@@ -13,7 +13,7 @@ from exporter.sweeps.plans import Plan, open_sweep
 from exporter.sweeps.progress import find_sign_of_life
 from exporter.sweeps.report import write_report
 from exporter.sweeps.rows import read_row
-from exporter.sweeps.running import STOPPED, close_worker
+from exporter.sweeps.running import STOPPED, close_worker, forgive, give_up
 from exporter.sweeps.table import collect, print_table, write_table
 
 _LAUNCHER_LOG = "launcher.log"
@@ -41,13 +41,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
         (directory / STOPPED).unlink(missing_ok=True)
         try:
             with Monitor(plan):
-                try:
-                    run()
-                except Exception as error:
-                    if not any(directory.glob("*/progress.json")):
-                        raise
-                    _log_launcher_error(error, directory / _LAUNCHER_LOG)
-                    _wait_for_silence(plan)
+                _run_until_all_have_begun(plan, run)
         except KeyboardInterrupt as error:
             interruption = error
         finally:
@@ -62,6 +56,34 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
     if interruption is not None:
         raise interruption
     return sweep.exit_code
+
+
+def _run_until_all_have_begun(plan: Plan, run: Callable[[], None]) -> None:
+    """Runs the jobs, and once more those that a launcher has not come to when it gave up on another one."""
+    directory = Path(plan.directory)
+    for cell in plan.cells:
+        forgive(cell)
+    waiting = len(plan.cells) + 1
+    while True:
+        try:
+            run()
+        except Exception as error:
+            if not any(directory.glob("*/progress.json")):
+                raise
+            _log_launcher_error(error, directory / _LAUNCHER_LOG)
+        else:
+            return
+        _wait_for_silence(plan)
+        untouched = 0
+        for cell in plan.cells:
+            if read_row(Path(cell.directory)) is None:
+                if find_sign_of_life(Path(cell.directory)) is None:
+                    untouched += 1
+                else:
+                    give_up(cell)
+        if not 0 < untouched < waiting:
+            return
+        waiting = untouched
 
 
 def _wait_for_silence(plan: Plan) -> None:

@@ -24,6 +24,7 @@ from exporter.sweeps.rows import (
 )
 
 STOPPED = "stopped"
+_GIVEN_UP = "given-up"
 
 # Launchers run many jobs in one process: they share the worker, which shares models and the process of the proofs.
 _worker: FreshProcess | None = None
@@ -46,6 +47,8 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
         return earlier
     if (sweep_directory / STOPPED).exists():
         return describe_missing(cell, (sweep_directory / STOPPED).read_text(encoding="utf-8").strip())
+    if earlier is not None and (directory / _GIVEN_UP).exists():
+        return earlier
     (directory / ROW).unlink(missing_ok=True)
     remove_progress(directory)
     worker = _open_worker()
@@ -60,6 +63,21 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
         (sweep_directory / STOPPED).write_text(f"not run: job {cell.number} had failed\n", encoding="utf-8")
     return row
+
+
+def give_up(cell: Cell) -> None:
+    """Writes the row of a job that began and has ended without one, and lets it rest until the sweep is resumed."""
+    directory = Path(cell.directory)
+    progress = read_progress(directory)
+    during = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
+    host, started = ("", None) if progress is None else (progress.host, progress.started)
+    write_row(describe_death(cell, f"ended without a word{during} (killed?)", host, started), directory)
+    (directory / _GIVEN_UP).touch()
+
+
+def forgive(cell: Cell) -> None:
+    """Lets a job run that an earlier run of the sweep has given up on."""
+    (Path(cell.directory) / _GIVEN_UP).unlink(missing_ok=True)
 
 
 def _open_worker() -> FreshProcess:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-# A job that dies kills the process that exports it, as the system does when memory runs out; a file mends that.
+# A job that dies kills the process that exports it, as the system does when memory runs out; a width of 777 kills the
+# one that a launcher has started. A file mends both.
 MODELS = """
 import os
 import pathlib
@@ -25,6 +26,8 @@ def build(kind: str = "fine", width: int = 4) -> keras.Model:
         raise ValueError("this model cannot be built\\nthe second line")
     if (kind == "dies" or width == 666) and not pathlib.Path("mended").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    if width == 777 and not pathlib.Path("mended").exists():
+        os.kill(os.getppid(), signal.SIGKILL)
     print("building", kind)
     pathlib.Path("built").open("a").write(kind + "\\n")
     inputs = keras.Input((4,), name="features")
