@@ -4,7 +4,6 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter._declarations import check_declarations
 from exporter._schema import explain_choice, show
 from exporter.config import (
     ExportConfig,
@@ -17,6 +16,7 @@ from exporter.config import (
     Sharding,
     VerifyMode,
 )
+from exporter.endpoints.declarations import check_declarations
 from exporter.errors import Fault
 from exporter.layouts import AUTO, TIMESTAMP
 from exporter.saving.api import SUFFIXES

@@ -13,8 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import exporter
 from exporter import sources, transforms
-from exporter._pipelines import check_arguments, list_steps
 from exporter._schema import BROKEN, convert_value, explain_choice, explain_unknown, show, suggest, without_none
+from exporter.endpoints.pipelines import check_arguments, list_steps
 from exporter.errors import ArgumentError, Fault
 from exporter.sources._stored import find_file
 from exporter.transforms._hooks import Takes, find_takes

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from exporter._limits import check_limits
-from exporter._memory import measure_peak, reset_peak
 from exporter._staging import stage_beside
 from exporter._terminal import Reporter, SilentReporter
-from exporter._workshop import Workshop
 from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
 from exporter.layouts import choose_place
 from exporter.manifests import seal
+from exporter.proof.memory import measure_peak, reset_peak
+from exporter.proof.workshop import Workshop
 from exporter.publishing import publish_receipt, publish_request
 from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions
 from exporter.saving.api import SavePlan, plan_save
@@ -71,11 +71,11 @@ def export(
         with _measured("start TensorFlow", reporter, seconds):
             _start_tensorflow()
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
-            from exporter import measuring, verification
-            from exporter.endpoints import build_endpoints, kept_for_endpoints
+            from exporter.endpoints.building import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_default
+            from exporter.proof import measuring, verification
+            from exporter.proof.trials import prepare_trial
             from exporter.serving_requests import add_warmup, list_askable, make_body
-            from exporter.trials import prepare_trial
 
             if process:
                 verification.warm_up(process)

@@ -17,8 +17,8 @@ import tensorflow as tf
 from exporter._arrays import Array, is_same
 from exporter.config import ExportConfig, LayoutKind, VerifyMode
 from exporter.errors import ExportError
+from exporter.proof.trials import EndpointTrial, Trial
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, LeftOut, format_bytes
-from exporter.trials import EndpointTrial, Trial
 
 # An array per input. Strings are objects: `bytes` or `str`.
 Batch = tuple[Array, ...]

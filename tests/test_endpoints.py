@@ -11,16 +11,16 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from exporter import ExportConfig, UsageError, export, load_model
-from exporter._declarations import check_declarations
 from exporter._limits import check_limits
 from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
-from exporter.endpoints import build_endpoints, kept_for_endpoints
+from exporter.endpoints.building import build_endpoints, kept_for_endpoints
+from exporter.endpoints.declarations import check_declarations
+from exporter.proof.training_steps import everything_kept
+from exporter.proof.trials import prepare_trial
 from exporter.receipts import Check, Receipt
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
 from exporter.saving.state import collect_state
-from exporter.training_steps import everything_kept
 from exporter.transforms import takes
-from exporter.trials import prepare_trial
 
 # One process loads the artifacts of this file once.
 pytestmark = pytest.mark.xdist_group("endpoints")

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, jobs, load_model
-from exporter._workshop import Workshop
 from exporter.config import (
     LayoutConfig,
     LayoutKind,
@@ -30,6 +29,7 @@ from exporter.config import (
 from exporter.errors import ExportError
 from exporter.jobs import describe_recipe
 from exporter.manifests import examine
+from exporter.proof.workshop import Workshop
 from exporter.receipts import Receipt, Status
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporter._arrays import is_same, largest_difference, read_arrays, write_arrays
-from exporter.predictions import Predictor, choose_batch_sizes, draw_batch
+from exporter.proof.predictions import Predictor, choose_batch_sizes, draw_batch
 from exporter.saving.signatures import describe_inputs
 
 

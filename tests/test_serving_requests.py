@@ -21,10 +21,10 @@ from exporter._arrays import Array, is_same
 from exporter._terminal import print_summary
 from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
+from exporter.proof.trials import EndpointTrial
 from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
 from exporter.saving.signatures import InputLeaf, Inputs
 from exporter.serving_requests import WARMUP, add_warmup, make_body, read_body, write_warmup
-from exporter.trials import EndpointTrial
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from exporter import ExportConfig, UsageError, export, transforms
 from exporter.config import SignatureConfig
-from exporter.endpoints import build_endpoints
+from exporter.endpoints.building import build_endpoints
 from exporter.errors import ArgumentError
 from exporter.transforms._hooks import find_takes
 

@@ -16,16 +16,16 @@ import pytest
 import tensorflow as tf
 from saving.resume_worker import compare, watch
 
-from exporter._facts import find_differences
-from exporter._fresh_process import FreshProcess
-from exporter._workshop import Workshop
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
+from exporter.proof.facts import find_differences
+from exporter.proof.fresh_process import FreshProcess
+from exporter.proof.trials import prepare_trial
+from exporter.proof.verification import Proof, list_custom_objects, prove, warm_up
+from exporter.proof.workshop import Workshop
 from exporter.receipts import Check
 from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
-from exporter.trials import prepare_trial
-from exporter.verification import Proof, list_custom_objects, prove, warm_up
 
 
 def make_model() -> Any:
@@ -48,7 +48,7 @@ def make_model() -> Any:
 
 @contextmanager
 def started() -> Iterator[FreshProcess]:
-    with FreshProcess("exporter._prover") as process:
+    with FreshProcess("exporter.proof.prover") as process:
         yield process
 
 
@@ -495,7 +495,7 @@ def test_a_process_that_does_not_answer_is_an_error() -> None:
 
 
 def test_the_process_ends_when_its_input_closes() -> None:
-    with FreshProcess("exporter._prover") as process:
+    with FreshProcess("exporter.proof.prover") as process:
         process._requests.close()
         assert process._process.wait(timeout=60) == 0
 

@@ -26,20 +26,20 @@ def run(arguments: argparse.Namespace) -> int:
     first, second = Path(arguments.first).expanduser(), Path(arguments.second).expanduser()
     if arguments.signatures:
         return _compare_signatures(first, second, arguments.json)
-    from exporter.comparison import compare_artifacts
+    from exporter.inspection.comparison import compare_artifacts
 
     comparison = compare_artifacts(first, second)
     if arguments.json:
         print(comparison.to_json(), end="")
     else:
-        from exporter.comparison_page import print_comparison
+        from exporter.inspection.comparison_page import print_comparison
 
         print_comparison(comparison)
     return 0 if comparison.same else 1
 
 
 def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
-    from exporter.comparison import compare_signatures, read_signatures
+    from exporter.inspection.comparison import compare_signatures, read_signatures
 
     differences = compare_signatures(read_signatures(first), read_signatures(second))
     compatible = all(difference.compatible for difference in differences)
@@ -47,7 +47,7 @@ def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
         found = {"compatible": compatible, "differences": [asdict(difference) for difference in differences]}
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        from exporter.comparison_page import print_signatures
+        from exporter.inspection.comparison_page import print_signatures
 
         print_signatures(first, second, differences, sys.stdout)
     return 0 if compatible else 1

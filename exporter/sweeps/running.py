@@ -8,8 +8,8 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 
-from exporter._fresh_process import FreshProcess, ProcessEndedError
 from exporter.config import JobConfig, OnError
+from exporter.proof.fresh_process import FreshProcess, ProcessEndedError
 from exporter.sweeps.progress import read_progress, remove_progress
 from exporter.sweeps.rows import (
     ROW,

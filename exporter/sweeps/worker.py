@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter._fresh_process import answer_requests
 from exporter._schema import convert
 from exporter._terminal import print_summary
-from exporter._workshop import Workshop
 from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ExporterError, UsageError
 from exporter.jobs import export
+from exporter.proof.fresh_process import answer_requests
+from exporter.proof.workshop import Workshop
 from exporter.publishing import name_receipt
 from exporter.sweeps.progress import ProgressWriter
 from exporter.sweeps.rows import LOG, Cell, describe_failure, describe_success, write_row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from exporter.commands import run_command
-from exporter.comparison import (
+from exporter.inspection.comparison import (
     Difference,
     SignatureDifference,
     TensorDifference,
@@ -228,6 +228,6 @@ def test_the_contract_of_the_endpoints(artifacts: Artifacts, capsys: pytest.Capt
 def test_the_difference_of_values(
     first: list[complex], second: list[complex], expected: tuple[float | None, int]
 ) -> None:
-    from exporter.comparison import _compare_values
+    from exporter.inspection.comparison import _compare_values
 
     assert _compare_values(np.array(first), np.array(second)) == expected

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.commands import run_command
-from exporter.comparison import compare_artifacts
 from exporter.errors import ArtifactError, ExporterError
 from exporter.inspection import inspect_artifact
+from exporter.inspection.comparison import compare_artifacts
 from exporter.receipts import record_files
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
 

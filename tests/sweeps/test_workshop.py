@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from exporter import ExportConfig, UsageError, export
-from exporter._workshop import Workshop
 from exporter.config import SaveFormat, VerifyConfig
+from exporter.proof.workshop import Workshop
 from exporter.receipts import Status
 
 

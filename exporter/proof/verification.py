@@ -1,7 +1,7 @@
 """The proof: a fresh process loads what was written and is compared with the model that it was made from.
 
 The model is only read. Its predictions, its state and its endpoints are computed here; the other side of the
-comparison comes from `_prover.py`.
+comparison comes from `prover.py`.
 """
 
 import tempfile
@@ -18,19 +18,19 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, is_same, largest_difference, read_arrays, write_arrays
-from exporter._facts import describe_model, describe_variables, find_differences, read_values
-from exporter._fresh_process import FreshProcess, wait_seconds
 from exporter.config import VerifyMode
 from exporter.errors import Fault, ProofError, UsageError
-from exporter.predictions import Predictor
+from exporter.proof.calls import call_endpoint, variables_kept
+from exporter.proof.facts import describe_model, describe_variables, find_differences, read_values
+from exporter.proof.fresh_process import FreshProcess, wait_seconds
+from exporter.proof.predictions import Predictor
+from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
+from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
+from exporter.proof.trials import EndpointTrial, Trial
 from exporter.receipts import Check
 from exporter.saving.contents import Endpoint, LeftOut
 from exporter.saving.signatures import Inputs, find_captured, name_outputs, read_endpoints
 from exporter.saving.state import to_array, walk
-from exporter.serving import call_endpoint, variables_kept
-from exporter.training_data import TrainingBatch, UndrawableError, make_batch
-from exporter.training_steps import everything_kept, take_step, warnings_kept_back
-from exporter.trials import EndpointTrial, Trial
 
 # How many names a failed check lists: enough to see a pattern.
 _NAMES_SHOWN = 3

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from exporter._arrays import write_arrays
-from exporter._fresh_process import FreshProcess, wait_seconds
 from exporter.config import MeasureConfig
 from exporter.errors import ExportError
-from exporter.predictions import choose_batch_sizes, draw_batch
+from exporter.proof.fresh_process import FreshProcess, wait_seconds
+from exporter.proof.predictions import choose_batch_sizes, draw_batch
+from exporter.proof.verification import list_custom_objects
 from exporter.receipts import Measurements
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.signatures import describe_inputs, read_endpoints
-from exporter.verification import list_custom_objects
 
 
 def measure(

@@ -12,7 +12,7 @@ from keras.src.utils.naming import to_snake_case
 
 from exporter._arrays import Array, find_dtype
 from exporter.errors import ArgumentError, Fault, UsageError
-from exporter.predictions import draw_batch, match_arrays, read_file
+from exporter.proof.predictions import draw_batch, match_arrays, read_file
 from exporter.saving.signatures import (
     InputLeaf,
     Inputs,

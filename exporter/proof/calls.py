@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array
-from exporter.predictions import convert_batch, convert_output
+from exporter.proof.predictions import convert_batch, convert_output
 from exporter.saving.signatures import Inputs, find_captured
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from exporter._declarations import Declared, DeclaredInputs
-from exporter._methods import Faults, Method
-from exporter._pipelines import ByName, Pipeline, Step, find_first
 from exporter._schema import show
 from exporter.config import Batch, SignatureConfig, TensorConfig
+from exporter.endpoints.declarations import Declared, DeclaredInputs
+from exporter.endpoints.methods import Faults, Method
+from exporter.endpoints.pipelines import ByName, Pipeline, Step, find_first
 from exporter.saving.signatures import InputLeaf
 
 Tensors = dict[str, InputLeaf]

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter._pipelines import check_pipeline
 from exporter._schema import convert_value, explain_choice, show, suggest
 from exporter.config import Batch, SignatureConfig, TensorConfig
+from exporter.endpoints.pipelines import check_pipeline
 from exporter.errors import Fault
 
 DTYPES = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from exporter._fresh_process import FreshProcess
+from exporter.proof.fresh_process import FreshProcess
 from exporter.sources import build_model
 
 # A sweep over seeds or widths and formats may come back to a model; each of them takes its memory.
@@ -31,7 +31,7 @@ class Workshop:
             self._process.close()
             self._process = None
         if self._process is None:
-            self._process = FreshProcess("exporter._prover")
+            self._process = FreshProcess("exporter.proof.prover")
         return self._process
 
     def build(self, model: Any, seed: int, note: Callable[[str], None]) -> tuple[Any, str]:

@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, find_dtype
-from exporter._methods import EVALUATE, PREDICT, TRAIN
-from exporter._served_tensors import flatten_leaf
 from exporter.config import VerifyConfig
-from exporter.endpoints import BuiltEndpoint
-from exporter.predictions import (
+from exporter.endpoints.building import BuiltEndpoint
+from exporter.endpoints.methods import EVALUATE, PREDICT, TRAIN
+from exporter.endpoints.served_tensors import flatten_leaf
+from exporter.proof.calls import name_answers
+from exporter.proof.predictions import (
     Predictor,
     choose_batch_sizes,
     describe_tensors,
@@ -23,10 +24,9 @@ from exporter.predictions import (
     read_batch,
     read_file,
 )
+from exporter.proof.training_data import UndrawableError, make_batch, read_targets
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
-from exporter.serving import name_answers
-from exporter.training_data import UndrawableError, make_batch, read_targets
 
 # A ragged row has fewer items than this.
 _LONGEST_ROW = 5

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from exporter._declarations import DeclaredInputs
 from exporter._schema import show, suggest
+from exporter.endpoints.declarations import DeclaredInputs
 from exporter.errors import Fault, UsageError
+from exporter.proof.training_data import describe_step_data
 from exporter.saving.signatures import (
     InputLeaf,
     Inputs,
@@ -24,7 +25,6 @@ from exporter.saving.signatures import (
     observe_data,
     to_argument_name,
 )
-from exporter.training_data import describe_step_data
 
 PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"
 STEPS = {TRAIN: "train_step", EVALUATE: "test_step"}

@@ -16,15 +16,23 @@ from tensorflow.python.saved_model import save_context
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
 from exporter._arrays import Array
-from exporter._declarations import read_inputs
-from exporter._endpoint_inputs import resolve_inputs
-from exporter._methods import STEPS, Faults, Method, Methods
-from exporter._pipelines import ByName, Pipeline, StepError, build_pipeline, find_first, make_examples, run_pipeline
 from exporter._schema import show
-from exporter._served_tensors import flatten_leaf, flatten_outputs, join_leaf
 from exporter.config import Batch, OptionsConfig, SignatureConfig, VariablePolicy
+from exporter.endpoints.declarations import read_inputs
+from exporter.endpoints.inputs import resolve_inputs
+from exporter.endpoints.methods import STEPS, Faults, Method, Methods
+from exporter.endpoints.pipelines import (
+    ByName,
+    Pipeline,
+    StepError,
+    build_pipeline,
+    find_first,
+    make_examples,
+    run_pipeline,
+)
+from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
+from exporter.proof.training_steps import everything_kept
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, holds_tables
-from exporter.training_steps import everything_kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What runs in the fresh process of a proof: `python -m exporter._prover`.
+"""What runs in the fresh process of a proof: `python -m exporter.proof.prover`.
 
 It reads requests from its standard input, one JSON object a line, and answers each with one. It ends when its
 standard input closes. The requests only read: what they find is compared by `verification.py` on the other side.
@@ -16,14 +16,14 @@ import keras
 import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
-from exporter._facts import describe_model, describe_variables, read_values
-from exporter._fresh_process import answer_requests
-from exporter._memory import measure_peak, reset_peak
-from exporter.predictions import Predictor, convert_batch, convert_output
+from exporter.proof.calls import call_endpoint, name_answers
+from exporter.proof.facts import describe_model, describe_variables, read_values
+from exporter.proof.fresh_process import answer_requests
+from exporter.proof.memory import measure_peak, reset_peak
+from exporter.proof.predictions import Predictor, convert_batch, convert_output
+from exporter.proof.training_steps import take_step
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
-from exporter.serving import call_endpoint, name_answers
-from exporter.training_steps import take_step
 
 Reply = dict[str, Any]
 
@@ -123,7 +123,7 @@ class Prover:
             moves_state: Whether a call may change variables, which are put back after the last one.
 
         Returns:
-            The `state` after the last call: see `exporter.serving.call_endpoint`.
+            The `state` after the last call: see `exporter.proof.calls.call_endpoint`.
         """
         described = Inputs.from_json(inputs)
         self._model = self._predictor = None
@@ -206,7 +206,7 @@ class Prover:
             include_optimizer: Whether the optimizer is part of the state.
 
         Returns:
-            See `exporter._facts.describe_model`.
+            See `exporter.proof.facts.describe_model`.
         """
         return describe_model(self._model, include_optimizer)
 
@@ -219,7 +219,7 @@ class Prover:
             seed: Of the process's random generators.
 
         Returns:
-            The `variables` after the step: see `exporter._facts.describe_variables`.
+            The `variables` after the step: see `exporter.proof.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
         [arrays] = _read_batches(batch, described, 1)

@@ -14,7 +14,7 @@ from keras.src.backend.common import global_state
 from keras.src.utils.tracking import Tracker
 
 from exporter._arrays import Array
-from exporter.predictions import convert_batch
+from exporter.proof.predictions import convert_batch
 from exporter.saving.signatures import Inputs, build_structure
 from exporter.saving.state import is_saveable
 

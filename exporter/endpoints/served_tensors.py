@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from exporter._declarations import name_components
+from exporter.endpoints.declarations import name_components
 from exporter.saving.signatures import InputLeaf
 
 

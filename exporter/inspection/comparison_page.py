@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from exporter._page import FORMAT_NAMES, Page, escape_markup, make_console
-from exporter.comparison import Comparison, Difference, SignatureDifference, TensorDifference
+from exporter.inspection.comparison import Comparison, Difference, SignatureDifference, TensorDifference
 from exporter.saving.contents import format_bytes
 
 # A screen has a few dozen lines; --json has everything.
