@@ -108,6 +108,24 @@ def _exchange(staged: Path, target: Path) -> None:
     aside.rename(staged)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Writes a small file in one step: nobody reads a half of it, and a crash leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        text: Its new content.
+
+    Raises:
+        OSError: The file system refused; the file is as it was.
+    """
+    with stage_beside(path) as staged:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+
+
 def _sync_tree(path: Path) -> None:
     if path.is_symlink():
         return

@@ -1,7 +1,6 @@
 """The last step: a finished artifact takes its place; its receipt, and a request to try it with, stand beside it."""
 
 import os
-import secrets
 from pathlib import Path
 
 from exporter import _staging
@@ -53,7 +52,7 @@ def publish_request(made: tuple[str, str] | None, target: Path) -> Request | Non
     beside = name_request(target)
     if made is not None and len(made[1]) > _LONGEST_LINE:
         endpoint, body = made
-        _replace_text(beside, body)
+        _staging.replace_text(beside, body)
         return Request(endpoint, None, str(beside.absolute()))
     beside.unlink(missing_ok=True)
     return None if made is None else Request(*made, None)
@@ -82,18 +81,6 @@ def publish_receipt(receipt: Receipt, target: Path, run_directory: Path | None) 
     beside = name_receipt(target)
     if run_directory is not None:
         run_directory.mkdir(parents=True, exist_ok=True)
-        _replace_text(run_directory / "receipt.json", text)
-    _replace_text(beside, text)
+        _staging.replace_text(run_directory / "receipt.json", text)
+    _staging.replace_text(beside, text)
     return beside
-
-
-def _replace_text(path: Path, text: str) -> None:
-    staged = path.with_name(f".exporter-{secrets.token_hex(8)}-{path.name}")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)

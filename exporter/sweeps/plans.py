@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._staging import replace_text
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError
 from exporter.jobs import describe_recipe
 from exporter.receipts import read_versions
 from exporter.saving.api import SUFFIXES
-from exporter.sweeps.rows import Cell, read_row, replace_text
+from exporter.sweeps.rows import Cell, read_row
 
 SCHEMA_VERSION = 1
 PLAN = "plan.json"

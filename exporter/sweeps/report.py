@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from exporter._staging import replace_text
 from exporter.errors import MissingDependencyError
 from exporter.publishing import name_receipt
 from exporter.saving.contents import Holding, LeftOut
-from exporter.sweeps.rows import LOG, Outcome, Row, replace_text
+from exporter.sweeps.rows import LOG, Outcome, Row
 from exporter.sweeps.table import COLUMNS, CSV, JSON, Sweep
 
 REPORT = "report.html"

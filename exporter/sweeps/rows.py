@@ -1,9 +1,7 @@
 """A row of the sweep's table: what became of one job, as it stands in the job's directory."""
 
 import json
-import os
 import platform
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._staging import replace_text
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.publishing import name_receipt
@@ -268,19 +267,6 @@ def read_row(directory: Path) -> Row | None:
         return Row.from_json((directory / ROW).read_text(encoding="utf-8"))
     except (OSError, ArtifactError):
         return None
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a small file in one step: nobody reads a half of it, and a crash leaves the old one or the new one."""
-    staged = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def find_objective(row: Row, objective: Objective) -> float:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from exporter._page import make_console
+from exporter._staging import replace_text
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.plans import Plan
 from exporter.sweeps.progress import read_progress
-from exporter.sweeps.rows import LOG, Cell, Outcome, Row, describe_death, describe_missing, read_row, replace_text
+from exporter.sweeps.rows import LOG, Cell, Outcome, Row, describe_death, describe_missing, read_row
 from exporter.sweeps.running import STOPPED
 from exporter.sweeps.words import MARKS, format_seconds, shorten_overrides
 
