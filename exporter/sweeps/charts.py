@@ -63,7 +63,7 @@ def _draw_bytes(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, 
         color, hatch = _SERIES[_FORMATS.index(row.format)], _HATCHES[row.format]
         axes.barh(position, value, height=0.62, color=color, hatch=hatch, edgecolor=_PAPER, linewidth=0)
         _name_value(axes, value, position, format_bytes(value))
-    _name_bars(axes, [labels[row.number] for row in shown])
+    _name_bars(axes, shown, labels)
     axes.set_xlim(0, max(values) * 1.22 or 1)
     axes.xaxis.set_visible(False)
     smallest = min(shown, key=lambda row: row.total_bytes or 0)
@@ -95,7 +95,7 @@ def _draw_seconds(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str
         for place, value in zip(places, values, strict=True):
             if value is not None:
                 _name_value(axes, value, place, format_seconds(value))
-    _name_bars(axes, [labels[row.number] for row in shown])
+    _name_bars(axes, shown, labels)
     largest = max(value or 0 for _, values in kinds for value in values)
     axes.set_xlim(0, largest * 1.22 or 1)
     axes.xaxis.set_visible(False)
@@ -181,7 +181,7 @@ def _draw_differences(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str,
     axes.set_xticks(range(len(names)), names, rotation=25, ha="left", fontsize=8.5)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    _name_bars(axes, [labels[row.number] for row in shown])
+    _name_bars(axes, shown, labels)
     equal = all(check.difference == 0 for row in shown for check in row.checks if check.difference is not None)
     words = "Largest difference between artifact and model in each check: " + (
         "all are bit-equal." if equal else "a square is bit-equal, a cross with its figure is not."
@@ -227,10 +227,17 @@ def _make_locator() -> Any:
     return MaxNLocator(4)
 
 
-def _name_bars(axes: "Axes", names: Sequence[str]) -> None:
-    shortened = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
-    axes.set_yticks(range(len(names)), shortened, fontsize=8.5, color=_INK)
+def _name_bars(axes: "Axes", rows: Sequence[Row], labels: dict[int, str]) -> None:
+    names = [f"{row.number} · {_shorten(labels[row.number])}" for row in rows]
+    axes.set_yticks(range(len(names)), names, fontsize=8.5, color=_INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _shorten(label: str) -> str:
+    """Leaves the keys out where they do not fit: the values are what tells the jobs apart."""
+    if len(label) > _LONGEST_NAME:
+        label = " ".join(word.partition("=")[2] or word for word in label.split(" "))
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
 
 
 def _name_value(axes: "Axes", value: float, position: float, words: str) -> None:
