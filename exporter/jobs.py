@@ -134,8 +134,9 @@ def export(
             with _measured("publish it", reporter, seconds):
                 body = make_body(asked, contents.signatures)
                 published = place.publish(staged)
-                request = publish_request(body, published)
 
+        with _receipt_faults_named(published):
+            request = publish_request(body, published)
             receipt = Receipt(
                 schema_version=SCHEMA_VERSION,
                 status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
@@ -159,7 +160,7 @@ def export(
                 host=platform.node(),
             )
             publish_receipt(receipt, published, run_directory)
-            place.remove_older(published)
+        place.remove_older(published)
     return receipt
 
 
@@ -234,6 +235,18 @@ def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftO
             f"The format {plan.save_format!r} does not hold all of the model, and `strict` is true; nothing was "
             f"published.\n{lines}\nChoose another `save_format`, or list it as left out with strict=false."
         )
+
+
+@contextmanager
+def _receipt_faults_named(published: Path) -> Iterator[None]:
+    """Turns a refusal of the file system, after the artifact is in its place, into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(
+            f"{published} is published, and its receipt could not be written: {error}. "
+            "Export it again where there is space for the receipt too, to have one."
+        ) from error
 
 
 @contextmanager

@@ -145,6 +145,18 @@ def test_without_a_proof_the_artifact_is_only_written(tmp_path: Path) -> None:
     assert list(receipt.seconds) == [phase for phase in PHASES if phase != "prove it"]
 
 
+def test_a_receipt_that_cannot_be_written_is_said_apart(tmp_path: Path) -> None:
+    occupied = tmp_path / "run"
+    occupied.touch()
+    config = ExportConfig(
+        model=make_model(), filepath=str(tmp_path / "model.h5"), verify=VerifyConfig(mode=VerifyMode.NONE)
+    )
+    with pytest.raises(ExportError) as caught:
+        export(config, run_directory=occupied)
+    assert str(caught.value).startswith(f"{tmp_path / 'model.h5'} is published, and its receipt could not be written: ")
+    load_model(tmp_path / "model.h5")
+
+
 def test_a_reload_is_no_proof(tmp_path: Path) -> None:
     receipt = export(
         ExportConfig(
