@@ -97,7 +97,9 @@ def _find_arguments(source: str, stock_files: Path) -> list[str]:
 
 
 @pytest.mark.xdist_group("end_to_end")
-@pytest.mark.parametrize(("python", "source"), RUNS, indirect=["python"], ids="-".join)
+@pytest.mark.parametrize(
+    ("python", "source"), RUNS, indirect=["python"], ids=[f"{python}-{source}" for python, source in RUNS]
+)
 def test_every_format_is_proven(python: Path, source: str, stock_files: Path, tmp_path: Path) -> None:
     arguments = _find_arguments(source, stock_files)
     target = 'filepath="out/model${exporter.suffix:${save_format}}"'

@@ -27,6 +27,11 @@ Structure = dict[str, TensorConfig | dict[str, Any] | list[Any]]
 VOCABULARY = ["the", "a", "cat", "dog", "house", "sleeps", "barks"]
 
 
+def keep(name: str) -> dict[str, Any]:
+    """A step that leaves out the tensors of other names."""
+    return {"_target_": "exporter.transforms.rename", "names": {name: name}}
+
+
 def make_digits(folder: Path) -> Made:
     """A trained convolutional classifier with its optimizer, and endpoints of several kinds."""
     model = digits(epochs=1)
@@ -37,7 +42,7 @@ def make_digits(folder: Path) -> Made:
         model,
         folder / DIGITS.artifact,
         serving_default=SignatureConfig(),
-        recognize=SignatureConfig(inputs=scans, preprocess=rescale, postprocess=take_label, outputs=["class"]),
+        recognize=SignatureConfig(inputs=scans, preprocess=rescale, postprocess=[take_label, keep("class")]),
         train=SignatureConfig(method="train"),
         evaluate=SignatureConfig(method="evaluate"),
     )
@@ -86,7 +91,7 @@ def make_sentences(folder: Path) -> Made:
         model,
         folder / SENTENCES.artifact,
         serving_default=SignatureConfig(),
-        best=SignatureConfig(postprocess=take_label, outputs=["label"]),
+        best=SignatureConfig(postprocess=[take_label, keep("label")]),
         token_ids=SignatureConfig(
             method="classify", inputs={"token_ids": TensorConfig(shape=[None, 6], dtype="int64")}
         ),

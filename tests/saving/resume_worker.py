@@ -108,7 +108,8 @@ def go_on(model: keras.Model, case: Case, trains: bool = True) -> Outcome:
     """Predicts, and trains on if it is to."""
     data = case.data().take(STEPS_BEFORE * BATCH, ROWS)
     facts, state = describe(model), copy_state(model)
-    predictions = keras.tree.flatten(model.predict(data.x, batch_size=BATCH, verbose=0))
+    predicted = model.predict(data.x, batch_size=BATCH, verbose=0) if case.predicts else []
+    predictions = keras.tree.flatten(predicted)
     logs = train(model, data, case.after) if trains else {}
     return Outcome(facts, state, predictions, logs, copy_state(model))
 

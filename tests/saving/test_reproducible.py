@@ -11,7 +11,7 @@ import pytest
 from .resume_worker import ARTIFACTS
 
 CASES = (
-    *("application", "convolution_batch_norm_dropout", "custom_loss_and_metric", "custom_train_step"),
+    *("convolution_batch_norm_dropout", "custom_loss_and_metric", "custom_train_step"),
     *("dictionaries_of_inputs_and_outputs", "mixed_float16", "quantized_to_int8", "random_augmentation"),
     *("regularizers_and_constraints", "stateful_gru", "subclassed_model", "text_vectorization_adapted"),
 )

@@ -46,6 +46,7 @@ class Case:
         safe_mode: What `load_model` is told.
         refused: The error text of each format that cannot hold the model.
         spoil: Changes the trained model, just before it is saved.
+        predicts: Whether its predictions could tell more than its weights.
         stock_formats: Those that Keras's own reader opens: the archive and its twin in the SavedModel are one layout,
             so the archive stands for both where a case is about nothing but values in it.
     """
@@ -58,6 +59,7 @@ class Case:
     safe_mode: bool = True
     refused: Mapping[str, str] = field(default_factory=dict)
     spoil: Callable[[keras.Model], None] | None = None
+    predicts: bool = True
     stock_formats: tuple[str, ...] = ("h5", "tf", "keras")
 
 

@@ -236,13 +236,12 @@ def names_with_strange_characters() -> keras.Model:
 
 @case(regression(3))
 def four_hundred_layers() -> keras.Model:
-    # Traced, a step of this depth takes seconds.
-    deep = [layers.Dense(3, "tanh", use_bias=False) for _ in range(400)]
-    return compiled(
-        keras.Sequential([keras.Input((3,)), *deep, layers.Dense(2)]),
-        optimizer=keras.optimizers.SGD(0.01, 0.9),
-        run_eagerly=True,
-    )
+    # Traced, a step of this depth takes seconds; and Keras rebuilds a Sequential model for each layer that it reads.
+    inputs = hidden = keras.Input((3,))
+    for _ in range(400):
+        hidden = layers.Dense(3, "tanh", use_bias=False)(hidden)
+    model = keras.Model(inputs, layers.Dense(2)(hidden))
+    return compiled(model, optimizer=keras.optimizers.SGD(0.01, 0.9), run_eagerly=True)
 
 
 @case(lambda: Data(numbers(3), numbers(2, seed=1)))
