@@ -302,8 +302,10 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
                 "serving_default": SignatureConfig(preprocess={"image": DECODE}, postprocess=best),
                 "records": SignatureConfig(
                     preprocess=[PARSE, {"image": DECODE}],
-                    postprocess={"_target_": "exporter.transforms.take_label", "labels": best["labels"]},
-                    outputs={"name": "label"},
+                    postprocess=[
+                        {"_target_": "exporter.transforms.take_label", "labels": best["labels"]},
+                        {"_target_": "exporter.transforms.rename", "names": {"name": "label"}},
+                    ],
                 ),
                 "encoded": SignatureConfig(
                     preprocess={"image": [{"_target_": "exporter.transforms.decode_base64"}, DECODE]}
