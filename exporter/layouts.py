@@ -85,13 +85,7 @@ class Place:
         if self.keep is None:
             return
         with self._locked():
-            versions = sorted(
-                int(entry.name)
-                for entry in published.parent.iterdir()
-                if entry.name.isdecimal()
-                and str(int(entry.name)) == entry.name
-                and (entry / "saved_model.pb").is_file()
-            )
+            versions = _find_versions(published.parent)
             for version in versions[: -self.keep]:
                 if version < int(published.name):
                     older = published.with_name(str(version))

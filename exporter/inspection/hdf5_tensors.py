@@ -44,14 +44,7 @@ def list_indexed(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, Stor
     Raises:
         ArtifactError: The file lacks one.
     """
-    index = read_json(file["exporter"], "index")
-    tensors = {}
-    for path in record["variables"]:
-        dataset = _find(file, index.get(path, path))
-        if dataset is None:
-            raise ArtifactError(f"{file.filename} is incomplete: it lacks {path!r}.")
-        tensors[path] = _describe(dataset)
-    return tensors
+    return _list_variables(file, record, read_json(file["exporter"], "index"))
 
 
 def list_recorded(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, StoredTensor]:
@@ -67,9 +60,13 @@ def list_recorded(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, Sto
     Raises:
         ArtifactError: The file lacks one.
     """
+    return _list_variables(file, record, {})
+
+
+def _list_variables(file: "h5py.File", record: Mapping[str, Any], index: Mapping[str, str]) -> dict[str, StoredTensor]:
     tensors = {}
     for path in record["variables"]:
-        dataset = _find(file, path)
+        dataset = _find(file, index.get(path, path))
         if dataset is None:
             raise ArtifactError(f"{file.filename or 'model.weights.h5'} is incomplete: it lacks {path!r}.")
         tensors[path] = _describe(dataset)

@@ -21,7 +21,6 @@ ROW = "row.json"
 LOG = "exporter.log"
 
 _UNEXPECTED = 1
-_OUTPUTS = ("predictions", "stock Keras")
 _STATE = ("weights", "optimizer", "random state")
 _STEP = "training step"
 
