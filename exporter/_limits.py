@@ -1,6 +1,7 @@
 """The rules of a config that its types cannot say: ranges, and values that contradict each other."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.save_options import explain_device, explain_namespace, explain_tags
 
 _LARGEST_SEED = 2**32 - 1
+_LARGEST_COUNT = 1_000_000  # of samples in a batch, and of predictions: more is a slip of the finger
+_LONGEST_NAME = 255  # bytes, on the usual file systems
 _LARGEST_VERSION = 2**63 - 1  # TF Serving reads the names of directories as int64
 _MEASURED = {Objective.LOAD, Objective.FIRST, Objective.LATENCY, Objective.P90, Objective.P99, Objective.MEMORY}
 
@@ -50,6 +53,11 @@ def _check_target(config: ExportConfig) -> Iterator[Fault]:
     if not config.filepath.strip() or "\0" in config.filepath:
         yield Fault("filepath", f"received {config.filepath!r}; expected the path of a file or a directory")
         return
+    longest = max((os.fsencode(part) for part in Path(config.filepath).parts), key=len, default=b"")
+    if len(longest) > _LONGEST_NAME:
+        received = f"received {show(config.filepath)}, in which a name has {len(longest)} bytes"
+        yield Fault("filepath", f"{received}; a file system takes up to {_LONGEST_NAME}")
+        return
     suffix = Path(config.filepath).suffix.lower()
     by_suffix = SUFFIXES.get(suffix)
     chosen = config.save_format or by_suffix or "tf"
@@ -74,7 +82,7 @@ def _check_layout(config: ExportConfig) -> Iterator[Fault]:
         for name in ("version", "keep"):
             value = getattr(layout, name)
             if value != getattr(LayoutConfig(), name):
-                yield Fault(f"layout.{name}", f"received {value}, which belongs to layout=tf_serving")
+                yield Fault(f"layout.{name}", f"received {show(value)}, which belongs to layout=tf_serving")
     elif layout.version not in (AUTO, TIMESTAMP) and not _is_version(layout.version):
         expected = f"{AUTO}, {TIMESTAMP} or an integer from 0 to {_LARGEST_VERSION} without leading zeros"
         yield Fault("layout.version", f"received {show(layout.version)}; expected {expected}")
@@ -132,13 +140,16 @@ def _check_verify(config: ExportConfig) -> Iterator[Fault]:
     sizes = config.verify.batch_sizes
     if any(size < 1 for size in sizes) or (not sizes and config.verify.mode is not VerifyMode.NONE):
         yield Fault("verify.batch_sizes", f"received {sizes}; expected numbers of examples from 1, such as [1, 2, 3]")
+    elif any(size > _LARGEST_COUNT for size in sizes):
+        yield Fault("verify.batch_sizes", f"received {show(sizes)}; expected at most {_LARGEST_COUNT:,} examples each")
 
 
 def _check_measure(config: ExportConfig) -> Iterator[Fault]:
     for name, least in (("batch_size", 1), ("warm_up", 0), ("runs", 1)):
         value = getattr(config.measure, name)
-        if value < least:
-            yield Fault(f"measure.{name}", f"received {value}; expected an integer from {least}")
+        if not least <= value <= _LARGEST_COUNT:
+            message = f"received {show(value)}; expected an integer from {least} to {_LARGEST_COUNT:,}"
+            yield Fault(f"measure.{name}", message)
     objective = config.objective if isinstance(config, JobConfig) else None
     if objective is not None:
         known = f"received {objective}, which is not known without"

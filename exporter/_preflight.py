@@ -29,7 +29,19 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from exporter import _references
 from exporter._limits import check_limits
-from exporter._schema import BROKEN, convert, explain_choice, explain_unknown, join, locate, show, suggest, without_none
+from exporter._schema import (
+    BROKEN,
+    convert,
+    convert_value,
+    explain_choice,
+    explain_unknown,
+    join,
+    locate,
+    shorten,
+    show,
+    suggest,
+    without_none,
+)
 from exporter.config import JobConfig
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
@@ -41,6 +53,8 @@ _PLUGINS = {
     "hydra_submitit_launcher": "submitit",
     "hydra_optuna_sweeper": "optuna",
 }
+
+_LONGEST_MESSAGE = 600  # characters; what was received may be a whole file
 
 # What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
 _MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
@@ -79,8 +93,8 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
     config, schema_faults = convert(values, JobConfig)
     faults.extend(schema_faults if config is None else check_limits(config))
     faults.extend(_references.check_steps(values.get("signatures")))
-    if isinstance(verify := values.get("verify"), dict):
-        faults.extend(_references.check_file("verify.data", verify.get("data")))
+    if config is not None:
+        faults.extend(_references.check_file("verify.data", config.verify.data))
     return (None if faults else config), faults
 
 
@@ -142,7 +156,7 @@ class Preflight:
         return [job for job in jobs if job is not None]
 
     def _add(self, path: str, message: str, place: str = "") -> None:
-        self._faults[Fault(path, message, place)] = None
+        self._faults[Fault(path, shorten(message, _LONGEST_MESSAGE), place)] = None
 
     def _add_at_its_place(self, fault: Fault) -> None:
         """Adds a fault of the composed config, with the place that its path was written at."""
@@ -211,6 +225,10 @@ class Preflight:
     def _check_group(self, override: Override, values: list[Any]) -> str | None:
         """Says what is wrong with the choice of a group option, if it is one and anything is."""
         if not self._is_group(override):
+            group = override.key_or_group.replace(".", "/")
+            is_meant = override.is_hydra_override() and isinstance(override.value(), str | QuotedString)
+            if is_meant and self._loader.repository.group_exists(group):
+                return f"a group is chosen with a slash: {group}={override.get_value_string()}"
             return None
         options = self._loader.get_group_options(override.key_or_group)
         is_ours = override.key_or_group in JobConfig.__dataclass_fields__
@@ -220,7 +238,7 @@ class Preflight:
             typed = (override.input_line or "").lstrip("+")
             return f"a group is chosen without +: {typed}"
         for value in values:
-            names = value if isinstance(value, list) else [value]
+            names = value if isinstance(value, list) and (value or not is_ours) else [value]
             for name in map(_unquote, names):
                 if not isinstance(name, str) or name.removesuffix(".yaml") not in options:
                     is_extra = override.key_or_group.startswith("hydra/") and name in _PLUGINS.values()
@@ -351,6 +369,12 @@ class Preflight:
         if override.is_delete():
             siblings = _select(composed, parent)
             return explain_unknown(name, map(str, siblings) if isinstance(siblings, dict) else ())
+        refused: list[Fault] = []
+        convert_value(override.value(), locate(path, JobConfig)[0], path, refused)
+        if refused:
+            return "; ".join(
+                fault.message if fault.path == path else f"{fault.path}: {fault.message}" for fault in refused
+            )
         if OmegaConf.select(composed, path, throw_on_missing=False) is None:
             return f"is not in the config yet; to add it, write {shlex.quote('+' + line)}"
         return _first_line(error.__cause__ or error)

@@ -89,8 +89,13 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
 def show(value: object) -> str:
     """Writes a value the way it is typed in YAML, shortened."""
     text = value if isinstance(value, str) and value.strip() else json.dumps(value, default=str, ensure_ascii=False)
-    text = text.replace("\n", "\\n")
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+    return shorten(text, _LONGEST_SHOWN)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Writes text on one line: without characters that would steer a terminal, and cut to a length."""
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def join(path: str, name: object) -> str:
@@ -222,7 +227,8 @@ def _convert_entries(value: Any, hint: Any, path: str, faults: list[Fault]) -> A
 
 def _convert_items(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, list):
-        faults.append(Fault(path, f"received {show(value)}; expected a list, such as [{show(value)}]"))
+        example = f", such as [{show(value)}]" if isinstance(value, str | int | float) else ", such as []"
+        faults.append(Fault(path, f"received {show(value)}; expected a list{example}"))
         return BROKEN
     items = [convert_value(item, hint, f"{path}[{index}]", faults) for index, item in enumerate(value)]
     return BROKEN if any(item is BROKEN for item in items) else items

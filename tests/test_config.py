@@ -1,8 +1,8 @@
 """The tree of `conf/`, the schema, and how the two become an `ExportConfig`."""
 
-import contextlib
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter import _hydra, sources
 from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode
-from exporter.errors import ArgumentError, ExportError, UsageError
+from exporter.errors import ArgumentError, ExportError, Fault, UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(file.relative_to(CONF) for file in CONF.glob("*/*.yaml"))
@@ -258,6 +258,87 @@ OVERRIDES = st.builds("{}{}{}{}".format, st.sampled_from(["", "", "+", "++", "~"
 @example(["++hydra.runtime=3"])
 @example(["~hydra.run"])
 @example(["hydra/sweeper=null"])
+@example(["measure={a\n: 1}"])
+@example([f"verify.data={'x' * 3000}"])
 def test_any_override_composes_or_is_a_usage_error(overrides: list[str]) -> None:
-    with contextlib.suppress(UsageError):
+    faults: Sequence[Fault] = ()
+    try:
         assert isinstance(_hydra.compose(overrides=overrides), JobConfig)
+    except UsageError as error:
+        faults = error.faults
+    for fault in faults:
+        assert fault.message.isprintable()  # one line, and nothing that steers a terminal
+        assert len(fault.message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param(
+            "model=[]", "received []; allowed: application, architecture, custom, digits, file", id="no-option"
+        ),
+        pytest.param(
+            "verify={a: 1}", "verify.a: unknown key; allowed: mode, batch_sizes, data", id="unknown-key-in-a-mapping"
+        ),
+        pytest.param(
+            "options.function_aliases=[1]",
+            "received [1]; expected a mapping, such as {name: ...}",
+            id="list-for-mapping",
+        ),
+        pytest.param(
+            "options.extra_tags={a: 1}", 'received {"a": 1}; expected a list, such as []', id="mapping-for-list"
+        ),
+        pytest.param("options.extra_tags=null", "received null; expected a list, such as []", id="null-for-list"),
+        pytest.param('overwrite="a\0b"', "received a\\x00b; expected true or false", id="control-character"),
+        pytest.param(
+            f"filepath='{'é' * 128}'",
+            f"received {'é' * 57}..., in which a name has 256 bytes; a file system takes up to 255",
+            id="name-too-long",
+        ),
+        pytest.param(
+            "verify.data=''",
+            "There is no file '' (looked for '{here}'). Set `verify.data` to a path that exists.",
+            id="empty-path",
+        ),
+        pytest.param(
+            f"verify.data={'x' * 300}",
+            f"{'x' * 57}... is no path: File name too long. Set `verify.data` to a path that exists.",
+            id="path-too-long",
+        ),
+        pytest.param(
+            "verify.data=7",
+            "There is no file '7' (looked for '{here}/7'). Set `verify.data` to a path that exists.",
+            id="number-as-a-path",
+        ),
+        pytest.param(
+            "verify.batch_sizes=[1,2000000]",
+            "received [1, 2000000]; expected at most 1,000,000 examples each",
+            id="large-batch",
+        ),
+        pytest.param(
+            f"measure.runs={10**40}",
+            f"received {10**40}; expected an integer from 1 to 1,000,000",
+            id="large-number",
+        ),
+        pytest.param(
+            "hydra.launcher=joblib",
+            "a group is chosen with a slash: hydra/launcher=joblib",
+            id="group-with-a-dot",
+        ),
+        pytest.param(
+            f"+signatures.a={{batch: {2**63}}}",
+            f"received {2**63}; expected dynamic or a number from 1 to 2^63-1",
+            id="batch-that-no-shape-holds",
+        ),
+        pytest.param(
+            f"+signatures.a={{inputs: {{x: {{shape: [{2**63}]}}}}}}",
+            f"received [{2**63}]; expected numbers from 0 to 2^63-1, or null",
+            id="size-that-no-shape-holds",
+        ),
+    ],
+)
+def test_a_bad_value_is_explained(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        _hydra.compose(overrides=[override])
+    [fault] = caught.value.faults
+    assert fault.message == message.replace("{here}", str(tmp_path))

@@ -563,7 +563,7 @@ FORMS = {
         "method",
         "received a b; expected predict, train, evaluate or the name of a method",
     ),
-    "batch": (SignatureConfig(batch=0), "batch", "received 0; expected dynamic or a number from 1"),
+    "batch": (SignatureConfig(batch=0), "batch", "received 0; expected dynamic or a number from 1 to 2^63-1"),
     "dtype": (
         SignatureConfig(inputs={"a": TensorConfig(dtype="float31")}),
         "inputs.a.dtype",
@@ -579,7 +579,7 @@ FORMS = {
     "size": (
         SignatureConfig(inputs={"a": TensorConfig(shape=[-1, 4])}),
         "inputs.a.shape",
-        "received [-1, 4]; expected numbers from 0, or null",
+        "received [-1, 4]; expected numbers from 0 to 2^63-1, or null",
     ),
     "ragged rank": (
         SignatureConfig(inputs={"a": TensorConfig(shape=[None, 4], ragged_rank=2)}),

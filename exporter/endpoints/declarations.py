@@ -15,6 +15,8 @@ DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 
+_LARGEST_SIZE = 2**63 - 1  # TensorFlow keeps the sizes of dimensions as int64
+
 _LEAF_KEYS = tuple(TensorConfig.__dataclass_fields__)
 # TensorFlow writes graphs of its own under these.
 _RESERVED = ("__saved_model_init_op", "__saved_model_train_op")
@@ -61,8 +63,10 @@ def check_declarations(signatures: Mapping[str, SignatureConfig]) -> Iterator[Fa
         if not declared.method.isidentifier():
             received = f"received {show(declared.method)}"
             yield Fault(f"{path}.method", f"{received}; expected predict, train, evaluate or the name of a method")
-        if isinstance(declared.batch, int) and declared.batch < 1:
-            yield Fault(f"{path}.batch", f"received {declared.batch}; expected dynamic or a number from 1")
+        if isinstance(declared.batch, int) and not 1 <= declared.batch <= _LARGEST_SIZE:
+            yield Fault(
+                f"{path}.batch", f"received {show(declared.batch)}; expected dynamic or a number from 1 to 2^63-1"
+            )
         faults: list[Fault] = []
         inputs = read_inputs(path, declared, faults)
         yield from faults
@@ -119,8 +123,8 @@ def _check_tensors(path: str, declared: SignatureConfig, inputs: DeclaredInputs)
             yield Fault(item.path, f"{item.name!r} is no name of an input; expected letters, digits and underscores")
         if tensor.dtype is not None and tensor.dtype not in DTYPES:
             yield Fault(f"{item.path}.dtype", explain_choice(tensor.dtype, DTYPES))
-        if shape is not None and any(size is not None and size < 0 for size in shape):
-            yield Fault(f"{item.path}.shape", f"received {show(shape)}; expected numbers from 0, or null")
+        if shape is not None and any(size is not None and not 0 <= size <= _LARGEST_SIZE for size in shape):
+            yield Fault(f"{item.path}.shape", f"received {show(shape)}; expected numbers from 0 to 2^63-1, or null")
         ragged = tensor.ragged_rank
         if ragged is not None and (ragged < 1 or shape is None or ragged >= len(shape)):
             highest = "the shape as well" if shape is None else f"a number from 1 to {len(shape) - 1}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter._schema import show
 from exporter.errors import ArgumentError
 from exporter.sources._names import import_custom_objects, suggest
 
@@ -56,8 +57,12 @@ def find_file(filepath: str, argument: str) -> Path:
         ArgumentError: Nothing is there.
     """
     path = Path(filepath).expanduser()
-    if path.exists():
-        return path
+    try:
+        if filepath and path.exists():
+            return path
+    except OSError as error:  # a name that is too long
+        remedy = f"Set `{argument}` to a path that exists."
+        raise ArgumentError(f"{show(filepath)} is no path: {error.strerror}. {remedy}") from None
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     raise ArgumentError(
         f"There is no file {filepath!r} (looked for {str(path.absolute())!r})."
