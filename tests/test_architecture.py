@@ -18,7 +18,7 @@ FLOORS = [
     {"saving"},
     {
         *("sources", "transforms", "endpoints", "proof"),
-        *("options", "layouts", "publishing", "manifests", "receipts", "serving_requests"),
+        *("options", "layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),
         *("_limits", "_references", "_page", "_terminal"),
     },
     {"jobs", "sweeps", "inspection", "schemas"},

@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": "inspecting",
     "diff": "comparing",
     "verify": "verifying",
+    "sign": "signing",
     "recipes": "listing_recipes",
 }
 

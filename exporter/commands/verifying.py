@@ -10,12 +10,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from exporter.errors import ArtifactError
+from exporter.errors import ArtifactError, Fault, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("--public-key", metavar="FILE", help="also check the signature, with this PEM file")
+    parser.add_argument("--signature", metavar="FILE", help="the signature (default: PATH.sig)")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -25,6 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.saving.contents import format_bytes
 
     path = Path(arguments.path).expanduser()
+    if arguments.public_key:
+        from exporter.signing import check_signature, name_signature
+
+        signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)
+        check_signature(path, Path(arguments.public_key).expanduser(), signature)
+    elif arguments.signature:
+        raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
     examination = examine(path)
     code = ArtifactError.exit_code if examination.deviations else 0
     if arguments.json:
@@ -32,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
     if not code:
+        if arguments.public_key:
+            witnesses += f", and as signed with the private half of {arguments.public_key}"
         files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
         print(f"✓ {path}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
         return code
