@@ -23,7 +23,7 @@ from exporter.errors import (
 
 if TYPE_CHECKING:
     from exporter._hydra import compose
-    from exporter.jobs import export
+    from exporter.exporting import export
     from exporter.receipts import Receipt
     from exporter.saving import load_model, save_model
 
@@ -50,7 +50,7 @@ __all__ = [
 _HOMES = {
     "Receipt": "exporter.receipts",
     "compose": "exporter._hydra",
-    "export": "exporter.jobs",
+    "export": "exporter.exporting",
     "load_model": "exporter.saving",
     "save_model": "exporter.saving",
 }

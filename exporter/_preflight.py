@@ -8,11 +8,11 @@ import copy
 import os
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -42,9 +42,11 @@ from exporter._schema import (
     suggest,
     without_none,
 )
-from exporter.config import JobConfig
+from exporter.config import ExportConfig, JobConfig
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
+
+Config = TypeVar("Config", bound=ExportConfig)
 
 # The plugins that come with an extra of the same name, by the package that holds them.
 _PLUGINS = {
@@ -90,8 +92,24 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
     if "model" in values:
         values["model"], model_faults = _references.check_model(values["model"])
         faults.extend(model_faults)
-    config, schema_faults = convert(values, JobConfig)
-    faults.extend(schema_faults if config is None else check_limits(config))
+    config, other_faults = convert_values(values, JobConfig)
+    faults.extend(other_faults)
+    return (None if faults else config), faults
+
+
+def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Config | None, list[Fault]]:
+    """Fills a config class from plain data and checks all of it but the model.
+
+    Args:
+        values: By key, as YAML gives them; `BROKEN` where a fault is already known.
+        schema: The class.
+
+    Returns:
+        The config, or None when there is any fault, and the faults.
+    """
+    config, faults = convert(values, schema)
+    if config is not None:
+        faults = check_limits(config)
     faults.extend(_references.check_steps(values.get("signatures")))
     if config is not None:
         faults.extend(_references.check_file("verify.data", config.verify.data))

@@ -50,11 +50,25 @@ class SilentReporter:
     """Tells nobody: the default in plain Python."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Does nothing for as long as the phase lasts."""
-        return nullcontext()
+        """Does nothing for as long as the phase lasts, but keeps TensorFlow's C++ code silent when it is imported."""
+        return nullcontext() if "tensorflow" in sys.modules else _without_native_lines()
 
     def note(self, text: str) -> None:
         """Does nothing."""
+
+
+@contextmanager
+def _without_native_lines() -> Iterator[None]:
+    """Drops what is written to the standard error below Python: no setting silences the first lines of TensorFlow."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class TerminalReporter:

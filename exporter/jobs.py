@@ -174,9 +174,10 @@ def _measured(phase: str, reporter: Reporter, seconds: dict[str, float]) -> Iter
 
 def _start_tensorflow() -> None:
     """Imports TensorFlow and makes its devices, which is when it has something to say about them."""
-    # Keras decides on its backend when it is imported; the proof's process takes its share of an accelerator.
+    # They read these when they are imported; the proof's process takes its share of an accelerator.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
     import tensorflow as tf
 

@@ -5,6 +5,7 @@ gives the same bytes.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -109,7 +110,7 @@ class Request:
     file: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Receipt:
     """Everything that is known about one finished export.
 
@@ -156,6 +157,25 @@ class Receipt:
     started: str
     finished: str
     host: str
+
+    def __repr__(self) -> str:
+        """Names the artifact in one line; all of it is in `to_json`."""
+        return f"<Receipt of {self.filepath}: {self.format}, {self.status}, {self.total_bytes} bytes>"
+
+    def __str__(self) -> str:
+        """Writes the summary that the command line prints."""
+        from exporter._terminal import print_summary  # not above: it shows receipts
+        from exporter.publishing import name_receipt
+
+        text = io.StringIO()
+        print_summary(self, name_receipt(Path(self.filepath)), text)
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        """Writes the table that a notebook shows."""
+        from exporter._receipt_table import format_receipt
+
+        return format_receipt(self)
 
     def to_json(self) -> str:
         """Returns the receipt as indented JSON that ends with a newline."""

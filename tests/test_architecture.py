@@ -19,11 +19,11 @@ FLOORS = [
     {
         *("sources", "transforms", "endpoints", "proof"),
         *("options", "layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),
-        *("_limits", "_references", "_page", "_terminal"),
+        *("_limits", "_references", "_page", "_receipt_table", "_terminal"),
     },
     {"jobs", "sweeps", "inspection", "schemas"},
     {"commands"},
-    {"cli", "__main__", "_hydra", "_preflight"},
+    {"cli", "__main__", "exporting", "_hydra", "_preflight"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 KNOW_HYDRA = {"cli", "_hydra", "_preflight"}

@@ -126,8 +126,8 @@ def test_the_command_of_the_library_reads_the_signature(make_artifact: MakeArtif
     artifact = make_artifact("directory")
     signature = name_signature(artifact)
     sign(artifact, keys["mine"], signature)
-    command = [sys.executable, "-m", "model_signing", "verify", "key", artifact, "--allow_symlinks"]
-    options = ["--signature", signature, "--public_key", keys["mine-public"]]
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(artifact), "--allow_symlinks"]
+    options = ["--signature", str(signature), "--public_key", str(keys["mine-public"])]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     copy = artifact.with_name("copy")

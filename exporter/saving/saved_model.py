@@ -8,6 +8,7 @@ record is in `assets.extra/exporter/`, a place that TensorFlow and TF Serving le
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ def _write_directory(
         (staged / OURS / FUNCTIONS).write_text(described.to_json())
 
     build_root = partial(_build_root, model, state, traced, holder)
-    with _tables_kept(traced):
+    with _tables_kept(traced), _remarks_kept_back():
         reason = _write_graph_and_variables(build_root, staged, endpoints, options, state)
     if config is not None and reason is None:
         (staged / CONFIG).write_text(json.dumps(config))
@@ -257,6 +258,18 @@ def _find_resources(functions: Iterable[Any]) -> list[Any]:
     """
     kind = tf.saved_model.experimental.TrackableResource
     return list({id(table): table for function in functions for table in find_captured(function, kind)}.values())
+
+
+@contextmanager
+def _remarks_kept_back() -> Iterator[None]:
+    """Keeps back what TensorFlow says while it writes, such as where: that is a path which is gone in the end."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from exporter import ExportConfig, UsageError, export
+from exporter import ExportConfig, UsageError
 from exporter.config import SaveFormat, VerifyConfig
+from exporter.jobs import export
 from exporter.proof.workshop import Workshop
 from exporter.receipts import Status
 
