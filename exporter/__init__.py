@@ -17,6 +17,7 @@ from exporter.errors import (
     ModelError,
     NotAModelError,
     ProofError,
+    SpaceError,
     TargetExistsError,
     UsageError,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "NotAModelError",
     "ProofError",
     "Receipt",
+    "SpaceError",
     "TargetExistsError",
     "UsageError",
     "compose",

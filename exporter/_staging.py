@@ -1,58 +1,98 @@
 """Writing beside a target and taking its place in one step.
 
-A reader of the target sees the old artifact or the new one, never a part. This holds on a local POSIX file
-system: a rename within one directory is atomic, and a directory is exchanged as a whole with
-`renameat2(RENAME_EXCHANGE)` where the kernel and the file system have it.
+A reader of the target sees the old artifact or the new one, never a part. While it is written, two things stand beside
+it: a room, the directory `.exporter-<key>-<random>` in which the artifact is made under its own name, and the lock
+`.exporter-<key>.lock`. The key says which target it is, so that those who write the same one wait for each other. The
+lock dies with its holder, and whoever comes next to the directory clears the rooms of the dead.
+
+This holds on a local POSIX file system, and between hosts where it carries `rename` and `flock`, as NFS does.
 """
 
-import ctypes
 import errno
+import hashlib
+import logging
 import os
+import re
 import secrets
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+from exporter._exchange import sync_directory, sync_tree, take_place
+from exporter._locks import hold, take_from_the_dead
+from exporter._signals import endings_delayed
+from exporter.errors import ExportError, TargetExistsError
 
-# What a rename answers where one of the two is a directory, and where a directory is not empty.
-_OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
+_LOCK = re.compile(r"\.exporter-([0-9a-f]{16})\.lock")
+_ROOM = re.compile(r"\.exporter-([0-9a-f]{16})-[0-9a-f]{8}")
 
-# A name has at most 255 bytes, and a character of it up to four.
-_NAME_END = 48
+# In a room: what was at the target and beside it before, and what comes beside it now.
+_OLD, _BESIDE = "old", "beside"
+
+
+def _warn(target: Path, holder: str) -> None:
+    logging.getLogger("exporter").warning("%s is being written by %s: waiting for it.", target, holder)
 
 
 @contextmanager
-def stage_beside(target: Path) -> Iterator[Path]:
+def stage_beside(target: Path, *, alone: bool = True, on_wait: Callable[[Path, str], None] = _warn) -> Iterator[Path]:
     """Gives a path beside `target` to write to, and removes what is left there in the end.
 
-    The name ends like the target's, since readers tell formats apart by their suffix; of a long one only the end is
-    kept, so that it stays a name which the file system takes.
+    What killed processes have left in the directory is removed first.
 
     Args:
         target: Where the artifact goes in the end. Missing parent directories are made.
+        alone: Whether others who write the same target wait until this block ends. False where the target gets its
+            name when it is published.
+        on_wait: Is called with the target and its present writer, in words, where this one has to wait.
 
     Yields:
-        A path that does not exist yet, in the directory of the target.
+        A path that does not exist yet: the target's name in a new directory, in which more can be written meanwhile.
+
+    Raises:
+        OSError: The file system refused.
     """
+    key = _make_key(target.name) if alone else secrets.token_hex(8)
     made = _make_parents(target.parent)
-    staged = target.parent / f".exporter-{secrets.token_hex(8)}-{target.name[-_NAME_END:]}"
     try:
-        yield staged
+        with hold(target.with_name(f".exporter-{key}.lock"), lambda holder: on_wait(target, holder)):
+            _clear_rooms(target.parent, key)
+            _clear_the_dead(target.parent)
+            room = target.with_name(f".exporter-{key}-{secrets.token_hex(4)}")
+            try:
+                for directory in (room, room / _OLD, room / _BESIDE):
+                    directory.mkdir()
+                yield room / target.name
+            finally:
+                remove(room)
     except BaseException:
-        _remove(staged)
         _remove_empty(made)  # a refused save leaves no directories of its own
         raise
-    _remove(staged)
+
+
+@contextmanager
+def hold_names(directory: Path) -> Iterator[None]:
+    """Lets only one process at a time choose a name in a directory.
+
+    Args:
+        directory: It; others may write there under names that they know.
+    """
+    with hold(directory / f".exporter-{_make_key('')}.lock", lambda holder: None):  # it is held for moments
+        yield
+
+
+def _make_key(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 def _make_parents(directory: Path) -> list[Path]:
+    """Makes missing directories, and returns them, the innermost first."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            sync_directory(path.parent)
     except OSError:
         _remove_empty(missing)
         raise
@@ -66,46 +106,96 @@ def _remove_empty(directories: list[Path]) -> None:
             directory.rmdir()
 
 
-def publish(staged: Path, target: Path) -> None:
-    """Puts what was staged in the place of the target, and removes what was there.
+def publish(
+    staged: Path, target: Path, *, replace: bool = True, beside: Mapping[Path, str | None] | None = None
+) -> None:
+    """Puts what was staged in the place of the target.
+
+    The files beside it say what the target is. The old ones go first and the new ones come last: where the process is
+    killed between them, the target is without them, and never with those of another one.
 
     Args:
-        staged: A complete file or directory, in the same directory as the target.
-        target: Where it goes. A symbolic link is replaced, not followed.
+        staged: A complete file or directory, where `stage_beside` said, and nothing of it open.
+        target: Where it goes, in the same directory. A symbolic link is replaced, not followed.
+        replace: Whether something that is there may be replaced.
+        beside: Paths in the target's directory, and the text of each; None for a file that there shall not be.
 
     Raises:
-        OSError: The file system refused; the target is as it was.
+        TargetExistsError: The target exists and may not be replaced; all is as it was.
+        ExportError: The target was published, and a file beside it could not be.
+        OSError: The file system refused; all is as it was.
     """
-    _sync_tree(staged)
-    try:
-        staged.replace(target)
-    except OSError as error:
-        if error.errno not in _OCCUPIED:
+    room = staged.parent
+    beside = beside or {}
+    for path, text in beside.items():
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a directory stands where a file is needed", str(path))
+        if text is not None:
+            (room / _BESIDE / path.name).write_text(text, encoding="utf-8")
+    sync_tree(staged)
+    sync_tree(room / _BESIDE)
+    if not replace and os.path.lexists(target):
+        raise TargetExistsError(
+            f"{target} has appeared while the model was exported, and `overwrite` is false. "
+            "Choose another `filepath`, or allow it with overwrite=true."
+        )
+    with endings_delayed():
+        try:
+            for path in beside:
+                _move(path, room / _OLD / path.name)
+            take_place(staged, target, room / _OLD / target.name)
+        except BaseException:
+            _put_back(room / _OLD, target.parent)
             raise
-        _exchange(staged, target)
-    _sync_directory(target.parent)
-    _remove(staged)
+        try:
+            for path, text in beside.items():
+                if text is not None:
+                    (room / _BESIDE / path.name).replace(path)
+            sync_directory(target.parent)
+        except OSError as error:
+            raise ExportError(
+                f"{target} is published, and what belongs beside it could not be written: {error}. "
+                "Export it again to have it complete."
+            ) from error
 
 
-def _exchange(staged: Path, target: Path) -> None:
-    """Swaps two directory entries; without the system call, moves the old one aside first."""
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None, use_errno=True)
-        renameat2 = getattr(library, "renameat2", None)
-        if renameat2 is not None:
-            if renameat2(_AT_FDCWD, os.fsencode(staged), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
-                return
-            code = ctypes.get_errno()
-            if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-                raise OSError(code, os.strerror(code), str(target))
-    aside = staged.with_name(f"{staged.name}-old")
-    target.rename(aside)
-    try:
-        staged.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    aside.rename(staged)
+def _move(source: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        source.rename(target)
+
+
+def _put_back(old: Path, directory: Path) -> None:
+    """Moves everything back whose place is free."""
+    for entry in list(old.iterdir()):
+        if not os.path.lexists(directory / entry.name):
+            entry.rename(directory / entry.name)
+
+
+def _clear_the_dead(directory: Path) -> None:
+    """Removes what processes have left that were killed while they wrote another target."""
+    for name in os.listdir(directory):
+        lock = _LOCK.fullmatch(name)
+        descriptor = take_from_the_dead(directory / name) if lock else None
+        if lock and descriptor is not None:
+            try:
+                _clear_rooms(directory, lock[1])
+                with suppress(OSError):
+                    (directory / name).unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _clear_rooms(directory: Path, key: str) -> None:
+    """Removes the rooms of a target whose lock is held, and puts back what was being moved out of its place."""
+    for name in os.listdir(directory):
+        room = _ROOM.fullmatch(name)
+        if room and room[1] == key:
+            with suppress(OSError):
+                old = directory / name / _OLD
+                moved = [entry for entry in os.listdir(old) if _make_key(entry) == key]
+                if moved and not os.path.lexists(directory / moved[0]):
+                    _put_back(old, directory)
+            remove(directory / name)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -119,38 +209,24 @@ def replace_text(path: Path, text: str) -> None:
         OSError: The file system refused; the file is as it was.
     """
     with stage_beside(path) as staged:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        staged.write_text(text, encoding="utf-8")
+        publish(staged, path)
 
 
-def _sync_tree(path: Path) -> None:
-    if path.is_symlink():
-        return
-    if path.is_dir():
-        for entry in path.iterdir():
-            _sync_tree(entry)
-        _sync_directory(path)
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+def remove(path: Path) -> None:
+    """Removes a file or a directory that is no longer needed; what cannot be removed is named in the log.
+
+    Args:
+        path: It; or nothing is there.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        for directory, _, _ in os.walk(path):
+            os.chmod(directory, 0o700)  # an artifact may have been protected from changes
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return  # somebody else has removed it
+    except OSError as error:
+        logging.getLogger("exporter").warning("%s is no longer needed and could not be removed: %s.", path, error)

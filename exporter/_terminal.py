@@ -45,6 +45,14 @@ class Reporter(Protocol):
             text: One line; it replaces the one before.
         """
 
+    def tell_wait(self, target: Path, holder: str) -> None:
+        """Tells that another process has to finish first.
+
+        Args:
+            target: What both write.
+            holder: The other one, such as `process 42 on pluto`.
+        """
+
 
 class SilentReporter:
     """Tells nobody: the default in plain Python."""
@@ -54,6 +62,9 @@ class SilentReporter:
         return nullcontext() if "tensorflow" in sys.modules else _without_native_lines()
 
     def note(self, text: str) -> None:
+        """Does nothing."""
+
+    def tell_wait(self, target: Path, holder: str) -> None:
         """Does nothing."""
 
 
@@ -144,6 +155,10 @@ class TerminalReporter:
             from rich.markup import escape
 
             self._progress.update(self._task, note=escape(text))
+
+    def tell_wait(self, target: Path, holder: str) -> None:
+        """Shows a line that stays."""
+        self._console.print(f"wait: {target} is being written by {holder}", soft_wrap=True, markup=False)
 
 
 def _make_progress(console: "Console") -> "Progress":

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from exporter import _hydra
 from exporter._paths import CONFIG_DIRECTORY
+from exporter._signals import Terminated, raise_endings
 from exporter.errors import ExporterError, UsageError
 
 _UNEXPECTED = 1
-_INTERRUPTED = 130
 
 _exit_code_of_the_run = 0
 
@@ -27,6 +28,7 @@ def main() -> None:
     """Runs the command line and ends the process with its exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback where it can raise
     _prepare_process(os.getcwd())
+    raise_endings()
     try:
         sys.argv[1:], plan = _hydra.read_command_line(sys.argv[1:])
         if plan is None:
@@ -48,9 +50,12 @@ def main() -> None:
     except ExporterError as error:
         print(f"exporter: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Terminated as ending:
+        print(f"exporter: ended by {signal.Signals(ending.number).name}", file=sys.stderr)
+        sys.exit(128 + ending.number)
     except KeyboardInterrupt:
         print("exporter: interrupted", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(code)
 
 

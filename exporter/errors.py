@@ -65,6 +65,13 @@ class TargetExistsError(ExportError, FileExistsError):
     """The target exists and `overwrite` is false."""
 
 
+class SpaceError(ExportError, OSError):
+    """The file system has too little space for what would be written."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class MissingDependencyError(ExportError, ImportError):
     """A package that this format or feature needs is not installed."""
 

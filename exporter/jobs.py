@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from exporter._exchange import sync_tree
 from exporter._limits import check_limits
 from exporter._staging import stage_beside
 from exporter._terminal import Reporter, SilentReporter
@@ -20,9 +21,9 @@ from exporter.layouts import choose_place
 from exporter.manifests import seal
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.workshop import Workshop
-from exporter.publishing import publish_receipt, publish_request
-from exporter.receipts import SCHEMA_VERSION, Receipt, Status, read_versions
-from exporter.saving.api import SavePlan, plan_save
+from exporter.publishing import keep_receipt
+from exporter.receipts import SCHEMA_VERSION, Receipt, Request, Status, read_versions
+from exporter.saving.api import SavePlan, check_space, plan_save
 from exporter.saving.contents import LeftOut
 
 # Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
@@ -81,6 +82,7 @@ def export(
                 verification.warm_up(process)
         with _measured("build the model", reporter, seconds):
             model, read = workshop.build(config.model, config.seed, reporter.note)
+        check_space(model, place.target, place.save_format, config.include_optimizer)
 
         is_served = place.save_format == "tf"
         declared = config.signatures or (declare_default(model, config.options) if is_served else {})
@@ -101,7 +103,10 @@ def export(
         trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None
         asked = list_askable(trial)
 
-        with _file_faults_named(place.target), stage_beside(place.target) as staged:
+        with (
+            _file_faults_named(place.target),
+            stage_beside(place.target, alone=not place.is_named_late, on_wait=reporter.tell_wait) as staged,
+        ):
             with _measured("write the artifact", reporter, seconds):
                 contents = plan.write(staged, _make_notes(config))
                 warmup, no_warmup = add_warmup(config, staged, place.model_name, asked)
@@ -133,33 +138,38 @@ def export(
 
             with _measured("publish it", reporter, seconds):
                 body = make_body(asked, contents.signatures)
-                published = place.publish(staged)
+                sync_tree(staged)  # what takes time; the rest comes after the receipt that says how long
 
-        with _receipt_faults_named(published):
-            request = publish_request(body, published)
-            receipt = Receipt(
-                schema_version=SCHEMA_VERSION,
-                status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
-                filepath=str(published.absolute()),
-                format=plan.save_format,
-                read=(read,),
-                recipe=describe_recipe(config),
-                versions={"python": platform.python_version(), **read_versions({**_MAKERS, **_HELPERS})},
-                files=files,
-                total_bytes=sum(record.size for record in files),
-                signatures=dict(contents.signatures),
-                request=request,
-                held=held,
-                left_out=(*left_out, *proof.left_out),
-                checks=proof.checks,
-                seconds=seconds,
-                measurements=measurements,
-                peak_memory_bytes=measure_peak(),
-                started=started.isoformat(timespec="milliseconds"),
-                finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                host=platform.node(),
-            )
-            publish_receipt(receipt, published, run_directory)
+            def make_receipt(published: Path, request: Request | None) -> Receipt:
+                return Receipt(
+                    schema_version=SCHEMA_VERSION,
+                    status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
+                    filepath=str(published.absolute()),
+                    format=plan.save_format,
+                    read=(read,),
+                    recipe=describe_recipe(config),
+                    versions={"python": platform.python_version(), **read_versions({**_MAKERS, **_HELPERS})},
+                    files=files,
+                    total_bytes=sum(record.size for record in files),
+                    signatures=dict(contents.signatures),
+                    request=request,
+                    held=held,
+                    left_out=(*left_out, *proof.left_out),
+                    checks=proof.checks,
+                    seconds=seconds,
+                    measurements=measurements,
+                    peak_memory_bytes=measure_peak(),
+                    started=started.isoformat(timespec="milliseconds"),
+                    finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    host=platform.node(),
+                )
+
+            receipt = place.publish(staged, make_receipt, body)
+
+        published = Path(receipt.filepath)
+        if run_directory is not None:
+            with _receipt_faults_named(published):
+                keep_receipt(receipt, run_directory)
         place.remove_older(published)
     return receipt
 

@@ -2,29 +2,28 @@
 
 TF Serving takes every entry of that directory whose name is an integer, as soon as it sees it, and ignores all others
 (`file_system_storage_path_source.cc` in its sources). So a version is made under a name that begins with a dot and
-appears complete by one rename; receipts, `1.receipt.json` beside `1`, and the lock, `.exporter.lock`, may stand there.
+appears complete by one rename; receipts, `1.receipt.json` beside `1`, and locks, with a dot in front, may stand there.
 """
 
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter import _staging
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError
-from exporter.publishing import name_request, publish_artifact
+from exporter.publishing import name_request, place_request, publish_artifact
+from exporter.receipts import Receipt, Request
 from exporter.saving.api import Format, check_target
 
 AUTO = "auto"
 TIMESTAMP = "timestamp"
 
 _VERSION = re.compile(r"\s*-?[0-9]+\s*")  # what TF Serving reads as an integer
-_LOCK = ".exporter.lock"
-_SECONDS = 600  # a version is published in moments, but others may be before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +49,40 @@ class Place:
         """The name of the model for a server."""
         return name_for_server(self.target if self.version is None else self.target.parent)
 
-    def publish(self, staged: Path) -> Path:
+    @property
+    def is_named_late(self) -> bool:
+        """Whether a version gets its number when it is published."""
+        return self.version in (AUTO, TIMESTAMP)
+
+    def publish(
+        self,
+        staged: Path,
+        make_receipt: Callable[[Path, Request | None], Receipt],
+        request: tuple[str, str] | None = None,
+    ) -> Receipt:
         """Puts a staged artifact in its place in one step; a version is numbered under a lock.
 
         Args:
             staged: The complete artifact, beside the target.
+            make_receipt: Makes the receipt, from where the artifact will stand and what to say of the request.
+            request: The endpoint, and the body as JSON; None where there is none.
 
         Returns:
-            Where it stands.
+            The receipt, which stands beside the artifact.
 
         Raises:
             TargetExistsError: The target has appeared meanwhile and may not be replaced; it is as it was.
+            ExportError: The artifact is in its place, and its receipt could not be written.
             OSError: The file system refused; what was there is as it was.
         """
-        if self.version is None:
-            publish_artifact(staged, self.target, self.replace)
-            return self.target
-        with self._locked():
-            target = self.target.with_name(_choose_version(self.target.parent, self.version))
-            publish_artifact(staged, target, self.replace)
-            return target
+        directory = self.target.parent
+        with nullcontext() if self.version is None else _staging.hold_names(directory):
+            name = self.target.name if self.version is None else _choose_version(directory, self.version)
+            target = self.target.with_name(name)
+            described, body = place_request(request, target)
+            receipt = make_receipt(target, described)
+            publish_artifact(staged, target, self.replace, receipt, body)
+            return receipt
 
     def remove_older(self, published: Path) -> None:
         """Removes the versions that need not be kept: directories which are numbered lower and hold a SavedModel.
@@ -84,21 +97,13 @@ class Place:
         """
         if self.keep is None:
             return
-        with self._locked():
+        with _staging.hold_names(published.parent):
             versions = _find_versions(published.parent)
             for version in versions[: -self.keep]:
                 if version < int(published.name):
                     older = published.with_name(str(version))
                     _remove(older)
                     name_request(older).unlink(missing_ok=True)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        from filelock import FileLock  # not above: a usage fault does not pay for it
-
-        # The operating system frees the lock when its holder dies.
-        with FileLock(self.target.with_name(_LOCK), timeout=_SECONDS):
-            yield
 
 
 def choose_place(config: ExportConfig) -> Place:
@@ -129,8 +134,8 @@ def choose_place(config: ExportConfig) -> Place:
     target, save_format = check_target(filepath, config.overwrite, config.save_format)
     # Whoever may replace has been asked: what exists by now may go, what appears later may not.
     may_replace = config.overwrite or os.path.lexists(target)
-    is_numbered_late = version in (AUTO, TIMESTAMP)
-    return Place(target, save_format, may_replace and not is_numbered_late, version, layout.keep)
+    place = Place(target, save_format, may_replace, version, layout.keep)
+    return replace(place, replace=may_replace and not place.is_named_late)
 
 
 def name_for_server(directory: Path) -> str:
@@ -179,7 +184,8 @@ def _list_names(directory: Path) -> list[str]:
 def _remove(version: Path) -> None:
     """Takes a version out of the server's sight in one step, and then removes its files."""
     try:
-        with _staging.stage_beside(version) as hidden:
+        # Its number may be waited for by one who waits for the lock that is held here.
+        with _staging.stage_beside(version, alone=False) as hidden:
             version.rename(hidden)
     except OSError as error:
         raise ExportError(

@@ -14,7 +14,7 @@ PACKAGE = Path(exporter.__file__).parent
 
 # From the ground up. Modules of one floor may import each other.
 FLOORS = [
-    {"config", "errors", "_staging", "_arrays", "_schema", "_paths"},
+    {"config", "errors", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema", "_paths"},
     {"saving"},
     {
         *("sources", "transforms", "endpoints", "proof"),
@@ -121,6 +121,7 @@ def test_the_public_surface() -> None:
         "NotAModelError",
         "ProofError",
         "Receipt",
+        "SpaceError",
         "TargetExistsError",
         "UsageError",
         "compose",

@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_receipts import RECEIPT
 
 from exporter import _staging, layouts
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind
@@ -25,13 +27,18 @@ def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> Export
 
 def write(place: Place, content: str = "new") -> Path:
     """Does what an export does, with an artifact of two files: the one that a server looks for is there first."""
-    with _staging.stage_beside(place.target) as staged:
+    with _staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
         staged.mkdir()
         (staged / "saved_model.pb").write_text(content)
         (staged / "variables").write_text(content)
-        published = place.publish(staged)
+        receipt = place.publish(staged, lambda target, request: replace(RECEIPT, filepath=str(target)))
+    published = Path(receipt.filepath)
     place.remove_older(published)
     return published
+
+
+def list_versions(directory: Path) -> list[str]:
+    return [name for name in list_shown(directory) if not name.endswith(".json")]
 
 
 def make_versions(directory: Path, *names: str) -> None:
@@ -47,7 +54,7 @@ def list_shown(directory: Path) -> list[str]:
 def test_an_artifact_alone_stands_at_its_path(tmp_path: Path) -> None:
     place = choose_place(make_config(tmp_path / "model"))
     assert (write(place), place.save_format) == (tmp_path / "model", "tf")
-    assert os.listdir(tmp_path) == ["model"]
+    assert sorted(os.listdir(tmp_path)) == ["model", "model.receipt.json"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def test_an_artifact_alone_stands_at_its_path(tmp_path: Path) -> None:
         pytest.param(["1", "2", "10"], "11", id="next"),
         pytest.param(["007"], "8", id="leading zeros"),
         pytest.param(["-5"], "1", id="negative"),
-        pytest.param(["1.receipt.json", ".exporter-00-9", "v7", "2x"], "1", id="not numbers"),
+        pytest.param(["3.receipt.json", ".exporter-00-9", "v7", "2x"], "1", id="not numbers"),
     ],
 )
 def test_the_next_integer_is_taken(tmp_path: Path, there: list[str], number: str) -> None:
@@ -141,7 +148,7 @@ def test_the_newest_versions_stay(
 ) -> None:
     make_versions(tmp_path / "model", *there)
     write(choose_place(make_config(tmp_path / "model", version=version, keep=keep)))
-    assert sorted(list_shown(tmp_path / "model")) == left
+    assert list_versions(tmp_path / "model") == left
 
 
 def test_only_versions_of_a_saved_model_are_removed(tmp_path: Path) -> None:
@@ -153,7 +160,8 @@ def test_only_versions_of_a_saved_model_are_removed(tmp_path: Path) -> None:
     for name in ("1.receipt.json", "1.request.json", "2.request.json"):
         (base / name).write_text("{}")
     write(choose_place(make_config(base, version="auto", keep=1)))
-    assert list_shown(base) == ["-4", "02", "1.receipt.json", "2", "2.request.json", "3", "4", "old"]
+    kept = ["-4", "02", "1.receipt.json", "2", "2.request.json", "3", "4", "4.receipt.json", "old"]
+    assert list_shown(base) == kept
 
 
 def test_a_version_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +180,7 @@ def test_a_version_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: 
         f"The new version was published, and the older one {tmp_path / 'model' / '1'} could not be removed: [Errno 13] "
         "Permission denied. Remove it by hand, or keep all with layout.keep=null."
     )
-    assert list_shown(tmp_path / "model") == ["1", "2"]
+    assert list_versions(tmp_path / "model") == ["1", "2"]
 
 
 def test_nothing_but_complete_versions_is_seen(tmp_path: Path) -> None:
@@ -198,13 +206,14 @@ def test_writers_at_once_take_a_number_each(tmp_path: Path) -> None:
         process.start()
     seen: set[str] = set()
     while any(process.is_alive() for process in writers):
-        for name in list_shown(tmp_path / "model") if (tmp_path / "model").is_dir() else []:
+        for name in list_versions(tmp_path / "model") if (tmp_path / "model").is_dir() else []:
             seen.add(name)
             assert (tmp_path / "model" / name / "variables").read_text()
     for process in writers:
         process.join()
         assert process.exitcode == 0
-    versions = list_shown(tmp_path / "model")
+    versions = list_versions(tmp_path / "model")
+    assert [name for name in os.listdir(tmp_path / "model") if name.startswith(".")] == []
     assert sorted(versions, key=int) == [str(number) for number in range(1, 33)]
     written = {(tmp_path / "model" / name / "saved_model.pb").read_text() for name in versions}
     assert written == {f"{writer}-{number}" for writer in range(4) for number in range(8)}

@@ -1,72 +1,130 @@
 """The last step: what is refused, what is replaced, and where the receipts end up."""
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_receipts import RECEIPT
 
-from exporter.errors import TargetExistsError
-from exporter.publishing import name_receipt, publish_artifact, publish_receipt, publish_request
+from exporter import _staging
+from exporter._staging import stage_beside
+from exporter.errors import ExportError, TargetExistsError
+from exporter.publishing import keep_receipt, name_receipt, name_request, place_request, publish_artifact
 from exporter.receipts import Receipt, Request
 
 
-def test_a_staged_directory_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    staged, target = tmp_path / "staged", tmp_path / "target"
-    staged.mkdir()
-    (staged / "new").write_text("new")
+def publish(target: Path, *, body: str | None = None, may_replace: bool = True, started: str = "") -> None:
+    with stage_beside(target) as staged:
+        staged.mkdir()
+        (staged / "new").write_text("new")
+        publish_artifact(staged, target, may_replace, replace(RECEIPT, started=started), body)
+
+
+def make_old(target: Path) -> None:
     target.mkdir()
     (target / "stale").write_text("old")
+    name_receipt(target).write_text("old receipt")
+    name_request(target).write_text("old request")
 
-    publish_artifact(staged, target, replace=True)
 
-    assert [path.name for path in tmp_path.iterdir()] == ["target"]
-    assert [path.name for path in target.iterdir()] == ["new"]
+def list_tree(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def test_a_staged_directory_takes_the_place_of_the_old_one_and_of_what_stood_beside_it(tmp_path: Path) -> None:
+    make_old(tmp_path / "target")
+    publish(tmp_path / "target")
+    assert list_tree(tmp_path) == ["target", "target.receipt.json", "target/new"]
+    assert Receipt.from_json((tmp_path / "target.receipt.json").read_text()).filepath == RECEIPT.filepath
+
+
+def test_a_long_request_stands_beside_it(tmp_path: Path) -> None:
+    publish(tmp_path / "target", body="{}")
+    assert list_tree(tmp_path) == ["target", "target.receipt.json", "target.request.json", "target/new"]
 
 
 def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    staged, target = tmp_path / "staged", tmp_path / "target"
-    staged.write_text("new")
-    target.write_text("old")
-
+    make_old(tmp_path / "target")
     with pytest.raises(TargetExistsError) as caught:
-        publish_artifact(staged, target, replace=False)
-
+        publish(tmp_path / "target", may_replace=False)
     assert str(caught.value) == (
-        f"{target} has appeared while the model was exported, and `overwrite` is false. "
+        f"{tmp_path / 'target'} has appeared while the model was exported, and `overwrite` is false. "
         "Choose another `filepath`, or allow it with overwrite=true."
     )
-    assert target.read_text() == "old"
+    assert list_tree(tmp_path) == ["target", "target.receipt.json", "target.request.json", "target/stale"]
 
 
 def test_a_new_target_needs_no_permission_to_replace(tmp_path: Path) -> None:
-    staged, target = tmp_path / "staged", tmp_path / "target"
-    staged.write_text("new")
-    publish_artifact(staged, target, replace=False)
-    assert target.read_text() == "new"
-    assert not staged.exists()
+    publish(tmp_path / "target", may_replace=False)
+    assert (tmp_path / "target" / "new").read_text() == "new"
 
 
-def test_the_receipt_stands_beside_the_artifact_and_in_the_directory_of_the_run(tmp_path: Path) -> None:
-    target, run_directory = tmp_path / "model.h5", tmp_path / "runs" / "1"
-    name_receipt(target).write_text("the receipt of the old artifact")
-
-    path = publish_receipt(RECEIPT, target, run_directory)
-
-    assert path == tmp_path / "model.h5.receipt.json"
-    assert Receipt.from_json(path.read_text(encoding="utf-8")) == RECEIPT
-    assert (run_directory / "receipt.json").read_bytes() == path.read_bytes()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.h5.receipt.json", "runs"]
-
-
-def test_without_a_run_the_receipt_is_written_once(tmp_path: Path) -> None:
-    publish_receipt(RECEIPT, tmp_path / "model", None)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.receipt.json"]
+@pytest.mark.parametrize("name", [name_receipt, name_request], ids=["receipt", "request"])
+def test_a_directory_in_the_place_of_a_file_is_found_before_anything_is_replaced(
+    tmp_path: Path, name: Callable[[Path], Path]
+) -> None:
+    target = tmp_path / "target"
+    make_old(target)
+    name(target).unlink()
+    name(target).mkdir()
+    before = list_tree(tmp_path)
+    with pytest.raises(IsADirectoryError, match="a directory stands where a file is needed"):
+        publish(target, body="{}")
+    assert list_tree(tmp_path) == before
 
 
-def test_a_short_request_is_kept_in_the_receipt_and_a_long_one_beside_the_artifact(tmp_path: Path) -> None:
-    target, beside = tmp_path / "model", tmp_path / "model.request.json"
-    assert publish_request(("judge", "x" * 401), target) == Request("judge", None, str(beside))
-    assert beside.read_text() == "x" * 401
-    assert publish_request(("judge", "x" * 400), target) == Request("judge", "x" * 400, None)
-    assert publish_request(None, target) is None
-    assert list(tmp_path.iterdir()) == []
+def test_a_refused_replacement_leaves_the_receipt_of_the_old_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    make_old(target)
+    before = list_tree(tmp_path)
+
+    def refuse(staged: Path, target: Path, aside: Path) -> None:
+        assert not name_receipt(target).exists(), "a receipt must never stand beside another artifact"
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_staging, "take_place", refuse)
+    with pytest.raises(PermissionError):
+        publish(target)
+    assert list_tree(tmp_path) == before
+    assert name_receipt(target).read_text() == "old receipt"
+
+
+def test_a_receipt_that_cannot_take_its_place_is_said_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ExportError) as caught:
+        publish(tmp_path / "target")
+    monkeypatch.setattr(Path, "replace", move)
+    assert str(caught.value) == (
+        f"{tmp_path / 'target'} is published, and what belongs beside it could not be written: [Errno 122] Disk quota "
+        "exceeded. Export it again to have it complete."
+    )
+    assert list_tree(tmp_path) == ["target", "target/new"]
+
+
+def test_the_receipt_is_kept_in_the_directory_of_the_run_too(tmp_path: Path) -> None:
+    keep_receipt(RECEIPT, tmp_path / "runs" / "1")
+    assert os.listdir(tmp_path / "runs" / "1") == ["receipt.json"]
+    assert Receipt.from_json((tmp_path / "runs" / "1" / "receipt.json").read_text(encoding="utf-8")) == RECEIPT
+
+
+@pytest.mark.parametrize(
+    ("made", "request_", "body"),
+    [
+        pytest.param(None, None, None, id="none"),
+        pytest.param(("judge", "x" * 400), Request("judge", "x" * 400, None), None, id="short"),
+        pytest.param(("judge", "x" * 401), Request("judge", None, "/a/model.request.json"), "x" * 401, id="long"),
+    ],
+)
+def test_a_short_request_is_kept_in_the_receipt_and_a_long_one_beside_the_artifact(
+    made: tuple[str, str] | None, request_: Request | None, body: str | None
+) -> None:
+    assert place_request(made, Path("/a/model")) == (request_, body)

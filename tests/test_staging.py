@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,13 +175,16 @@ def test_a_body_that_publishes_nothing_leaves_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["model.keras", "model.h5", "model", f"{'x' * 249}.keras", f"{'é' * 125}.h5"])
-def test_the_staged_name_is_free_hidden_and_ends_like_the_target(folder: Path, target: str) -> None:
-    with stage_beside(folder / target) as staged, stage_beside(folder / target) as other:
+def test_the_staged_path_is_free_hidden_and_named_like_the_target(folder: Path, target: str) -> None:
+    with (
+        stage_beside(folder / target, alone=False) as other,
+        stage_beside(folder / target, alone=False) as staged,
+    ):
         assert staged != other
         assert not staged.exists()
-        assert staged.parent == folder
-        assert staged.name.startswith(".")
-        assert staged.suffix == Path(target).suffix
+        assert staged.parent.parent == folder
+        assert staged.parent.name.startswith(".")
+        assert staged.name == target
         staged.write_text("new")
         publish(staged, folder / target)
     assert describe(folder) == {target: b"new"}
@@ -241,35 +245,37 @@ def test_readers_see_the_old_directory_or_the_new_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make_new", NEW, ids=name)
-def test_writers_at_the_same_time_leave_the_whole_work_of_one(folder: Path, make_new: Kind) -> None:
-    target = folder / "target"
+def test_writers_at_the_same_time_wait_for_each_other(folder: Path, make_new: Kind) -> None:
+    target = folder / "new" / "target"
+    at_work: list[int] = []
+    waits: list[str] = []
     faults: list[BaseException] = []
-    barrier = threading.Barrier(8)
 
     def write(number: int) -> None:
         try:
             for _ in range(8):
-                with stage_beside(target) as staged:
+                with stage_beside(target, on_wait=lambda path, holder: waits.append(f"{path}: {holder}")) as staged:
+                    at_work.append(number)
                     make_new(staged, str(number))
-                    if barrier.wait() == 0:  # everybody starts from an empty place
-                        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-                    barrier.wait()
+                    time.sleep(0.001)
                     publish(staged, target)
+                    assert describe(target) == written[number]
+                    assert at_work == [number]
+                    at_work.remove(number)
         except BaseException as fault:
-            barrier.abort()
             faults.append(fault)
 
+    for number in range(8):
+        make_new(folder.parent / str(number), str(number))
+    written = [describe(folder.parent / str(number)) for number in range(8)]
     writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    assert [fault for fault in faults if not isinstance(fault, threading.BrokenBarrierError)] == []
-    assert os.listdir(folder) == ["target"]
-    expected = [folder.parent / str(number) for number in range(8)]
-    for number, path in enumerate(expected):
-        make_new(path, str(number))
-    assert describe(target) in [describe(path) for path in expected]
+    assert faults == []
+    assert os.listdir(target.parent) == ["target"]
+    assert f"{target}: process {os.getpid()} on {platform.node()}" in waits
 
 
 # A kernel or a file system without the exchange, for real: a seccomp filter makes the kernel answer the system call
@@ -339,17 +345,25 @@ def test_without_the_exchange_the_old_target_is_replaced_too(folder: Path, make_
 @pytest.mark.parametrize("answer", ["ENOSYS", "EINVAL", "ENOTSUP"])
 def test_without_the_exchange_a_refusal_puts_the_old_directory_back(folder: Path, answer: str) -> None:
     make_directory(folder / "target", "old")
+    make_file(folder / "target.json", "old")
     before = describe(folder)
     done = run_without_exchange(
         folder,
         answer,
         """
         import shutil
-        from exporter._staging import _exchange
+        from exporter._exchange import take_place
 
         with stage_beside(Path("target")) as staged:
+            staged.touch()
+            replace, rename = os.replace, os.rename
+            def refuse(source, target):
+                if source == staged and not os.path.lexists(target):
+                    raise FileNotFoundError(errno.ENOENT, "refused")
+                rename(source, target)
+            os.rename = refuse  # the second of the two
             try:
-                _exchange(staged, Path("target"))  # nothing was staged, so the second of the two renames fails
+                publish(staged, Path("target"), beside={Path("target.json"): "new"})
             except FileNotFoundError as error:
                 print(error.errno == errno.ENOENT)
         """,

@@ -4,10 +4,13 @@ The bytes are written by one module an artifact: `saved_model.py`, `hdf5.py` and
 TensorFlow, Keras and h5py are imported when a function needs them, so that this module is free to import.
 """
 
+import errno
 import importlib
 import json
+import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter._exchange import read_whole
 from exporter._staging import publish, stage_beside
 from exporter.errors import (
     ArgumentError,
@@ -22,8 +26,10 @@ from exporter.errors import (
     MissingDependencyError,
     ModelError,
     NotAModelError,
+    SpaceError,
     TargetExistsError,
 )
+from exporter.saving.contents import format_bytes
 from exporter.saving.save_options import check_save_options
 
 if TYPE_CHECKING:
@@ -146,14 +152,17 @@ def save_model(
         ModelError: A ValueError: the model is not built, or the format cannot hold it.
         TargetExistsError: A FileExistsError: the target exists and may not be replaced.
         MissingDependencyError: An ImportError: HDF5 was asked for and h5py cannot be imported.
-        OSError: The file system refused; what was at the path is unchanged.
+        OSError: The file system refused, or has too little space; what was at the path is unchanged.
     """
     if _is_open_hdf5(filepath):
         return _save_to_open_hdf5(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
     plan = plan_save(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
+    # Whoever may replace has been asked: what exists by now may go, what appears later may not.
+    may_replace = overwrite or os.path.lexists(plan.target)
+    check_space(model, plan.target, plan.save_format, include_optimizer)
     with stage_beside(plan.target) as staged:
         plan.write(staged)
-        publish(staged, plan.target)
+        publish(staged, plan.target, replace=may_replace)
     return plan.target
 
 
@@ -225,6 +234,39 @@ def check_target(filepath: Any, overwrite: bool = True, save_format: str | None 
     return target, chosen
 
 
+def check_space(model: "keras.Model", target: Path, save_format: Format, include_optimizer: bool) -> None:
+    """Refuses a save for which the file system has no space, before time is spent on it.
+
+    Args:
+        model: The model, whose weights and optimizer are what takes space.
+        target: Where it goes. It is written beside what is there, and replaces it when it is complete.
+        save_format: `tf`, `h5` or `keras`.
+        include_optimizer: Whether the optimizer is saved.
+
+    Raises:
+        SpaceError: There is less than what will be written at least.
+    """
+    variables = list(model.variables)
+    if include_optimizer and getattr(model, "optimizer", None) is not None:
+        variables += model.optimizer.variables
+    sizes = {id(each): math.prod(each.shape) * _count_bytes(str(each.dtype)) for each in variables}
+    # The weights of an archive are one file first, and then a member of it.
+    needed = sum(sizes.values()) * (2 if save_format == "keras" else 1)
+    directory = next(parent for parent in target.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise SpaceError(
+            errno.ENOSPC,
+            f"{target} needs at least {format_bytes(needed)} on the disk, and {format_bytes(free)} are free in "
+            f"{directory}. What was there is unchanged. Free space, or choose a `filepath` on another file system.",
+        )
+
+
+def _count_bytes(dtype: str) -> int:
+    bits = re.search(r"(?:int|float)(\d+)", dtype)  # also of bfloat16, and of float8_e4m3fn
+    return max(int(bits[1]) // 8, 1) if bits else 1
+
+
 def load_model(
     filepath: "str | os.PathLike[str] | h5py.File",
     custom_objects: Mapping[str, Any] | None = None,
@@ -262,8 +304,7 @@ def load_model(
         return read_hdf5(filepath, custom_objects, compile, safe_mode)
     path = _check_path(filepath)
     try:
-        reader = _find_reader(path)
-        return reader(path, custom_objects, compile, safe_mode)
+        return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 

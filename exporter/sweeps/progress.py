@@ -94,6 +94,10 @@ class ProgressWriter:
         if time.monotonic() - self._written > _SECONDS_BETWEEN_NOTES:
             self._write(text)
 
+    def tell_wait(self, target: Path, holder: str) -> None:
+        """Writes the line."""
+        self._write(f"waits for {holder}")
+
 
 def read_progress(directory: Path) -> Progress | None:
     """Reads how far a job has come; None where it has not begun."""

@@ -1,0 +1,137 @@
+"""One entry of a directory takes the place of another: as a whole, for readers too, and on the disk."""
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+# What a rename answers where one of the two is a directory, and where a directory is not empty.
+_OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
+
+# What some file systems answer that cannot sync a directory.
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
+
+
+# Who reads for longer than others need to write has to be stopped some time.
+_READINGS = 20
+
+Result = TypeVar("Result")
+
+
+def take_place(staged: Path, target: Path, aside: Path) -> None:
+    """Lets a file or directory take the place of another one.
+
+    It is one step, by `rename`, or by `renameat2(RENAME_EXCHANGE)` where one of the two is a directory. Where the
+    kernel or the file system does not have that, the old one is moved aside first: for a moment there is none.
+
+    Args:
+        staged: What takes the place. Afterwards there may be what was in it before.
+        target: The place. A symbolic link is replaced, not followed.
+        aside: A free path for the old one, where it has to be moved first.
+
+    Raises:
+        OSError: The file system refused; the target is as it was.
+    """
+    try:
+        os.replace(staged, target)
+    except OSError as error:
+        if error.errno not in _OCCUPIED:
+            raise
+        if not _exchange(staged, target):
+            os.rename(target, aside)
+            try:
+                os.rename(staged, target)
+            except OSError:
+                os.rename(aside, target)
+                raise
+
+
+def _exchange(staged: Path, target: Path) -> bool:
+    """Swaps two directory entries; returns whether that can be done here."""
+    if sys.platform != "linux":
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(library, "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(staged), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def read_whole(path: Path, read: Callable[[], Result]) -> Result:
+    """Reads a directory that others may replace meanwhile: all files are of the same one.
+
+    A reader that opens one file by its path after the other may get some of the old directory and some of the new one.
+    So the directory is looked at again in the end, and read anew where it has become another one.
+
+    Args:
+        path: A directory; anything else is read as it is, since a file that is open stays the same one.
+        read: Opens the files that it needs, and keeps none of them for later.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        OSError: It was replaced again and again.
+        Exception: What `read` raises.
+    """
+    for _ in range(_READINGS):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return read()
+        try:  # while it is open, no other directory gets its number
+            result = read()
+            if _is_same(descriptor, path):
+                return result
+        except Exception:
+            if _is_same(descriptor, path):
+                raise
+        finally:
+            os.close(descriptor)
+    raise OSError(errno.EBUSY, f"it was replaced {_READINGS} times while it was read", str(path))
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def sync_tree(path: Path) -> None:
+    """Lets everything at a path reach the disk: the bytes of its files, and the names in its directories."""
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync_tree(entry)
+        sync_directory(path)
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Lets the names in a directory reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
