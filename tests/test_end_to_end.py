@@ -1,7 +1,7 @@
-"""Real models through the installed command, in every format, from a wheel and from an editable install.
+"""Real models through the installed command, in every format, from a wheel.
 
 Each source is one sweep over the formats, in a directory that is not the checkout, in a virtual environment into which
-the package was installed as a user installs it.
+the package was installed as a user installs it. All other tests run from an editable install.
 """
 
 import hashlib
@@ -17,8 +17,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("digits", "mobilenet", "stock_keras", "stock_h5")
-# Where the package lies does not depend on the source of the model.
-RUNS = [*(("wheel", source) for source in SOURCES), ("editable", "stock_h5")]
 FORMATS = ("tf", "h5", "keras")
 
 _MAKE_STOCK_FILES = """
@@ -44,9 +42,9 @@ print(json.dumps(figures))
 
 
 @pytest.fixture(scope="module")
-def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the package installed; its dependencies are those of the tests."""
-    folder = tmp_path_factory.mktemp(f"install-{request.param}")
+    folder = tmp_path_factory.mktemp("install")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     interpreter = folder / "venv" / "bin" / "python"
     [site] = (folder / "venv" / "lib").glob("python*/site-packages")
@@ -54,8 +52,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (site / "dependencies.pth").write_text("\n".join(known) + "\n")
     # From the tests' environment comes everything but the package itself.
     options = ["--no-deps", "--no-build-isolation", "--ignore-installed", "--quiet", "--disable-pip-version-check"]
-    what = [str(ROOT)] if request.param == "wheel" else ["-e", str(ROOT)]
-    subprocess.run([interpreter, "-m", "pip", "install", *options, *what], check=True)
+    subprocess.run([interpreter, "-m", "pip", "install", *options, str(ROOT)], check=True)
     return interpreter
 
 
@@ -97,9 +94,7 @@ def _find_arguments(source: str, stock_files: Path) -> list[str]:
 
 
 @pytest.mark.xdist_group("end_to_end")
-@pytest.mark.parametrize(
-    ("python", "source"), RUNS, indirect=["python"], ids=[f"{python}-{source}" for python, source in RUNS]
-)
+@pytest.mark.parametrize("source", SOURCES)
 def test_every_format_is_proven(python: Path, source: str, stock_files: Path, tmp_path: Path) -> None:
     arguments = _find_arguments(source, stock_files)
     target = 'filepath="out/model${exporter.suffix:${save_format}}"'
