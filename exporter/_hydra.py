@@ -122,10 +122,12 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[str], Plan | None]
         raise UsageError([Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
     _check_flags(flags, unknown, [name for action in parser._actions for name in action.option_strings])
     words = [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
-    if flags.shell_completion or flags.hydra_help:
+    only_shows = bool(flags.help or flags.cfg or flags.info)
+    nothing_given = not (flags.overrides or flags.config_name or flags.config_dir)
+    if flags.shell_completion or flags.hydra_help or (only_shows and nothing_given):
         return words, None
     preflight, jobs = _check_jobs(flags, flags.overrides)
-    if preflight.sweep_directory is None or flags.help or flags.cfg or flags.info:
+    if preflight.sweep_directory is None or only_shows:
         return words, None
     hashes = [hash_recipe(job.config) for job in jobs]
     if jobs[0].config.resume and not any(word.startswith("hydra.sweep.dir=") for word in words):
