@@ -91,7 +91,7 @@ FAULTS = {
         ["hydra/launcher=slurmm"],
         "hydra/launcher: received slurmm; allowed: basic, joblib, ray, ray_aws, submitit_local, submitit_slurm",
     ),
-    "nothing measured": (["measure.runs=0"], "measure.runs: received 0; expected an integer from 1"),
+    "nothing measured": (["measure.runs=0"], "measure.runs: received 0; expected an integer from 1 to 1,000,000"),
     "objective without measuring": (
         ["objective=latency", "measure=never"],
         "objective: received latency, which is not known without measuring; set measure=sweeps",
