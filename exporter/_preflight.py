@@ -8,7 +8,8 @@ import copy
 import os
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +27,10 @@ from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from exporter import _references
+from exporter._environment import hide, hide_values, hide_variable
 from exporter._limits import check_limits
 from exporter._schema import (
     BROKEN,
@@ -42,7 +45,7 @@ from exporter._schema import (
     suggest,
     without_none,
 )
-from exporter.config import ExportConfig, JobConfig
+from exporter.config import ExportConfig, JobConfig, Origin, read_keys
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
 
@@ -57,6 +60,9 @@ _PLUGINS = {
 }
 
 _LONGEST_MESSAGE = 600  # characters; what was received may be a whole file
+
+# The variables of the environment that a recipe may read; None for all of them.
+_allowed_variables: Collection[str] | None = None
 
 # What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
 _MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
@@ -87,14 +93,25 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
         The config, or None when there is any fault, and the faults.
     """
     faults: list[Fault] = []
+    written: dict[str, str] = {}
     names = [name for name in composed if name != "hydra"]
-    values = {str(name): _read_entry(composed, name, str(name), faults) for name in names}
+    with _environment_watched() as watch:
+        values = {str(name): _read_entry(composed, name, str(name), faults, written, watch) for name in names}
     if "model" in values:
         values["model"], model_faults = _references.check_model(values["model"])
         faults.extend(model_faults)
     config, other_faults = convert_values(values, JobConfig)
     faults.extend(other_faults)
+    if config is not None:
+        config.origin = Origin(directory=_find_recipes(), written=written)
     return (None if faults else config), faults
+
+
+def _find_recipes() -> str:
+    """Returns the directory of the user's own recipes: --config-dir, or the working directory."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
+    own = [source.path for source in sources if source.provider == "command-line"]
+    return str(own[0]) if own else os.getcwd()
 
 
 def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Config | None, list[Fault]]:
@@ -114,6 +131,21 @@ def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Con
     if config is not None:
         faults.extend(_references.check_file("verify.data", config.verify.data))
     return (None if faults else config), faults
+
+
+@contextmanager
+def only_variables(names: Collection[str]) -> Iterator[None]:
+    """Lets recipes read no other variables of the environment inside the block.
+
+    Args:
+        names: Those that they may read.
+    """
+    global _allowed_variables
+    former, _allowed_variables = _allowed_variables, names
+    try:
+        yield
+    finally:
+        _allowed_variables = former
 
 
 class Preflight:
@@ -234,7 +266,7 @@ class Preflight:
         for group in self._loader.list_groups(""):
             if group != "hydra" and word in self._loader.get_group_options(group):
                 return f"; did you mean {group}={word}?"
-        return suggest(word, [f"{name}=" for name in JobConfig.__dataclass_fields__])
+        return suggest(word, [f"{name}=" for name in read_keys(JobConfig)])
 
     def _is_group(self, override: Override) -> bool:
         is_value = isinstance(override.value(), dict)
@@ -249,7 +281,7 @@ class Preflight:
                 return f"a group is chosen with a slash: {group}={override.get_value_string()}"
             return None
         options = self._loader.get_group_options(override.key_or_group)
-        is_ours = override.key_or_group in JobConfig.__dataclass_fields__
+        is_ours = override.key_or_group in read_keys(JobConfig)
         if override.is_delete():
             return f"cannot be removed; choose one of: {', '.join(options)}" if is_ours else None
         if override.is_force_add() or (override.is_add() and is_ours):
@@ -530,21 +562,69 @@ def _word_extra(name: str) -> str:
     return f"needs a package that is not installed: pip install 'keras-exporter[{name}]'"
 
 
-def _read_entry(node: DictConfig | ListConfig, key: Any, path: str, faults: list[Fault]) -> Any:
+@contextmanager
+def _environment_watched() -> Iterator[list[str]]:
+    """Lists the variables of the environment that are read inside the block."""
+    names: list[str] = []
+
+    def read(name: str, *default: Any) -> Any:
+        names.append(name)
+        if _allowed_variables is not None and name not in _allowed_variables:
+            raise ValueError(f"it reads the environment variable {name}, which is not allowed")
+        return oc.env(name, *default)
+
+    OmegaConf.register_new_resolver("oc.env", read, replace=True)
     try:
-        value = node[key]
+        yield names
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _read_entry(
+    node: DictConfig | ListConfig,
+    key: Any,
+    path: str,
+    faults: list[Fault],
+    written: dict[str, str],
+    watch: list[str],
+) -> Any:
+    """Reads one value.
+
+    Args:
+        node: Holds it.
+        key: Its name or number there.
+        path: Its dotted path.
+        faults: Is extended by what is wrong.
+        written: Is extended by what stands where a value depends on the environment.
+        watch: The variables of the environment that were read so far.
+    """
+    count = len(watch)
+    value = _resolve_entry(node, key, path, faults, watch)
+    if len(watch) > count:
+        unresolved: Any = OmegaConf.to_container(node, resolve=False)
+        written[path] = unresolved[key]
+        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        hide_values(value, written[path])
+        return value
+    if isinstance(value, DictConfig):
+        return {str(name): _read_entry(value, name, join(path, name), faults, written, watch) for name in value}
+    if isinstance(value, ListConfig):
+        return [_read_entry(value, index, f"{path}[{index}]", faults, written, watch) for index in range(len(value))]
+    return value
+
+
+def _resolve_entry(node: DictConfig | ListConfig, key: Any, path: str, faults: list[Fault], watch: list[str]) -> Any:
+    try:
+        return node[key]
     except MissingMandatoryValue:
         faults.append(Fault(path, f"needs a value: {path}=VALUE"))
         return BROKEN
     except OmegaConfBaseException as error:
         unresolved: Any = OmegaConf.to_container(node, resolve=False)
+        for name in watch:
+            hide_variable(name)
         faults.append(Fault(path, f"received {show(unresolved[key])}; it cannot be resolved: {_first_line(error)}"))
         return BROKEN
-    if isinstance(value, DictConfig):
-        return {str(name): _read_entry(value, name, join(path, name), faults) for name in value}
-    if isinstance(value, ListConfig):
-        return [_read_entry(value, index, f"{path}[{index}]", faults) for index in range(len(value))]
-    return value
 
 
 def _select(composed: DictConfig, path: str) -> Any:
@@ -589,4 +669,4 @@ def _unquote(value: Any) -> Any:
 
 def _first_line(error: BaseException, count: int = 1) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:count]) or type(error).__name__
+    return hide(" ".join(lines[:count])) or type(error).__name__

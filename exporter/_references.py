@@ -123,6 +123,11 @@ def find_source(model: Any) -> Callable[..., Any] | None:
     return _SOURCES.get(target.removeprefix(_PREFIX))
 
 
+def list_source_files(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names the arguments of a source that are files."""
+    return _FILES.get(function, ())
+
+
 def name_arguments(function: Callable[..., Any]) -> list[str]:
     """Names the arguments of a source that a recipe may give; `report` is handed in by the job."""
     return [name for name in inspect.signature(function).parameters if name != "report"]
@@ -184,7 +189,7 @@ def _as_yaml_type(hint: Any) -> Any:
 
 def _check_files(function: Callable[..., Any], model: Mapping[str, Any]) -> list[Fault]:
     faults: list[Fault] = []
-    for name in _FILES.get(function, ()):
+    for name in list_source_files(function):
         value = model.get(name)
         if not (function is sources.application and value == "imagenet"):
             faults.extend(check_file(f"model.{name}", value))

@@ -10,8 +10,10 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
+from exporter._environment import hide
+from exporter.config import read_keys
 from exporter.errors import Fault
 
 Schema = TypeVar("Schema")
@@ -55,7 +57,7 @@ def locate(path: str, schema: type) -> tuple[Any, bool, tuple[str, ...]]:
         if hint is Any:
             return Any, True, ()
         if dataclasses.is_dataclass(hint):
-            hints = get_type_hints(hint)
+            hints = read_keys(hint)
             if name not in hints:
                 return None, False, tuple(hints)
             hint, free = hints[name], False
@@ -94,6 +96,7 @@ def show(value: object) -> str:
 
 def shorten(text: str, longest: int) -> str:
     """Writes text on one line: without characters that would steer a terminal, and cut to a length."""
+    text = hide(text)  # before a part of it is cut off
     text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -156,7 +159,7 @@ def _convert_member(value: Any, members: Sequence[Any], optional: bool, path: st
     for member in members:
         kind = get_origin(member)
         if dataclasses.is_dataclass(member):
-            keys = get_type_hints(member)
+            keys = read_keys(member)
             if isinstance(value, Mapping) and all(
                 key in keys and not isinstance(item, Mapping) for key, item in value.items()
             ):
@@ -176,7 +179,7 @@ def _convert_member(value: Any, members: Sequence[Any], optional: bool, path: st
 
 def _word_member(member: Any) -> str:
     if dataclasses.is_dataclass(member):
-        return f"{{{', '.join(get_type_hints(member))}}}"
+        return f"{{{', '.join(read_keys(member))}}}"
     if get_origin(member) is not None:
         return "a mapping" if get_origin(member) is dict else "a list"
     return ", ".join(choice.value for choice in member) if issubclass(member, Enum) else _EXPECTED[member]
@@ -191,7 +194,7 @@ def _holds_broken(value: Any) -> bool:
 
 
 def _convert_fields(value: Any, schema: Any, path: str, faults: list[Fault]) -> Any:
-    hints = get_type_hints(schema)
+    hints = read_keys(schema)
     if not isinstance(value, Mapping):
         faults.append(Fault(path, f"received {show(value)}; expected a mapping with the keys {', '.join(hints)}"))
         return BROKEN

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exporter import _hydra
+from exporter._environment import hide
 from exporter._paths import CONFIG_DIRECTORY
 from exporter._signals import Terminated, raise_endings
 from exporter.errors import ExporterError, UsageError
@@ -48,7 +49,7 @@ def main() -> None:
         print(f"exporter: the directory of the run cannot be written: {error}", file=sys.stderr)
         sys.exit(ExporterError.exit_code)
     except ExporterError as error:
-        print(f"exporter: {error}", file=sys.stderr)
+        print(f"exporter: {hide(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Terminated as ending:
         print(f"exporter: ended by {signal.Signals(ending.number).name}", file=sys.stderr)
@@ -115,12 +116,15 @@ def _run_alone(composed: Any, run_directory: Path) -> int:
         print_summary(receipt, name_receipt(Path(receipt.filepath)))
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")
-        print(f"exporter: {error}", file=sys.stderr)
+        print(f"exporter: {hide(str(error))}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
         logging.getLogger(__name__).exception("The export ended with an unexpected error.")
         log = run_directory / "exporter.log"
-        print(f"exporter: unexpected {type(error).__name__}: {error}; its traceback is in {log}", file=sys.stderr)
+        print(
+            f"exporter: unexpected {type(error).__name__}: {hide(str(error))}; its traceback is in {log}",
+            file=sys.stderr,
+        )
         return _UNEXPECTED
     return 0
 

@@ -4,9 +4,18 @@ Nothing here knows Hydra, OmegaConf or TensorFlow. `_hydra.py` fills these class
 `jobs.export` reads them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, get_type_hints
+
+# Marks a field that is no key of a recipe.
+INTERNAL: Final = {"internal": True}
+
+
+def read_keys(schema: Any) -> dict[str, Any]:
+    """Returns the keys of a schema class with their type hints."""
+    hints = get_type_hints(schema)
+    return {each.name: hints[each.name] for each in fields(schema) if not each.metadata.get("internal")}
 
 
 class SaveFormat(StrEnum):
@@ -137,6 +146,14 @@ class MeasureConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class Origin:
+    """Where a config comes from."""
+
+    directory: str | None = None  # of the user's own recipes; null: the config was made in Python
+    written: dict[str, str] = field(default_factory=dict)  # dotted path -> what stands there and reads the environment
+
+
+@dataclass(kw_only=True, slots=True)
 class ExportConfig:
     """One export: the arguments of `save_model`, where the model comes from, and what is done with the result."""
 
@@ -152,6 +169,7 @@ class ExportConfig:
     seed: int = 0  # of Python, NumPy and Keras, before the model is built, and of the proof's inputs
     strict: bool = False  # true: what the format cannot hold is an error; false: it is listed as left out
     measure: MeasureConfig = field(default_factory=MeasureConfig)  # not kept in the artifact: it does not shape it
+    origin: Origin = field(default_factory=Origin, repr=False, compare=False, metadata=INTERNAL)
 
 
 class OnError(StrEnum):

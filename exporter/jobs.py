@@ -3,14 +3,13 @@
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, is_dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
+from exporter._environment import hide
 from exporter._exchange import sync_tree
 from exporter._limits import check_limits
 from exporter._staging import stage_beside
@@ -21,14 +20,11 @@ from exporter.layouts import choose_place
 from exporter.manifests import seal
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.workshop import Workshop
+from exporter.provenance import Provenance, describe_machine, describe_recipe, list_versions
 from exporter.publishing import keep_receipt
-from exporter.receipts import SCHEMA_VERSION, Receipt, Request, Status, read_versions
+from exporter.receipts import SCHEMA_VERSION, Receipt, Request, Status
 from exporter.saving.api import SavePlan, check_space, plan_save
 from exporter.saving.contents import LeftOut
-
-# Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
-_MAKERS = {"exporter": "keras-exporter", "tensorflow": "tensorflow", "keras": "keras", "h5py": "h5py", "numpy": "numpy"}
-_HELPERS = {"hydra": "hydra-core", "omegaconf": "omegaconf"}
 
 
 def export(
@@ -63,6 +59,7 @@ def export(
     seconds: dict[str, float] = {}
     prove_it = config.verify.mode is not VerifyMode.NONE
     measure_it = config.measure.mode is MeasureMode.ALWAYS
+    provenance = Provenance(config)
     reset_peak()
 
     with ExitStack() as stack:
@@ -108,7 +105,7 @@ def export(
             stage_beside(place.target, alone=not place.is_named_late, on_wait=reporter.tell_wait) as staged,
         ):
             with _measured("write the artifact", reporter, seconds):
-                contents = plan.write(staged, _make_notes(config))
+                contents = plan.write(staged, provenance.make_notes())
                 warmup, no_warmup = add_warmup(config, staged, place.model_name, asked)
                 files = seal(staged, place.target.name)
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
@@ -146,22 +143,25 @@ def export(
                     status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
                     filepath=str(published.absolute()),
                     format=plan.save_format,
-                    read=(read,),
+                    read=(hide(read),),
                     recipe=describe_recipe(config),
-                    versions={"python": platform.python_version(), **read_versions({**_MAKERS, **_HELPERS})},
+                    inputs=provenance.inputs,
+                    repository=provenance.repository,
+                    versions=list_versions(config),
                     files=files,
                     total_bytes=sum(record.size for record in files),
                     signatures=dict(contents.signatures),
                     request=request,
                     held=held,
-                    left_out=(*left_out, *proof.left_out),
-                    checks=proof.checks,
+                    left_out=tuple(replace(each, why=hide(each.why)) for each in (*left_out, *proof.left_out)),
+                    checks=tuple(replace(check, detail=hide(check.detail)) for check in proof.checks),
                     seconds=seconds,
                     measurements=measurements,
                     peak_memory_bytes=measure_peak(),
                     started=started.isoformat(timespec="milliseconds"),
                     finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                     host=platform.node(),
+                    machine=describe_machine(),
                 )
 
             receipt = place.publish(staged, make_receipt, body)
@@ -197,45 +197,6 @@ def _start_tensorflow() -> None:
             "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
         )
     tf.config.list_logical_devices()
-
-
-def _make_notes(config: ExportConfig) -> dict[str, bytes]:
-    """What is kept inside the artifact: nothing that changes from one run of the recipe to the next."""
-    import json
-
-    import yaml
-
-    recipe = yaml.safe_dump(describe_recipe(config), sort_keys=False, allow_unicode=True)
-    versions = json.dumps({"python": platform.python_version(), **read_versions(_MAKERS)}, indent=2) + "\n"
-    return {"recipe.yaml": recipe.encode(), "versions.json": versions.encode()}
-
-
-def describe_recipe(config: ExportConfig) -> dict[str, Any]:
-    """Returns what an artifact is made from as plain data; a live model stands as its class and name.
-
-    Args:
-        config: The config. What is measured, and how a sweep goes, shapes no artifact and is left out.
-
-    Returns:
-        Mappings, lists, strings, numbers and booleans.
-    """
-    names = [name for name in ExportConfig.__dataclass_fields__ if name != "measure"]
-    return {name: _make_plain(getattr(config, name)) for name in names}
-
-
-def _make_plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _make_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_make_plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return _make_plain(asdict(value))
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    kind = type(value)
-    return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}
 
 
 def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftOut, ...]) -> None:

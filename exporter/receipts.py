@@ -96,6 +96,62 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """One file that the recipe reads.
+
+    Attributes:
+        key: The dotted path in the recipe, such as `model.filepath`.
+        path: What stands there.
+        sha256: Of the file; of a directory, as `digest_files` takes it.
+        size: Bytes.
+    """
+
+    key: str
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The git repository that a recipe is in.
+
+    Attributes:
+        commit: The one that is checked out.
+        dirty: Whether a file that git knows differs from it.
+    """
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What an export ran on.
+
+    Attributes:
+        processor: Its name.
+        cores: How many the process may use.
+        memory_bytes: Of the machine.
+        system: The operating system and its release.
+        gpus: Their names.
+    """
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    gpus: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Says it in a few words."""
+        gpus = "".join(f", {gpu}" for gpu in self.gpus)
+        return (
+            f"{self.cores} cores of {self.processor}, {self.memory_bytes / 2**30:.0f} GiB memory{gpus}, {self.system}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A request to the artifact's server, which was read again by what the endpoint declares.
 
@@ -120,7 +176,10 @@ class Receipt:
         filepath: Absolute path of the artifact.
         format: `tf`, `h5` or `keras`.
         read: What the model was made from, a line each.
-        recipe: The resolved recipe.
+        recipe: The resolved recipe; what it takes from the environment stands as it says it, such as
+            `${oc.env:NAME}`.
+        inputs: The files that the recipe reads.
+        repository: That of the recipe; None where there is none, or no git.
         versions: Of the software that took part, by name.
         files: Every file of the artifact, sorted by path.
         total_bytes: The sum of their sizes.
@@ -135,6 +194,7 @@ class Receipt:
         started: When the export began, ISO 8601 with a time zone.
         finished: When the artifact was at its path, ISO 8601 with a time zone.
         host: Name of the machine.
+        machine: What it is.
     """
 
     schema_version: int
@@ -143,6 +203,8 @@ class Receipt:
     format: str
     read: tuple[str, ...]
     recipe: dict[str, Any]
+    inputs: tuple[Input, ...]
+    repository: Repository | None
     versions: dict[str, str]
     files: tuple[FileRecord, ...]
     total_bytes: int
@@ -157,6 +219,7 @@ class Receipt:
     started: str
     finished: str
     host: str
+    machine: Machine
 
     def __repr__(self) -> str:
         """Names the artifact in one line; all of it is in `to_json`."""
@@ -206,6 +269,9 @@ class Receipt:
         try:
             fields["status"] = Status(fields["status"])
             fields["read"] = tuple(fields["read"])
+            fields["inputs"] = tuple(Input(**each) for each in fields["inputs"])
+            fields["repository"] = None if fields["repository"] is None else Repository(**fields["repository"])
+            fields["machine"] = Machine(**{**fields["machine"], "gpus": tuple(fields["machine"]["gpus"])})
             fields["files"] = tuple(FileRecord(**record) for record in fields["files"])
             fields["signatures"] = {name: _read_endpoint(endpoint) for name, endpoint in fields["signatures"].items()}
             fields["request"] = None if fields["request"] is None else Request(**fields["request"])

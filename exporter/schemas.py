@@ -8,12 +8,12 @@ import inspect
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
-from exporter.config import JobConfig
+from exporter.config import JobConfig, read_keys
 from exporter.receipts import SCHEMA_VERSION, Receipt
 
 Schema = dict[str, Any]
@@ -89,13 +89,13 @@ class _Builder:
         name = kind.__name__
         if name not in self.definitions:
             self.definitions[name] = {}  # a class may hold itself
-            hints = get_type_hints(kind)
+            hints = read_keys(kind)
             words = _read_comments(kind) if self._is_recipe else _read_attributes(kind)
             properties = {}
-            for field in fields(kind):
-                described = self._allow_interpolation(self.describe(hints[field.name]))
-                text = words.get(field.name)
-                properties[field.name] = {"description": text, **described} if text else described
+            for key, hint in hints.items():
+                described = self._allow_interpolation(self.describe(hint))
+                text = words.get(key)
+                properties[key] = {"description": text, **described} if text else described
             self.definitions[name] = {
                 "description": (kind.__doc__ or "").split("\n")[0],
                 "type": "object",

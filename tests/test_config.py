@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exporter import _hydra, sources
-from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode
+from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode, read_keys
 from exporter.errors import ArgumentError, ExportError, Fault, UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -86,7 +86,7 @@ def test_schema_and_primary_config_have_the_same_keys() -> None:
     }
     assert groups == {file.parent.name for file in OPTIONS}
     values = set(written) - {"defaults", "hydra"}
-    assert groups | values == {field.name for field in dataclasses.fields(JobConfig)}
+    assert groups | values == set(read_keys(JobConfig))
 
 
 def test_schema_and_primary_config_have_the_same_defaults() -> None:
@@ -221,7 +221,7 @@ class TestInstantiate:
 
 def list_keys(schema: type, prefix: str = "") -> list[str]:
     keys = []
-    for name, hint in get_type_hints(schema).items():
+    for name, hint in read_keys(schema).items():
         keys.append(f"{prefix}{name}")
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             keys.extend(list_keys(hint, f"{prefix}{name}."))

@@ -27,9 +27,9 @@ from exporter.config import (
     VerifyMode,
 )
 from exporter.errors import ExportError
-from exporter.jobs import describe_recipe
 from exporter.manifests import examine
 from exporter.proof.workshop import Workshop
+from exporter.provenance import describe_recipe
 from exporter.receipts import Receipt, Status
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor

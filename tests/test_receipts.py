@@ -12,8 +12,11 @@ from exporter.receipts import (
     SCHEMA_VERSION,
     Check,
     FileRecord,
+    Input,
+    Machine,
     Measurements,
     Receipt,
+    Repository,
     Request,
     Status,
     digest_files,
@@ -34,6 +37,8 @@ RECEIPT = Receipt(
         "options": {"experimental_skip_saver": False, "extra_tags": []},
         "layout": {"kind": "single"},
     },
+    inputs=(Input("model.weights", "old.h5", "cd" * 32, 34),),
+    repository=Repository("ef" * 20, dirty=True),
     versions={"python": "3.11.2", "keras": "3.15.1"},
     files=(FileRecord("saved_model.pb", 12, "ab" * 32, None), FileRecord("model.weights.h5", 0, None, "variables/x")),
     total_bytes=12,
@@ -62,6 +67,7 @@ RECEIPT = Receipt(
     started="2026-01-02T03:04:05.678+00:00",
     finished="2026-01-02T03:04:06.678+00:00",
     host="here",
+    machine=Machine("a processor", 2, 2**33, "Linux 6", ("a GPU",)),
 )
 
 

@@ -12,7 +12,7 @@ from test_receipts import RECEIPT
 
 from exporter import compose
 from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
-from exporter.jobs import describe_recipe
+from exporter.provenance import describe_recipe
 from exporter.schemas import RECEIPT_SCHEMA, RECIPE_SCHEMA, build_receipt_schema, build_recipe_schema
 
 RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))

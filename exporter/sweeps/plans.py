@@ -15,7 +15,7 @@ from typing import Any, Self
 from exporter._staging import replace_text
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError
-from exporter.jobs import describe_recipe
+from exporter.provenance import describe_machine, describe_recipe
 from exporter.receipts import read_versions
 from exporter.saving.api import SUFFIXES
 from exporter.sweeps.rows import Cell, read_row
@@ -39,7 +39,7 @@ _PACKAGES = {
 
 def hash_recipe(config: ExportConfig) -> str:
     """Returns the sha256 of what a job exports and measures: a job whose recipe has changed is another one."""
-    described = {**describe_recipe(config), "measure": {**asdict(config.measure), "mode": None}}
+    described = {**describe_recipe(config, resolved=True), "measure": {**asdict(config.measure), "mode": None}}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,20 +127,8 @@ def make_plan(**fields: Any) -> Plan:
         **fields,
         versions={"python": platform.python_version(), **read_versions(_PACKAGES)},
         host=platform.node(),
-        machine=_describe_machine(),
+        machine=str(describe_machine()),
     )
-
-
-def _describe_machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {model}, {memory / 2**30:.0f} GiB memory, {platform.system()} {platform.release()}"
 
 
 def read_plan(directory: Path) -> Plan | None:

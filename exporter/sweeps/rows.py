@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._environment import hide
 from exporter._staging import replace_text
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
@@ -195,6 +196,7 @@ def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
         started: When the job began, ISO 8601 with a time zone.
     """
     first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    first_line = hide(first_line)
     is_known = isinstance(error, ExporterError)
     checks = error.checks if isinstance(error, ProofError) else ()
     return Row(

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from exporter._environment import DiscreetFormatter
 from exporter._schema import convert
 from exporter._terminal import print_summary
-from exporter.config import JobConfig, MeasureMode
+from exporter.config import JobConfig, MeasureMode, Origin
 from exporter.errors import ExporterError, UsageError
 from exporter.jobs import export
 from exporter.proof.fresh_process import answer_requests
@@ -65,9 +66,10 @@ class Worker:
 
 
 def _read_config(values: Mapping[str, Any]) -> JobConfig:
-    config, faults = convert(values, JobConfig)
+    config, faults = convert({name: value for name, value in values.items() if name != "origin"}, JobConfig)
     if config is None:
         raise UsageError(faults)
+    config.origin = Origin(**values["origin"])
     if config.measure.mode is MeasureMode.SWEEPS:
         config.measure = replace(config.measure, mode=MeasureMode.ALWAYS)
     return config
@@ -95,7 +97,7 @@ def _output_kept(file: Path) -> Iterator[None]:
 @contextmanager
 def _log_kept(file: Path) -> Iterator[None]:
     handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    handler.setFormatter(DiscreetFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
         yield

@@ -1,0 +1,279 @@
+"""Where an artifact comes from: its recipe, the files that were read, the software, the repository, the machine.
+
+What decides the artifact's bytes is kept inside it, as notes. The rest changes from one run to the next, and stands in
+the receipt.
+"""
+
+import inspect
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from exporter import transforms
+from exporter._environment import hide_values
+from exporter._references import find_source, list_source_files
+from exporter.config import ExportConfig, read_keys
+from exporter.endpoints.pipelines import list_steps
+from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
+from exporter.transforms._hooks import Takes, find_takes
+
+# Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
+_MAKERS = {"exporter": "keras-exporter", "tensorflow": "tensorflow", "keras": "keras", "h5py": "h5py", "numpy": "numpy"}
+_HELPERS = {"protobuf": "protobuf", "ml_dtypes": "ml-dtypes", "hydra": "hydra-core", "omegaconf": "omegaconf"}
+
+RECIPE = "recipe.yaml"
+VERSIONS = "versions.json"
+INPUTS = "inputs.json"
+
+_GIT_SECONDS = 10
+
+
+class Provenance:
+    """What is found out in the background while TensorFlow starts."""
+
+    def __init__(self, config: ExportConfig) -> None:
+        """Begins to hash the files that the recipe reads, and to ask git about the recipe's repository.
+
+        Args:
+            config: The export.
+        """
+        for path, written in config.origin.written.items():
+            hide_values(_find_value(config, path), written)
+        self._config = config
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exporter-provenance")
+        self._inputs: Future[tuple[Input, ...]] = self._executor.submit(record_inputs, config)
+        directory = config.origin.directory
+        self._repository: Future[Repository | None] = self._executor.submit(
+            lambda: None if directory is None else find_repository(Path(directory))
+        )
+        self._executor.shutdown(wait=False)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The files that the recipe reads."""
+        return self._inputs.result()
+
+    @property
+    def repository(self) -> Repository | None:
+        """The git repository of the recipe."""
+        return self._repository.result()
+
+    def make_notes(self) -> dict[str, bytes]:
+        """Writes what is kept inside the artifact: nothing that changes from one run of the recipe to the next."""
+        import yaml
+
+        recipe = yaml.safe_dump(describe_recipe(self._config), sort_keys=False, allow_unicode=True)
+        notes = {RECIPE: recipe.encode(), VERSIONS: _write_json(list_versions(self._config, makers_only=True))}
+        if self.inputs:
+            notes[INPUTS] = _write_json([asdict(each) for each in self.inputs])
+        return notes
+
+
+def _write_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def describe_recipe(config: ExportConfig, *, resolved: bool = False) -> dict[str, Any]:
+    """Returns what an artifact is made from as plain data; a live model stands as its class and name.
+
+    Args:
+        config: The config. What is measured, and how a sweep goes, shapes no artifact and is left out.
+        resolved: Whether values that depend on the environment are filled in; otherwise each stands as the recipe
+            says it, such as `${oc.env:NAME}`.
+
+    Returns:
+        Mappings, lists, strings, numbers and booleans.
+    """
+    written = {} if resolved else config.origin.written
+    names = [name for name in read_keys(ExportConfig) if name != "measure"]
+    return {name: _make_plain(getattr(config, name), name, written) for name in names}
+
+
+def _make_plain(value: Any, path: str, written: Mapping[str, str]) -> Any:
+    if path in written:
+        return written[path]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _make_plain(item, f"{path}.{key}", written) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_make_plain(item, f"{path}[{number}]", written) for number, item in enumerate(value)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _make_plain(asdict(value), path, written)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    kind = type(value)
+    return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}
+
+
+def _find_value(config: ExportConfig, path: str) -> Any:
+    """Returns the value at a dotted path; None where there is none any more."""
+    value: Any = describe_recipe(config, resolved=True)
+    for name in path.replace("[", ".").replace("]", "").split("."):
+        if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def list_versions(config: ExportConfig, *, makers_only: bool = False) -> dict[str, str]:
+    """Returns the versions of the software that takes part, by name.
+
+    Args:
+        config: The export: the packages of the functions that it names count as well.
+        makers_only: Whether only what decides the artifact's bytes is named.
+    """
+    named = _MAKERS if makers_only else {**_MAKERS, **_HELPERS}
+    return {
+        "python": platform.python_version(),
+        **read_versions(named),
+        **_list_versions_of_targets(config, named),
+    }
+
+
+def _list_versions_of_targets(config: ExportConfig, known: Mapping[str, str]) -> dict[str, str]:
+    packages = {target.partition(".")[0] for _, target in list_targets(describe_recipe(config))} - set(known)
+    if not packages:
+        return {}
+    distributions = metadata.packages_distributions()
+    return read_versions({name: distributions[name][0] for name in sorted(packages) if name in distributions})
+
+
+def list_targets(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the dotted path and the name of every function that plain data names by `_target_`."""
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            inner = f"{path}.{name}" if path else str(name)
+            if name == "_target_" and isinstance(entry, str):
+                yield inner, entry
+            else:
+                yield from list_targets(entry, inner)
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from list_targets(entry, f"{path}[{number}]")
+
+
+def record_inputs(config: ExportConfig) -> tuple[Input, ...]:
+    """Hashes every file that a recipe reads.
+
+    Args:
+        config: The export.
+
+    Returns:
+        A record for each: those that our own sources, steps and the proof read, and any file that is named by an
+        argument of another source. A directory counts as one input where our own source reads it.
+    """
+    recipe = describe_recipe(config)
+    resolved = describe_recipe(config, resolved=True)
+    said = dict(_list_files(recipe))
+    records = []
+    for path, value in _list_files(resolved):
+        file = Path(value).expanduser()
+        if not file.is_file() and not (file.is_dir() and _is_read_whole(resolved, path)):
+            continue
+        files = record_files(file, file.name)
+        size = sum(record.size for record in files)
+        records.append(Input(key=path, path=said.get(path, value), sha256=digest_files(files), size=size))
+    return tuple(records)
+
+
+def _is_read_whole(recipe: Mapping[str, Any], path: str) -> bool:
+    return path.startswith("model.") and find_source(recipe["model"]) is not None
+
+
+def _list_files(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the dotted path and the value of everything that may name a file to read."""
+    model = recipe["model"]
+    source = find_source(model)
+    names = model if source is None else list_source_files(source)
+    for name in names:
+        if name != "_target_" and isinstance(model.get(name), str):
+            yield f"model.{name}", model[name]
+    for endpoint, declared in recipe["signatures"].items():
+        for key in ("preprocess", "postprocess"):
+            for path, step in list_steps(declared.get(key), f"signatures.{endpoint}.{key}"):
+                for name in _list_step_files(step):
+                    if isinstance(step.get(name), str):
+                        yield f"{path}.{name}", step[name]
+    if isinstance(recipe["verify"]["data"], str):
+        yield "verify.data", recipe["verify"]["data"]
+
+
+def _list_step_files(step: Mapping[str, Any]) -> list[str]:
+    target = step["_target_"]
+    function = getattr(transforms, str(target).removeprefix("exporter.transforms."), None)
+    if inspect.isfunction(function):
+        return list((find_takes(function) or Takes()).files)
+    return [str(name) for name in step if name != "_target_"]
+
+
+def find_repository(directory: Path) -> Repository | None:
+    """Asks git for the commit of the repository that a directory is in.
+
+    Args:
+        directory: Of a recipe.
+
+    Returns:
+        None where there is no repository, no commit, or no git.
+    """
+    commit = _ask_git(directory, "rev-parse", "HEAD")
+    changes = _ask_git(directory, "status", "--porcelain", "--untracked-files=no")
+    return None if not commit or changes is None else Repository(commit=commit, dirty=bool(changes))
+
+
+def _ask_git(directory: Path, *arguments: str) -> str | None:
+    # A repository may name a program that git starts to find changes.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(directory), *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_GIT_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def describe_machine() -> Machine:
+    """Describes this machine; GPUs are named where TensorFlow has started."""
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(
+        processor=processor,
+        cores=cores,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        system=f"{platform.system()} {platform.release()}",
+        gpus=_list_gpus(),
+    )
+
+
+def _list_gpus() -> tuple[str, ...]:
+    if "tensorflow" not in sys.modules:
+        return ()
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    return tuple(
+        tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in devices
+    )
