@@ -26,6 +26,7 @@ from exporter.saving.record import StateReader, StateRecord, describe_state, rev
 from exporter.saving.state import collect
 from exporter.saving.topology import Config, serialize_model
 from exporter.saving.weights_file import Entries, create_file, read_variable, write_weights
+from exporter.saving.zip_members import open_member
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 
@@ -114,7 +115,7 @@ def read_keras_archive(
             if "exporter" not in metadata:
                 return _read_stock(path, custom_objects, compile, safe_mode)
             # Members are stored, not compressed, so HDF5 reads them in place.
-            with archive.open(WEIGHTS) as stream, h5py.File(stream, "r") as file:
+            with open_member(path, archive, WEIGHTS) as stream, h5py.File(stream, "r") as file:
                 return _revive(
                     json.loads(archive.read(CONFIG)),
                     StateRecord.from_json(json.dumps(metadata["exporter"]["state"])),

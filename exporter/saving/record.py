@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from exporter.errors import ArtifactError
+from exporter.saving.keras_internals import values_come_later
 from exporter.saving.state import Array, Saveable, State, collect, walk
 from exporter.saving.topology import Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
+
+# What only assigns each variable its value, as is done for all of them in the end.
+_PLAIN = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
+_PLAIN_UNLESS_CHANGED = tuple(
+    kind.load_own_variables for kind in (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +253,8 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
             raise ArtifactError(
                 f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
             )
-        saveable.target.build([variables[path] for path in trained])
+        with values_come_later():
+            saveable.target.build([variables[path] for path in trained])
 
 
 def restore_variables(model: keras.Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:
@@ -277,17 +286,30 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
             "Load it with the code with which it was saved."
         )
     for path, variable in state.variables.items():
-        variable.assign(reader.variable(path))
+        _assign(variable, reader.variable(path))
         if bool(variable.trainable) != expected[path].trainable:
             variable.trainable = expected[path].trainable
+
+
+def _assign(variable: keras.Variable, value: Array) -> None:
+    """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
+    own = variable.value
+    if isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
+        own.assign(value, read_value=False)
+    else:
+        variable.assign(value)
 
 
 def _load_entries(saveable: Saveable, reader: StateReader) -> None:
     """Lets an object load by itself if it has code for that, which may set more than its variables, or make them."""
     own = getattr(type(saveable.target), "load_own_variables", None)
-    plain = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
-    if own is not None and own not in plain:
+    plain = own in _PLAIN or (own in _PLAIN_UNLESS_CHANGED and not _is_changed(saveable.target))
+    if own is not None and not plain:
         saveable.target.load_own_variables(reader.entries(saveable.path))
+
+
+def _is_changed(layer: keras.layers.Layer) -> bool:
+    return layer.quantization_mode is not None or layer.lora_enabled
 
 
 def _shorten(items: list[str]) -> str:

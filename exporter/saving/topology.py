@@ -12,6 +12,7 @@ from keras.src.metrics.reduction_metrics import MeanMetricWrapper
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from exporter.errors import ArtifactError, ModelError
+from exporter.saving.keras_internals import values_come_later
 
 Config = dict[str, Any]
 
@@ -163,7 +164,7 @@ def rebuild_model(
     """
     config = {key: value for key, value in config.items() if key != "compile_config"}
     try:
-        with ObjectSharingScope():
+        with ObjectSharingScope(), values_come_later():
             model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
     except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise ArtifactError(f"The model's configuration cannot be rebuilt: {_explain(error)}") from error

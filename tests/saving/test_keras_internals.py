@@ -1,0 +1,85 @@
+"""What we use of Keras's private code is there, and a model that it builds is the one that Keras builds."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import keras
+import numpy as np
+import pytest
+
+from exporter.saving import keras_internals
+from exporter.saving.keras_internals import values_come_later
+
+
+def make_nested() -> keras.Model:
+    inner = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()], name="inner")
+    return keras.Sequential([keras.Input((4,)), inner, keras.layers.Dropout(0.5), keras.layers.Dense(2)], name="outer")
+
+
+def make_without_input() -> keras.Model:
+    model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+    model(np.zeros((2, 4), np.float32))
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make_nested, id="sequential inside of sequential"),
+        pytest.param(make_without_input, id="built by a call"),
+    ],
+)
+def test_a_sequential_model_is_built_as_by_keras(make: Callable[[], keras.Model]) -> None:
+    model = make()
+    config = keras.saving.serialize_keras_object(model)
+    stock = keras.saving.deserialize_keras_object(config)
+    with values_come_later():
+        ours = keras.saving.deserialize_keras_object(config)
+    assert ours.built == stock.built == model.built
+    assert [v.shape for v in ours.variables] == [v.shape for v in stock.variables]
+    assert keras.saving.serialize_keras_object(ours) == keras.saving.serialize_keras_object(stock)
+    ours.set_weights(model.get_weights())
+    batch = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(ours(batch), model(batch))
+
+
+def test_each_layer_is_called_once() -> None:
+    """Keras calls the first of n layers n times: 400 of them take 20 seconds."""
+    model = keras.Sequential([keras.Input((2,)), *(keras.layers.Dense(2) for _ in range(5))])
+    with values_come_later():
+        rebuilt = keras.Sequential.from_config(model.get_config())
+    assert [len(layer._inbound_nodes) for layer in rebuilt.layers] == [1] * 5
+    assert len(keras.Sequential.from_config(model.get_config()).layers[0]._inbound_nodes) > 1
+
+
+def test_random_values_are_not_drawn_and_others_are_kept() -> None:
+    with values_come_later():
+        layer = keras.layers.Dense(2, bias_initializer="ones")
+        layer.build((None, 3))
+    np.testing.assert_array_equal(layer.kernel, np.zeros((3, 2)))
+    np.testing.assert_array_equal(layer.bias, np.ones(2))
+
+
+def test_variables_of_shared_zeros_change_by_themselves() -> None:
+    with values_come_later():
+        first, second = (keras.Variable(keras.initializers.Zeros(), shape=(3,)) for _ in range(2))
+    first.assign_add([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(second, np.zeros(3))
+
+
+def test_keras_is_as_before_when_it_is_closed() -> None:
+    before = list(keras_internals.find_originals().values())
+    with values_come_later():
+        with suppress(KeyError), values_come_later():
+            raise KeyError
+        assert vars(keras.Sequential)["from_config"] is not before[1]
+    assert list(keras_internals.find_originals().values()) == before
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    assert np.any(layer.kernel)
+
+
+def test_keras_has_what_is_used_of_it() -> None:
+    """When this fails, a new Keras loads slowly: look where it moved what `keras_internals.py` replaces."""
+    assert list(keras_internals.find_originals()) == ["_initialize_with_initializer", "from_config"]
+    assert callable(keras.Sequential._maybe_rebuild)
