@@ -93,7 +93,7 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
         The config, or None when there is any fault, and the faults.
     """
     faults: list[Fault] = []
-    written: dict[str, str] = {}
+    written: dict[str, Any] = {}
     names = [name for name in composed if name != "hydra"]
     with _environment_watched() as watch:
         values = {str(name): _read_entry(composed, name, str(name), faults, written, watch) for name in names}
@@ -570,7 +570,7 @@ def _environment_watched() -> Iterator[list[str]]:
     def read(name: str, *default: Any) -> Any:
         names.append(name)
         if _allowed_variables is not None and name not in _allowed_variables:
-            raise ValueError(f"it reads the environment variable {name}, which is not allowed")
+            raise ValueError(f"it reads the environment variable {name}; to let it: --environment {name}")
         return oc.env(name, *default)
 
     OmegaConf.register_new_resolver("oc.env", read, replace=True)
@@ -585,7 +585,7 @@ def _read_entry(
     key: Any,
     path: str,
     faults: list[Fault],
-    written: dict[str, str],
+    written: dict[str, Any],
     watch: list[str],
 ) -> Any:
     """Reads one value.

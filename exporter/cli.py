@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from exporter import _hydra
 from exporter._environment import hide
 from exporter._paths import CONFIG_DIRECTORY
 from exporter._signals import Terminated, raise_endings
+from exporter.config import ExportConfig
 from exporter.errors import ExporterError, UsageError
 
 _UNEXPECTED = 1
@@ -28,7 +30,7 @@ _exit_code_of_the_run = 0
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback where it can raise
-    _prepare_process(os.getcwd())
+    prepare_process(os.getcwd())
     raise_endings()
     try:
         sys.argv[1:], plan = _hydra.read_command_line(sys.argv[1:])
@@ -40,7 +42,7 @@ def main() -> None:
 
             code = conduct(plan, run_job)
     except UsageError as error:
-        _print_faults(error)
+        print_faults(error)
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"exporter: Hydra cannot start the run: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -60,7 +62,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _prepare_process(directory: str) -> None:
+def prepare_process(directory: str) -> None:
     """Makes this process, which a launcher may have started elsewhere, one like that of the command line."""
     # TensorFlow reads these when it is imported, here and in the processes that this one starts.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -82,7 +84,7 @@ def run_job(composed: Any) -> float | None:
         The objective of a job, for a sweeper that searches; None where there is none.
     """
     settings = HydraConfig.get()
-    _prepare_process(settings.runtime.cwd)
+    prepare_process(settings.runtime.cwd)
     if settings.mode is RunMode.MULTIRUN:
         return _run_in_a_sweep(composed, settings)
     global _exit_code_of_the_run
@@ -104,13 +106,26 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
 
 
 def _run_alone(composed: Any, run_directory: Path) -> int:
+    return run_alone(lambda: _hydra.to_config(composed), run_directory)
+
+
+def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> int:
+    """Runs one export for a person, and logs why it failed.
+
+    Args:
+        read_config: Returns the export.
+        run_directory: For its receipt and logs.
+
+    Returns:
+        The exit code of the process.
+    """
     try:
         # Not above: a usage fault and --help do not pay for them.
         from exporter._terminal import TerminalReporter, print_summary
         from exporter.jobs import export
         from exporter.publishing import name_receipt
 
-        config = _hydra.to_config(composed)
+        config = read_config()
         with TerminalReporter(run_directory / "tensorflow.log") as reporter:
             receipt = export(config, run_directory=run_directory, reporter=reporter)
         print_summary(receipt, name_receipt(Path(receipt.filepath)))
@@ -129,9 +144,10 @@ def _run_alone(composed: Any, run_directory: Path) -> int:
     return 0
 
 
-def _print_faults(error: UsageError) -> None:
+def print_faults(error: UsageError) -> None:
+    """Prints every fault of a command line or a recipe, a line each."""
     places = list(dict.fromkeys(fault.place for fault in error.faults))
     where = f" in {' and '.join(places)}" if all(places) else ""
     print(f"exporter: {len(error.faults)} fault{'s' * (len(error.faults) > 1)}{where}", file=sys.stderr)
     for fault in error.faults:
-        print(f"  {fault.path}: {fault.message}", file=sys.stderr)
+        print(f"  {fault.path}: {hide(fault.message)}", file=sys.stderr)

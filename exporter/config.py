@@ -150,7 +150,7 @@ class Origin:
     """Where a config comes from."""
 
     directory: str | None = None  # of the user's own recipes; null: the config was made in Python
-    written: dict[str, str] = field(default_factory=dict)  # dotted path -> what stands there and reads the environment
+    written: dict[str, Any] = field(default_factory=dict)  # dotted path -> what is stored for the value that is there
 
 
 @dataclass(kw_only=True, slots=True)

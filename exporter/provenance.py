@@ -47,7 +47,8 @@ class Provenance:
             config: The export.
         """
         for path, written in config.origin.written.items():
-            hide_values(_find_value(config, path), written)
+            if isinstance(written, str) and "${" in written:
+                hide_values(_find_value(config, path), written)
         self._config = config
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exporter-provenance")
         self._inputs: Future[tuple[Input, ...]] = self._executor.submit(record_inputs, config)
@@ -95,21 +96,24 @@ def describe_recipe(config: ExportConfig, *, resolved: bool = False) -> dict[str
     """
     written = {} if resolved else config.origin.written
     names = [name for name in read_keys(ExportConfig) if name != "measure"]
-    return {name: _make_plain(getattr(config, name), name, written) for name in names}
+    # What is stored is read as a recipe again, where `${` would begin an interpolation.
+    return {name: _make_plain(getattr(config, name), name, written, not resolved) for name in names}
 
 
-def _make_plain(value: Any, path: str, written: Mapping[str, str]) -> Any:
+def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool) -> Any:
     if path in written:
         return written[path]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _make_plain(item, f"{path}.{key}", written) for key, item in value.items()}
+        return {str(key): _make_plain(item, f"{path}.{key}", written, escapes) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_make_plain(item, f"{path}[{number}]", written) for number, item in enumerate(value)]
+        return [_make_plain(item, f"{path}[{number}]", written, escapes) for number, item in enumerate(value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return _make_plain(asdict(value), path, written)
-    if value is None or isinstance(value, (str, int, float, bool)):
+        return _make_plain(asdict(value), path, written, escapes)
+    if isinstance(value, str):
+        return value.replace("${", "\\${") if escapes else value
+    if value is None or isinstance(value, (int, float, bool)):
         return value
     kind = type(value)
     return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}

@@ -22,8 +22,7 @@ FLOORS = [
         *("_limits", "_references", "provenance", "_page", "_receipt_table", "_terminal"),
     },
     {"jobs", "sweeps", "inspection", "schemas"},
-    {"commands"},
-    {"cli", "__main__", "exporting", "_hydra", "_preflight"},
+    {"commands", "cli", "__main__", "exporting", "rerunning", "_hydra", "_preflight"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 KNOW_HYDRA = {"cli", "_hydra", "_preflight"}

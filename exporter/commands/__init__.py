@@ -1,4 +1,7 @@
-"""The commands beside the export itself: `exporter inspect` and others, which need neither Hydra nor TensorFlow."""
+"""The commands beside the export itself: `exporter inspect` and others.
+
+Most of them need neither Hydra nor TensorFlow, and none pays for what it does not need.
+"""
 
 import argparse
 import sys
@@ -13,6 +16,7 @@ COMMANDS = {
     "inspect": "inspecting",
     "diff": "comparing",
     "verify": "verifying",
+    "rerun": "rerunning",
     "sign": "signing",
     "recipes": "listing_recipes",
 }
@@ -45,7 +49,7 @@ def run_command(arguments: Sequence[str]) -> int:
     )
     command.add_arguments(parser)
     try:
-        code: int = command.run(parser.parse_args(others))
+        code: int = command.run(parser.parse_intermixed_args(others))
         sys.stdout.flush()
     except UsageError as error:
         parser.error("; ".join(f"{fault.path}: {fault.message}" for fault in error.faults))

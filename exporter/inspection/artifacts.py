@@ -14,6 +14,7 @@ from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
 from exporter.inspection.configurations import list_layers
 from exporter.inspection.graphs import Graph, read_graph, read_keras_2_config
 from exporter.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
+from exporter.receipts import Input
 
 Config = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Artifact:
         vocabularies: The files that layers keep beside their variables.
         versions: Of the software that wrote it, by name.
         recipe: Of the export, if it was one.
+        inputs: The files that the recipe read.
         has_twin: Whether stock Keras opens it.
         has_debug_info: Whether the graph's debug information is kept.
         shards: How many data files the variables lie in.
@@ -57,6 +59,7 @@ class Artifact:
     vocabularies: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     recipe: Config | None = None
+    inputs: tuple[Input, ...] = ()
     has_twin: bool = False
     has_debug_info: bool = False
     shards: int = 0
@@ -147,6 +150,7 @@ def _open_saved_model(path: Path) -> Artifact:
         vocabularies=_list_vocabularies(path, graph),
         versions=versions or _list_versions(tensorflow=graph.tensorflow_version, keras=metadata.get("keras_version")),
         recipe=_read_recipe(path / _OURS / "recipe.yaml"),
+        inputs=_read_inputs(path / _OURS / "inputs.json"),
         has_twin=(path / _CONFIG).is_file() and (path / _WEIGHTS).is_file(),
         has_debug_info=(path / "debug" / "saved_model_debug_info.pb").is_file(),
         shards=len(list((path / "variables").glob("variables.data-*"))),
@@ -193,6 +197,7 @@ def _describe_native(
         vocabularies=tuple(vocabularies),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(notes.get("recipe.yaml"), path),
+        inputs=_parse_inputs(notes.get("inputs.json"), path),
         has_twin=True,
         shards=1,
     )
@@ -231,6 +236,7 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
     notes = ours.get("notes", {})
     versions = hdf5_tensors.read_json(ours, "notes/versions.json") if "versions.json" in notes else {}
     recipe = hdf5_tensors.read_bytes(ours, "notes/recipe.yaml") if "recipe.yaml" in notes else None
+    inputs = hdf5_tensors.read_bytes(ours, "notes/inputs.json") if "inputs.json" in notes else None
     return Artifact(
         path=path,
         format="h5",
@@ -242,6 +248,7 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
         vocabularies=tuple(record.get("assets", ())),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(recipe, path),
+        inputs=_parse_inputs(inputs, path),
         has_twin=True,
         shards=1,
     )
@@ -302,6 +309,17 @@ def _parse_recipe(text: Any, path: Path) -> Config | None:
     except yaml.YAMLError as error:
         raise ArtifactError(f"The recipe inside {path} is damaged: {error}.") from error
     return recipe if isinstance(recipe, dict) else None
+
+
+def _read_inputs(path: Path) -> tuple[Input, ...]:
+    return _parse_inputs(path.read_bytes(), path) if path.is_file() else ()
+
+
+def _parse_inputs(text: Any, path: Path) -> tuple[Input, ...]:
+    try:
+        return () if text is None else tuple(Input(**entry) for entry in json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"The list of inputs inside {path} is damaged: {error}.") from error
 
 
 def _translate_training(training: Config | None) -> Config | None:
