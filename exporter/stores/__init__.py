@@ -1,0 +1,11 @@
+"""Artifacts that stand in a store behind a URL: `s3://`, `gs://`, `az://`, and whatever else fsspec knows.
+
+A path without a scheme never comes here, and fsspec is imported for a URL only. Nothing is written of the transfer
+itself: connections, credentials, parts and retries are fsspec's and those of its libraries.
+"""
+
+from exporter.stores.addresses import explain_url, is_url
+from exporter.stores.fetching import fetch
+from exporter.stores.store import Store
+
+__all__ = ["Store", "explain_url", "fetch", "is_url"]

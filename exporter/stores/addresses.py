@@ -1,0 +1,61 @@
+"""URLs of stores: which text is one, and what can be wrong with it before anything is asked of the store."""
+
+import importlib.util
+import re
+
+# Protocol -> the package that fsspec needs for it, and the extra that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), ("s3fs", "s3")),
+    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "gs")),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("adlfs", "az")),
+}
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SECRET = re.compile(r"(?<=://)[^/@]*:.*@")  # a secret may hold slashes
+
+
+def is_url(text: object) -> bool:
+    """Whether something names a place in a store, and not a path."""
+    return isinstance(text, str) and _URL.match(text) is not None
+
+
+def redact(url: str) -> str:
+    """Replaces the credentials in a URL by dots."""
+    return _SECRET.sub("…@", url)
+
+
+def explain_url(url: str) -> str | None:
+    """Says what is wrong with a URL, as far as that is known without asking the store.
+
+    Args:
+        url: Such as `s3://bucket/models/digits`.
+
+    Returns:
+        What was received, what is expected and how to fix it; None where nothing is wrong.
+    """
+    match = _URL.match(url)
+    shown = redact(url)
+    if match is None:
+        return f"received {shown}; expected a URL such as s3://bucket/models/digits"
+    if shown != url:
+        return (
+            f"received {shown}, which holds credentials, and a recipe is kept and shown; take them out. "
+            "They are read from the environment or the files of the store's own tools, such as AWS_PROFILE"
+        )
+    if not url[match.end() :].strip("/"):
+        return f"received {shown}; expected a bucket and a path, such as {match[1]}://bucket/models/digits"
+    protocol = match[1].lower()
+    package, extra = _EXTRAS.get(protocol, ("fsspec", ""))
+    if importlib.util.find_spec(package) is None:
+        return f"received {shown}, which needs {package}, and it is not installed: pip install 'keras-exporter[{extra}]'"
+    if protocol not in _EXTRAS:
+        from fsspec.registry import known_implementations, registry
+
+        if protocol not in known_implementations and protocol not in registry:
+            return f"received {shown}; there is no store of the protocol {match[1]!r}. Known are s3, gs, az, file, memory"
+    return None
+
+
+def split_name(url: str) -> tuple[str, str]:
+    """Splits a URL into the directory and the last name."""
+    directory, _, name = url.rstrip("/").rpartition("/")
+    return directory, name

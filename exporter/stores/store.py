@@ -1,0 +1,249 @@
+"""A directory in a store: listing, reading, writing, and whether an object is what was sent."""
+
+import base64
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import ArgumentError, ExportError
+from exporter.stores.addresses import explain_url, redact
+
+_CHUNK_BYTES = 1 << 20
+# s3fs sends larger objects in parts of this size; the ETag of such an object is a digest of the digests of its parts.
+_PART_BYTES = 50 << 20
+
+Note = Callable[[str], None]
+
+
+class Store:
+    """A place in a store. Relative names are below it; the empty name is the place itself.
+
+    What the store refuses is an `ExportError` with a remedy. Transient faults are tried again, with growing pauses, by
+    the libraries of the stores (https://s3fs.readthedocs.io, `retries`; botocore's retry modes; gcsfs, adlfs).
+    """
+
+    def __init__(self, url: str) -> None:
+        """Opens the place; nothing is asked of the store yet.
+
+        Args:
+            url: Such as `s3://bucket/models`.
+
+        Raises:
+            ArgumentError: The URL is none that can be used.
+        """
+        if message := explain_url(url):
+            raise ArgumentError(f"The URL cannot be used: {message}.")
+        self.url = url.rstrip("/")
+        with self._faults_named():
+            fsspec = importlib.import_module("fsspec")
+            # A listing that is kept would not show what others have done since.
+            self._files, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+
+    def locate(self, name: str) -> str:
+        """Returns the URL of an object."""
+        return f"{self.url}/{name}" if name else self.url
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}" if name else self._root
+
+    def list_objects(self, below: str = "") -> dict[str, int]:
+        """Lists every object below a name, at any depth.
+
+        Args:
+            below: A name; the object that bears it is not below it.
+
+        Returns:
+            The objects' names relative to it, and their sizes.
+        """
+        root = self._path(below).rstrip("/") + "/"
+        with self._faults_named():
+            try:
+                found = self._files.find(root.rstrip("/"), detail=True)
+            except FileNotFoundError:
+                self._check_bucket()
+                return {}
+        return {path.removeprefix(root): entry["size"] for path, entry in found.items() if path.startswith(root)}
+
+    def check_reachable(self) -> None:
+        """Asks the store for the first time.
+
+        Raises:
+            ExportError: There is no such bucket, or it does not let this caller in.
+        """
+        with self._faults_named():
+            if not self._files.exists(self._root):
+                self._check_bucket()
+
+    def _check_bucket(self) -> None:
+        """Tells a bucket that is not there from one that holds nothing at this place."""
+        bucket, slash, _ = self._root.lstrip("/").partition("/")
+        if slash and self._files.protocol not in (("file", "local"), "memory"):
+            self._files.ls(bucket, detail=False)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is an object, or any below it."""
+        with self._faults_named(name):
+            return bool(self._files.exists(self._path(name)))
+
+    def is_object(self, name: str) -> bool:
+        """Whether there is one object of this name."""
+        with self._faults_named(name):
+            return bool(self._files.isfile(self._path(name)))
+
+    def read(self, name: str) -> bytes | None:
+        """Reads a small object; None where there is none."""
+        with self._faults_named(name):
+            try:
+                content: bytes = self._files.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+        return content
+
+    def write(self, name: str, content: bytes, *, only_new: bool = False) -> bool:
+        """Writes a small object in one step.
+
+        Args:
+            name: Of the object.
+            content: Of the object.
+            only_new: Whether an object that is there stays as it is: the store decides who is the first where it
+                knows a conditional write, as S3 does.
+
+        Returns:
+            Whether it was written.
+        """
+        if only_new and self.exists(name):
+            return False
+        with self._faults_named(name):
+            self._make_parent(name)
+            try:
+                self._files.pipe_file(self._path(name), content, **({"mode": "create"} if only_new else {}))
+            except FileExistsError:
+                return False
+        return True
+
+    def put(self, file: Path, name: str) -> None:
+        """Sends a file to an object, which appears when it is complete."""
+        with self._faults_named(name):
+            self._make_parent(name)
+            self._files.put_file(str(file), self._path(name))
+
+    def get(self, name: str, file: Path) -> None:
+        """Receives an object as a file."""
+        with self._faults_named(name):
+            self._files.get_file(self._path(name), str(file))
+
+    def copy(self, name: str, to: str) -> None:
+        """Copies an object inside the store."""
+        with self._faults_named(to):
+            self._make_parent(to)
+            self._files.cp_file(self._path(name), self._path(to))
+
+    def remove(self, name: str) -> None:
+        """Removes an object; or nothing is there."""
+        with self._faults_named(name):
+            try:
+                self._files.rm_file(self._path(name))
+            except FileNotFoundError:
+                return
+
+    def _make_parent(self, name: str) -> None:
+        if "file" in self._files.protocol:
+            self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+    def holds(self, name: str, file: Path, sha256: str | None) -> bool:
+        """Whether an object has the bytes of a file.
+
+        The digest that the store keeps decides where it is the same one that the file has. Where there is none, or
+        another one as under encryption, the object is read back.
+
+        Args:
+            name: Of the object.
+            file: The file.
+            sha256: Of the file.
+        """
+        with self._faults_named(name):
+            try:
+                entry = self._files.info(self._path(name))
+            except FileNotFoundError:
+                return False
+            if entry["size"] != file.stat().st_size:
+                return False
+            if _is_kept_digest(entry, file):
+                return True
+            digest = hashlib.sha256()
+            with self._files.open(self._path(name), "rb") as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+        return digest.hexdigest() == sha256
+
+    def fingerprint(self) -> str:
+        """Returns what changes when anything at or below the place does, without reading it."""
+        with self._faults_named():
+            found = self._files.find(self._root, detail=True)
+        kept = ("size", "ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
+        return repr(sorted((path, [str(entry.get(key)) for key in kept]) for path, entry in found.items()))
+
+    @contextmanager
+    def _faults_named(self, name: str = "") -> Iterator[None]:
+        """Turns what a library of a store raises into an error with a remedy."""
+        url = redact(self.locate(name))
+        try:
+            yield
+        except ExportError:
+            raise
+        except FileNotFoundError as error:
+            raise ExportError(
+                f"{url} was not found in its store ({_first_line(error)}). Create the bucket, or correct the URL."
+            ) from error
+        except PermissionError as error:
+            raise ExportError(
+                f"The store does not allow it: {url} ({_first_line(error)}). Use credentials that may list, read, "
+                "write and delete there."
+            ) from error
+        except Exception as error:
+            words = f"{type(error).__name__} {error}"
+            if "redential" in words or "Anonymous" in words:
+                raise ExportError(
+                    f"There are no credentials for {url}. Give them as the store's own tools take them: AWS_PROFILE or "
+                    "AWS_ACCESS_KEY_ID for s3, GOOGLE_APPLICATION_CREDENTIALS for gs, AZURE_STORAGE_CONNECTION_STRING "
+                    "for az."
+                ) from error
+            package = type(error).__module__.partition(".")[0]
+            if isinstance(error, OSError) or package in ("botocore", "aiohttp", "gcsfs", "google", "azure"):
+                raise ExportError(
+                    f"The store refused, also when it was asked again: {url}: {_first_line(error)}. Try again later: "
+                    "what has arrived is not sent twice."
+                ) from error
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line), type(error).__name__)
+
+
+def _is_kept_digest(entry: Mapping[str, Any], file: Path) -> bool:
+    """Whether the digest that a store keeps of an object is that of a file: MD5 at S3 (ETag) and gs (md5Hash)."""
+    etag = str(entry.get("ETag", "")).strip('"')
+    kept = entry.get("md5Hash")
+    if "-" not in etag:
+        expected = etag or (base64.b64decode(kept).hex() if kept else "")
+        return bool(expected) and _digest_parts(file, None) == expected
+    return _digest_parts(file, _PART_BYTES) == etag
+
+
+def _digest_parts(file: Path, part_bytes: int | None) -> str:
+    parts, size = [], file.stat().st_size
+    with file.open("rb") as stream:
+        while not parts or stream.tell() < size:
+            digest, left = hashlib.md5(usedforsecurity=False), part_bytes or size
+            while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
+                digest.update(chunk)
+                left -= len(chunk)
+            parts.append(digest)
+    if part_bytes is None:
+        return parts[0].hexdigest()
+    joined = b"".join(digest.digest() for digest in parts)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
