@@ -23,6 +23,7 @@ from exporter.layouts import AUTO, TIMESTAMP
 from exporter.saving.api import SUFFIXES
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.save_options import explain_device, explain_namespace, explain_tags
+from exporter.stores import explain_url, is_url
 
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_COUNT = 1_000_000  # of samples in a batch, and of predictions: more is a slip of the finger
@@ -52,6 +53,9 @@ def check_limits(config: ExportConfig) -> list[Fault]:
 def _check_target(config: ExportConfig) -> Iterator[Fault]:
     if not config.filepath.strip() or "\0" in config.filepath:
         yield Fault("filepath", f"received {config.filepath!r}; expected the path of a file or a directory")
+        return
+    if is_url(config.filepath) and (message := explain_url(config.filepath)):
+        yield Fault("filepath", message)
         return
     longest = max((os.fsencode(part) for part in Path(config.filepath).parts), key=len, default=b"")
     if len(longest) > _LONGEST_NAME:

@@ -17,6 +17,7 @@ from exporter._schema import BROKEN, convert_value, explain_choice, explain_unkn
 from exporter.endpoints.pipelines import check_arguments, list_steps
 from exporter.errors import ArgumentError, Fault
 from exporter.sources._stored import find_file
+from exporter.stores import explain_url, is_url
 from exporter.transforms._hooks import Takes, find_takes
 
 _PREFIX = "exporter.sources."
@@ -108,6 +109,9 @@ def check_file(path: str, value: Any) -> list[Fault]:
     """
     if not isinstance(value, str):
         return []
+    if is_url(value):  # it is fetched when it is needed
+        message = explain_url(value)
+        return [] if message is None else [Fault(path, message)]
     try:
         find_file(value, path)
     except ArgumentError as error:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
 from exporter._page import FORMAT_NAMES, LABEL_WIDTH, Page, escape_markup, make_console
 from exporter.layouts import name_for_server
+from exporter.stores import is_url
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -188,7 +189,7 @@ def _make_progress(console: "Console") -> "Progress":
     )
 
 
-def print_summary(receipt: "Receipt", receipt_path: Path, stream: TextIO | None = None) -> None:
+def print_summary(receipt: "Receipt", receipt_path: str, stream: TextIO | None = None) -> None:
     """Prints what an export did.
 
     Paths and commands are never broken into lines of their own, so that they can be copied.
@@ -204,7 +205,7 @@ def print_summary(receipt: "Receipt", receipt_path: Path, stream: TextIO | None 
 class _Summary(Page):
     """The summary of an export."""
 
-    def print(self, receipt: "Receipt", receipt_path: Path) -> None:
+    def print(self, receipt: "Receipt", receipt_path: str) -> None:
         """Prints all of it."""
         from exporter.saving.contents import format_bytes
 
@@ -234,7 +235,7 @@ class _Summary(Page):
             self._wrapped("left out", "nothing")
         rows = [(check.name, f"[green]✓[/] {escape_markup(check.figure)}", check.detail) for check in receipt.checks]
         self._checks(rows)
-        self._line("receipt", escape_markup(str(receipt_path)))
+        self._line("receipt", escape_markup(receipt_path))
         self._console.print()
         for label, commands in _list_commands(receipt):
             for number, command in enumerate(commands):
@@ -259,6 +260,8 @@ def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
     """The lines to copy: each works as it stands."""
     path = receipt.filepath
     load = ["import exporter", f"model = exporter.load_model({path!r})"]
+    if is_url(path):  # TensorFlow and Keras open no URL by themselves
+        return [("load", load)]
     if receipt.format != "tf":
         return [("load", load), ("or", [f"model = keras.models.load_model({path!r})"])]
     endpoints = [f"endpoints = tf.saved_model.load({path!r}).signatures"]

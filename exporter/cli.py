@@ -123,12 +123,12 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
         # Not above: a usage fault and --help do not pay for them.
         from exporter._terminal import TerminalReporter, print_summary
         from exporter.jobs import export
-        from exporter.publishing import name_receipt
+        from exporter.publishing import locate_receipt
 
         config = read_config()
         with TerminalReporter(run_directory / "tensorflow.log") as reporter:
             receipt = export(config, run_directory=run_directory, reporter=reporter)
-        print_summary(receipt, name_receipt(Path(receipt.filepath)))
+        print_summary(receipt, locate_receipt(receipt.filepath))
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")
         print(f"exporter: {hide(str(error))}", file=sys.stderr)

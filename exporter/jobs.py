@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter._environment import hide
-from exporter._exchange import sync_tree
 from exporter._limits import check_limits
 from exporter._staging import stage_beside
 from exporter._terminal import Reporter, SilentReporter
@@ -63,6 +62,7 @@ def export(
     reset_peak()
 
     with ExitStack() as stack:
+        stack.callback(place.close)
         workshop = workshop or stack.enter_context(Workshop())
         process = workshop.open_process() if prove_it or measure_it else None
 
@@ -101,7 +101,7 @@ def export(
         asked = list_askable(trial)
 
         with (
-            _file_faults_named(place.target),
+            _file_faults_named(place.shown),
             stage_beside(place.target, alone=not place.is_named_late, on_wait=reporter.tell_wait) as staged,
         ):
             with _measured("write the artifact", reporter, seconds):
@@ -135,7 +135,7 @@ def export(
 
             with _measured("publish it", reporter, seconds):
                 body = make_body(asked, contents.signatures)
-                sync_tree(staged)  # what takes time; the rest comes after the receipt that says how long
+                place.bring(staged, reporter.note)  # the rest comes after the receipt that says how long
 
             def make_receipt(published: Path, request: Request | None) -> Receipt:
                 return Receipt(
@@ -166,11 +166,10 @@ def export(
 
             receipt = place.publish(staged, make_receipt, body)
 
-        published = Path(receipt.filepath)
         if run_directory is not None:
-            with _receipt_faults_named(published):
+            with _receipt_faults_named(receipt.filepath):
                 keep_receipt(receipt, run_directory)
-        place.remove_older(published)
+        place.remove_older(receipt.filepath)
     return receipt
 
 
@@ -210,7 +209,7 @@ def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftO
 
 
 @contextmanager
-def _receipt_faults_named(published: Path) -> Iterator[None]:
+def _receipt_faults_named(published: str) -> Iterator[None]:
     """Turns a refusal of the file system, after the artifact is in its place, into an error that says so."""
     try:
         yield
@@ -222,7 +221,7 @@ def _receipt_faults_named(published: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _file_faults_named(target: Path) -> Iterator[None]:
+def _file_faults_named(target: str) -> Iterator[None]:
     """Turns a refusal of the file system into an error with a remedy."""
     try:
         yield

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter import _staging
+from exporter._exchange import sync_tree
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError
 from exporter.publishing import name_request, place_request, publish_artifact
 from exporter.receipts import Receipt, Request
 from exporter.saving.api import Format, check_target
+from exporter.stores import is_url
 
 AUTO = "auto"
 TIMESTAMP = "timestamp"
@@ -48,6 +50,23 @@ class Place:
     def model_name(self) -> str:
         """The name of the model for a server."""
         return name_for_server(self.target if self.version is None else self.target.parent)
+
+    @property
+    def shown(self) -> str:
+        """The place in a message."""
+        return str(self.target)
+
+    def close(self) -> None:
+        """Gives back what the place needs beside the target: nothing on the disk."""
+
+    def bring(self, staged: Path, note: Callable[[str], None]) -> None:
+        """Does what takes time and changes nothing at the target.
+
+        Args:
+            staged: The complete artifact.
+            note: Is told how far it has come.
+        """
+        sync_tree(staged)
 
     @property
     def is_named_late(self) -> bool:
@@ -84,7 +103,7 @@ class Place:
             publish_artifact(staged, target, self.replace, receipt, body)
             return receipt
 
-    def remove_older(self, published: Path) -> None:
+    def remove_older(self, published: str) -> None:
         """Removes the versions that need not be kept: directories which are numbered lower and hold a SavedModel.
 
         Their requests go with them, and their receipts stay: they say what was served when.
@@ -97,11 +116,12 @@ class Place:
         """
         if self.keep is None:
             return
-        with _staging.hold_names(published.parent):
-            versions = _find_versions(published.parent)
+        newest = Path(published)
+        with _staging.hold_names(newest.parent):
+            versions = _find_versions(newest.parent)
             for version in versions[: -self.keep]:
-                if version < int(published.name):
-                    older = published.with_name(str(version))
+                if version < int(newest.name):
+                    older = newest.with_name(str(version))
                     _remove(older)
                     name_request(older).unlink(missing_ok=True)
 
@@ -121,21 +141,33 @@ def choose_place(config: ExportConfig) -> Place:
     """
     layout = config.layout
     version = None if layout.kind is LayoutKind.SINGLE else layout.version
+    if is_url(config.filepath):
+        from exporter.remote_layouts import choose_remote_place  # above this module, and not needed on the disk
+
+        return choose_remote_place(config)
     filepath = Path(config.filepath).expanduser()
     if version is not None:
         if (filepath / "saved_model.pb").exists():
-            remedy = f"Choose another `filepath`, or move it to {filepath / '1'}."
-            if _VERSION.fullmatch(filepath.name):
-                remedy = f"Give the directory that it is in: filepath={filepath.parent}."
-            raise ArgumentError(
-                f"{filepath} is a SavedModel itself, and layout=tf_serving needs a directory of versions. {remedy}"
-            )
+            raise ArgumentError(explain_model_among_versions(str(filepath)))
         filepath /= _choose_version(filepath, version)
     target, save_format = check_target(filepath, config.overwrite, config.save_format)
     # Whoever may replace has been asked: what exists by now may go, what appears later may not.
     may_replace = config.overwrite or os.path.lexists(target)
     place = Place(target, save_format, may_replace, version, layout.keep)
     return replace(place, replace=may_replace and not place.is_named_late)
+
+
+def explain_model_among_versions(directory: str) -> str:
+    """Says why a directory that is a SavedModel can hold no versions.
+
+    Args:
+        directory: Its path or URL.
+    """
+    parent, _, name = directory.rpartition("/")
+    remedy = f"Choose another `filepath`, or move it to {directory}/1."
+    if _VERSION.fullmatch(name):
+        remedy = f"Give the directory that it is in: filepath={parent or '.'}."
+    return f"{directory} is a SavedModel itself, and layout=tf_serving needs a directory of versions. {remedy}"
 
 
 def name_for_server(directory: Path) -> str:
@@ -153,6 +185,7 @@ def find_target(config: ExportConfig) -> Path | None:
     Args:
         config: The export, checked.
     """
+    # Only whether two are the same matters of a URL, and of that a path keeps enough.
     filepath = Path(config.filepath).expanduser()
     if config.layout.kind is LayoutKind.SINGLE:
         return filepath
@@ -160,15 +193,24 @@ def find_target(config: ExportConfig) -> Path | None:
 
 
 def _choose_version(directory: Path, version: str) -> str:
-    taken = {int(name) for name in _list_names(directory) if _VERSION.fullmatch(name)}
+    if version not in (AUTO, TIMESTAMP):
+        return version
+    return choose_free_number({int(name) for name in _list_names(directory) if _VERSION.fullmatch(name)}, version)
+
+
+def choose_free_number(taken: set[int], version: str) -> str:
+    """Chooses the number of a version.
+
+    Args:
+        taken: The numbers that there are.
+        version: `auto` or `timestamp`.
+    """
     if version == AUTO:
         return str(max(taken | {0}) + 1)
-    if version == TIMESTAMP:
-        seconds = int(time.time())
-        while seconds in taken:  # of an export that ended in the same second
-            seconds += 1
-        return str(seconds)
-    return version
+    seconds = int(time.time())
+    while seconds in taken:  # of an export that ended in the same second
+        seconds += 1
+    return str(seconds)
 
 
 def _find_versions(directory: Path) -> list[int]:

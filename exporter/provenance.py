@@ -24,6 +24,7 @@ from exporter._references import find_source, list_source_files
 from exporter.config import ExportConfig, read_keys
 from exporter.endpoints.pipelines import list_steps
 from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
+from exporter.stores import fetch, is_url
 from exporter.transforms._hooks import Takes, find_takes
 
 # Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
@@ -182,7 +183,7 @@ def record_inputs(config: ExportConfig) -> tuple[Input, ...]:
     said = dict(_list_files(recipe))
     records = []
     for path, value in _list_files(resolved):
-        file = Path(value).expanduser()
+        file = fetch(value) if is_url(value) else Path(value).expanduser()
         if not file.is_file() and not (file.is_dir() and _is_read_whole(resolved, path)):
             continue
         files = record_files(file, file.name)

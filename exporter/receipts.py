@@ -228,10 +228,10 @@ class Receipt:
     def __str__(self) -> str:
         """Writes the summary that the command line prints."""
         from exporter._terminal import print_summary  # not above: it shows receipts
-        from exporter.publishing import name_receipt
+        from exporter.publishing import locate_receipt
 
         text = io.StringIO()
-        print_summary(self, name_receipt(Path(self.filepath)), text)
+        print_summary(self, locate_receipt(self.filepath), text)
         return text.getvalue()
 
     def _repr_html_(self) -> str:

@@ -15,10 +15,11 @@ PACKAGE = Path(exporter.__file__).parent
 # From the ground up. Modules of one floor may import each other.
 FLOORS = [
     {"config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema", "_paths"},
+    {"stores"},
     {"saving"},
     {
         *("sources", "transforms", "endpoints", "proof"),
-        *("options", "layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),
+        *("options", "layouts", "remote_layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),
         *("_limits", "_references", "provenance", "_page", "_receipt_table", "_terminal"),
     },
     {"jobs", "sweeps", "inspection", "schemas"},

@@ -10,6 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from exporter.stores import find_artifact
+
 TROUBLE = 2
 
 
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    first, second = Path(arguments.first).expanduser(), Path(arguments.second).expanduser()
+    first, second = find_artifact(arguments.first), find_artifact(arguments.second)
     if arguments.signatures:
         return _compare_signatures(first, second, arguments.json)
     from exporter.inspection.comparison import compare_artifacts

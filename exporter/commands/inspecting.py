@@ -4,12 +4,13 @@ Nothing of it is run, and TensorFlow is not imported.
 """
 
 import argparse
-from pathlib import Path
+
+from exporter.stores import find_artifact
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
     parser.add_argument("--json", action="store_true", help="print all as JSON, with every tensor and digest")
 
 
@@ -17,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     from exporter.inspection import inspect_artifact
 
-    inspection = inspect_artifact(Path(arguments.path).expanduser())
+    inspection = inspect_artifact(find_artifact(arguments.path))
     if arguments.json:
         print(inspection.to_json(), end="")
     else:

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from exporter.errors import ArtifactError, Fault, UsageError
+from exporter.stores import find_artifact
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
     parser.add_argument("--public-key", metavar="FILE", help="also check the signature, with this PEM file")
     parser.add_argument("--signature", metavar="FILE", help="the signature (default: PATH.sig)")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.manifests import examine
     from exporter.saving.contents import format_bytes
 
-    path = Path(arguments.path).expanduser()
+    path = find_artifact(arguments.path)
     if arguments.public_key:
         from exporter.signing import check_signature, name_signature
 

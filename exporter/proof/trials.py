@@ -27,6 +27,7 @@ from exporter.proof.predictions import (
 from exporter.proof.training_data import UndrawableError, make_batch, read_targets
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
+from exporter.sources._stored import find_file
 
 # A ragged row has fewer items than this.
 _LONGEST_ROW = 5
@@ -121,7 +122,7 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
     inputs = describe_inputs(model)
     predictor = Predictor(model, inputs)
     if settings.data is not None:
-        path = Path(settings.data).expanduser()
+        path = find_file(settings.data, "verify.data")
         batch = read_batch(path, inputs)
         targets = read_targets(path, len(batch[0]))
         origin = f"{len(batch[0])} samples of {settings.data}"

@@ -31,6 +31,8 @@ from exporter.errors import (
 )
 from exporter.saving.contents import format_bytes
 from exporter.saving.save_options import check_save_options
+from exporter.stores import fetch, is_url
+from exporter.stores.addresses import redact
 
 if TYPE_CHECKING:
     import h5py
@@ -276,8 +278,8 @@ def load_model(
     """Loads a model in the exact state in which it was saved.
 
     Args:
-        filepath: What `save_model` wrote, in any format; also an artifact that Keras wrote itself, and an open
-            `h5py.File`.
+        filepath: What `save_model` wrote, in any format; also an artifact that Keras wrote itself, an open
+            `h5py.File`, and the URL of an artifact in a store, such as `s3://bucket/models/digits`.
         custom_objects: Classes and functions by the name under which the model was saved.
         compile: Whether the model is compiled, and its optimizer's state restored.
         safe_mode: Refuses what would run code from inside the artifact, such as a marshalled lambda.
@@ -302,7 +304,7 @@ def load_model(
         if not filepath:
             raise ArgumentError("The h5py.File is closed. Open it with mode 'r', and close it after the load.")
         return read_hdf5(filepath, custom_objects, compile, safe_mode)
-    path = _check_path(filepath)
+    path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else _check_path(filepath)
     try:
         return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -364,7 +366,9 @@ def _check_path(filepath: Any) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise ArgumentError(f"`filepath` must be a local path, not a URL. Received: {filepath!r}.")
+        raise ArgumentError(
+            f"`filepath` must be a local path, not a URL. Received: {redact(text)!r}. exporter.export takes a URL."
+        )
     try:
         text.encode()
         path = Path(text).expanduser()

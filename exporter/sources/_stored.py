@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter._schema import show
 from exporter.errors import ArgumentError
 from exporter.sources._names import import_custom_objects, suggest
+from exporter.stores import fetch, is_url
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +24,7 @@ def file(
     """Load a model that this package or Keras saved.
 
     Args:
-        filepath: A `.keras` file, an `.h5` or `.hdf5` file, or a SavedModel directory.
+        filepath: A `.keras` file, an `.h5` or `.hdf5` file, or a SavedModel directory; or its URL.
         custom_objects: The classes and functions that the file names: name in the file -> dotted name, or only the
             dotted names.
         safe_mode: Refuse a file that holds Python code of its own, such as a Lambda layer.
@@ -47,7 +48,7 @@ def find_file(filepath: str, argument: str) -> Path:
     """Check that there is something at a path.
 
     Args:
-        filepath: The path as it was given; `~` stands for the home directory.
+        filepath: The path as it was given; `~` stands for the home directory. What a URL names is fetched.
         argument: The dotted config path that it was given by.
 
     Returns:
@@ -55,7 +56,10 @@ def find_file(filepath: str, argument: str) -> Path:
 
     Raises:
         ArgumentError: Nothing is there.
+        ExportError: The store of a URL refused.
     """
+    if is_url(filepath):
+        return fetch(filepath)
     path = Path(filepath).expanduser()
     try:
         if filepath and path.exists():

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from exporter.errors import ArgumentError, ArtifactError
-from exporter.stores.addresses import redact, split_name
+from exporter.stores.addresses import is_url, redact, split_name
 from exporter.stores.store import Store
 
 _MANIFEST = "assets.extra/exporter/manifest.json"
@@ -45,6 +45,15 @@ def fetch(url: str) -> Path:
         _receive_beside(Store(directory), name, arriving)
         arriving.rename(place)
     return path
+
+
+def find_artifact(filepath: str) -> Path:
+    """Returns the path of an artifact that was named by its path or by its URL, which is fetched.
+
+    Args:
+        filepath: As it was typed.
+    """
+    return fetch(filepath) if is_url(filepath) else Path(filepath).expanduser()
 
 
 @cache

@@ -93,6 +93,15 @@ class Store:
         with self._faults_named(name):
             return bool(self._files.isfile(self._path(name)))
 
+    def measure(self, name: str) -> int | None:
+        """Returns the size of an object; None where there is none."""
+        with self._faults_named(name):
+            try:
+                size: int = self._files.info(self._path(name))["size"]
+            except FileNotFoundError:
+                return None
+        return size
+
     def read(self, name: str) -> bytes | None:
         """Reads a small object; None where there is none."""
         with self._faults_named(name):

@@ -18,6 +18,7 @@ from exporter.errors import ArtifactError, ExportError
 from exporter.provenance import describe_machine, describe_recipe
 from exporter.receipts import read_versions
 from exporter.saving.api import SUFFIXES
+from exporter.stores import is_url
 from exporter.sweeps.rows import Cell, read_row
 
 SCHEMA_VERSION = 1
@@ -55,13 +56,13 @@ def describe_cell(
         recipe_hash: See `hash_recipe`.
         directory: Of the job's log and row.
     """
-    path = Path(config.filepath).expanduser().absolute()
+    path = config.filepath if is_url(config.filepath) else str(Path(config.filepath).expanduser().absolute())
     return Cell(
         number=number,
         overrides=tuple(each for each in overrides if each.partition("=")[0] not in _OF_THE_SWEEP),
         recipe_hash=recipe_hash,
-        filepath=str(path),
-        format=str(config.save_format or SUFFIXES.get(path.suffix.lower(), "tf")),
+        filepath=path,
+        format=str(config.save_format or SUFFIXES.get(Path(path).suffix.lower(), "tf")),
         directory=directory,
     )
 

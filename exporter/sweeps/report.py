@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from exporter._staging import replace_text
 from exporter.errors import MissingDependencyError
-from exporter.publishing import name_receipt
+from exporter.publishing import locate_receipt
 from exporter.saving.contents import Holding, LeftOut
+from exporter.stores import is_url
 from exporter.sweeps.rows import LOG, Outcome, Row
 from exporter.sweeps.table import COLUMNS, CSV, JSON, Sweep
 
@@ -98,15 +99,14 @@ def _describe_jobs(sweep: Sweep) -> list[_Job]:
             figure = column.read(row)
             words = "" if figure is None else column.word(figure)
             cells.append(_Cell(figure, words, row.number in winners.get(column.key, ())))
-        artifact = Path(row.filepath)
         jobs.append(
             _Job(
                 row=row,
                 label=label,
                 command=sweep.word_command(row),
                 cells=cells,
-                artifact=_link(artifact, sweep) if row.is_finished else "",
-                receipt=_link(name_receipt(artifact), sweep) if row.is_finished else "",
+                artifact=_link(row.filepath, sweep) if row.is_finished else "",
+                receipt=_link(locate_receipt(row.filepath), sweep) if row.is_finished else "",
                 log=_link(directory / LOG, sweep) if (directory / LOG).exists() else "",
                 log_text=_read_end(directory / LOG) if row.outcome is Outcome.FAILED else "",
                 config=_read_end(directory / ".hydra" / "config.yaml"),
@@ -132,8 +132,10 @@ def _describe_winners(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
-def _link(path: Path, sweep: Sweep) -> str:
+def _link(path: Path | str, sweep: Sweep) -> str:
     """Returns a link that stays good when the sweep and its artifacts are moved or copied together."""
+    if is_url(path):
+        return str(path)
     return quote(os.path.relpath(path, sweep.plan.directory))
 
 

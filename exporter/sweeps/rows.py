@@ -16,6 +16,8 @@ from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.publishing import name_receipt
 from exporter.receipts import Check, Measurements, Receipt, digest_files, record_files
 from exporter.saving.contents import Holding, LeftOut
+from exporter.stores import Store, is_url
+from exporter.stores.addresses import split_name
 
 SCHEMA_VERSION = 1
 ROW = "row.json"
@@ -250,10 +252,26 @@ def _read_resumption(receipt: Receipt) -> bool | None:
 
 def is_intact(row: Row) -> bool:
     """Whether the artifact of a row, and its receipt, are still as the job left them."""
+    if is_url(row.filepath):
+        return row.is_finished and _is_stored(row)
     artifact = Path(row.filepath)
     if not row.is_finished or not artifact.exists() or not name_receipt(artifact).is_file():
         return False
     return digest_files(record_files(artifact, artifact.name)) == row.sha256
+
+
+def _is_stored(row: Row) -> bool:
+    """Whether a store has the receipt of a row, and every object that it names, by its size."""
+    directory, name = split_name(row.filepath)
+    store = Store(directory)
+    text = store.read(f"{name}.receipt.json")
+    if text is None:
+        return False
+    files = Receipt.from_json(text.decode()).files
+    sizes = {record.path: record.size for record in files if record.link is None}
+    # A single object lies at the name itself.
+    there = store.list_objects(name) or {name: store.measure(name)}
+    return digest_files(files) == row.sha256 and there == sizes
 
 
 def write_row(row: Row, directory: Path) -> None:

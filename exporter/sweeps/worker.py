@@ -21,7 +21,7 @@ from exporter.errors import ExporterError, UsageError
 from exporter.jobs import export
 from exporter.proof.fresh_process import answer_requests
 from exporter.proof.workshop import Workshop
-from exporter.publishing import name_receipt
+from exporter.publishing import locate_receipt
 from exporter.sweeps.progress import ProgressWriter
 from exporter.sweeps.rows import LOG, Cell, describe_failure, describe_success, write_row
 
@@ -54,7 +54,7 @@ class Worker:
                     _read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop
                 )
                 row = describe_success(job, receipt)
-                print_summary(receipt, name_receipt(Path(receipt.filepath)))
+                print_summary(receipt, locate_receipt(receipt.filepath))
             except ExporterError as error:
                 _LOGGER.exception("The export failed.")
                 row = describe_failure(job, error, progress.started)

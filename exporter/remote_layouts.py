@@ -1,0 +1,255 @@
+"""An artifact's place in a store behind a URL.
+
+An artifact is made and proven on the disk. Then all of it is sent to a directory beside its place, named
+`.exporter-<digest>`, and each object is held against the file that it was made from: until then nothing at the place
+has changed, and whoever exports the same again goes on with the objects that are there. Only then each object is
+copied to its place inside the store, `saved_model.pb`, without which no reader takes a directory for a model, as the
+last one; the receipt comes after it. What a former artifact had and this one has not is removed in the end.
+
+A store has no rename and no lock. A single file is replaced in one step; of a directory that is replaced, a reader sees
+for the time of the copies that there is no model, and never a mixture: the former `saved_model.pb` goes first. Where
+readers must not see that, layout=tf_serving gives each artifact a directory of its own. Who exports to one version is
+decided by an object which the store lets only one writer make (`If-None-Match: *` at S3); two that replace one
+artifact at the same time must be kept apart by whoever starts them.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from exporter.config import ExportConfig, LayoutKind
+from exporter.errors import ArgumentError, ExportError, TargetExistsError
+from exporter.layouts import AUTO, TIMESTAMP, Place, choose_free_number, explain_model_among_versions
+from exporter.publishing import place_request
+from exporter.receipts import FileRecord, Receipt, Request, digest_files, record_files
+from exporter.saving.api import check_target
+from exporter.saving.contents import LeftOut, format_bytes
+from exporter.stores import Store
+from exporter.stores.addresses import split_name
+
+_VISIBLE = "saved_model.pb"
+_NO_LINK = "a store has no links; exporter.load_model and exporter verify make it again when they fetch the artifact"
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlace(Place):
+    """Where one artifact goes in a store.
+
+    Attributes:
+        store: The directory that the artifact, or the directory of a version, is put in.
+        room: On the disk, for the artifact until it is sent.
+    """
+
+    store: Store = field(kw_only=True)
+    room: tempfile.TemporaryDirectory[str] = field(kw_only=True)
+
+    @property
+    def shown(self) -> str:
+        """The place in a message."""
+        return self.store.locate(self.target.name)
+
+    def close(self) -> None:
+        """Removes what is on the disk."""
+        self.room.cleanup()
+
+    def bring(self, staged: Path, note: Callable[[str], None]) -> None:
+        """Sends the artifact to a directory beside its place, and checks every object.
+
+        Args:
+            staged: The complete artifact.
+            note: Is told how far it has come.
+
+        Raises:
+            ExportError: The store refused, or holds something else than what was sent.
+        """
+        files = _list_files(staged)
+        total, sent = sum(record.size for record in files), 0
+        waiting = _name_waiting(files)
+        there = self.store.list_objects(waiting)
+        for record in files:
+            local, name = _find(staged, record), f"{waiting}/{record.path}"
+            is_there = there.get(record.path) == record.size and self.store.holds(name, local, record.sha256)
+            if not is_there:
+                note(f"sent {format_bytes(sent)} of {format_bytes(total)}: {record.path}")
+                self.store.put(local, name)
+                self._check(name, local, record)
+            sent += record.size
+        note(f"sent {format_bytes(total)}, checked")
+
+    def publish(
+        self,
+        staged: Path,
+        make_receipt: Callable[[Path, Request | None], Receipt],
+        request: tuple[str, str] | None = None,
+    ) -> Receipt:
+        """Puts the artifact that was sent in its place, and the receipt beside it.
+
+        Args:
+            staged: The complete artifact.
+            make_receipt: As for a place on the disk.
+            request: The endpoint, and the body as JSON; None where there is none.
+
+        Returns:
+            The receipt; its `filepath` is the URL.
+
+        Raises:
+            TargetExistsError: Something has appeared at the place and may not be replaced.
+            ExportError: The store refused.
+        """
+        files = _list_files(staged)
+        name, claim = self._claim()
+        try:
+            described, body = place_request(request, self.target.with_name(name))
+            if described is not None and described.file is not None:
+                described = replace(described, file=self.store.locate(f"{name}.request.json"))
+            receipt = make_receipt(self.target.with_name(name), described)
+            links = tuple(record for record in receipt.files if record.link is not None)
+            receipt = replace(
+                receipt,
+                filepath=self.store.locate(name),
+                left_out=(*receipt.left_out, *(LeftOut(record.path, _NO_LINK, intended=True) for record in links)),
+            )
+            self._place(staged, files, name)
+            for suffix, text in ((".request.json", body), (".receipt.json", receipt.to_json())):
+                if text is None:
+                    self.store.remove(f"{name}{suffix}")
+                else:
+                    self.store.write(f"{name}{suffix}", text.encode())
+        finally:
+            if claim is not None:
+                self.store.remove(claim)
+        waiting = _name_waiting(files)
+        for record in files:
+            self.store.remove(f"{waiting}/{record.path}")
+        return receipt
+
+    def _claim(self) -> tuple[str, str | None]:
+        """Chooses the name, and makes sure that nobody else takes the same one meanwhile."""
+        while True:
+            name = self.target.name
+            if self.version is not None:
+                name = _choose_version(self.store, self.version)
+            if not self.replace and self.store.exists(name) and self.version not in (AUTO, TIMESTAMP):
+                raise TargetExistsError(
+                    f"{self.store.locate(name)} exists, and `overwrite` is false. "
+                    "Choose another `filepath`, or allow it with overwrite=true."
+                )
+            if self.replace:
+                return name, None
+            claim = f".exporter-claim-{name}"
+            if self.store.write(claim, b"", only_new=True):
+                return name, claim
+            if not self.is_named_late:
+                raise TargetExistsError(
+                    f"{self.store.locate(name)} is being written by another export, or one was killed while it did. "
+                    f"Wait for it, or remove {self.store.locate(claim)}."
+                )
+
+    def _place(self, staged: Path, files: Sequence[FileRecord], name: str) -> None:
+        is_single = not staged.is_dir()
+        waiting = _name_waiting(files)
+        before = {"": 0} if self.store.is_object(name) else {}
+        before |= self.store.list_objects(name)
+        self.store.remove(f"{name}.receipt.json")  # it would speak of the former artifact
+        if not is_single and _VISIBLE in before:
+            self.store.remove(f"{name}/{_VISIBLE}")
+        for record in sorted(files, key=lambda record: record.path == _VISIBLE):
+            there = name if is_single else f"{name}/{record.path}"
+            self.store.copy(f"{waiting}/{record.path}", there)
+            self._check(there, _find(staged, record), record)
+        wanted = {""} if is_single else {record.path for record in files}
+        for stale in before.keys() - wanted:
+            self.store.remove(f"{name}/{stale}" if stale else name)
+
+    def _check(self, name: str, local: Path, record: FileRecord) -> None:
+        if not self.store.holds(name, local, record.sha256):
+            self.store.remove(name)
+            raise ExportError(
+                f"{self.store.locate(name)} does not have the bytes that were sent (sha256 {record.sha256}), and was "
+                "removed. Export it again: what has arrived is not sent twice."
+            )
+
+    def remove_older(self, published: str) -> None:
+        """Removes the versions that need not be kept, each out of the server's sight first.
+
+        Args:
+            published: The URL of the version that has just been published.
+
+        Raises:
+            ExportError: The store refused; the new version stands.
+        """
+        if self.keep is None:
+            return
+        newest = int(split_name(published)[1])
+        objects = self.store.list_objects()
+        versions = sorted({int(name) for name in _list_versions(objects) if f"{name}/{_VISIBLE}" in objects})
+        for version in versions[: -self.keep]:
+            if version < newest:
+                own = [name for name in objects if name.startswith(f"{version}/")]
+                for name in sorted(own, key=lambda name: name != f"{version}/{_VISIBLE}"):
+                    self.store.remove(name)
+                self.store.remove(f"{version}.request.json")
+
+
+def choose_remote_place(config: ExportConfig) -> RemotePlace:
+    """Chooses where an artifact goes in a store, and refuses a place that it cannot take, before anything is built.
+
+    Args:
+        config: The export, checked; `filepath` is a URL.
+
+    Returns:
+        The place. Close it in the end.
+
+    Raises:
+        ArgumentError: There cannot be an artifact at the URL.
+        TargetExistsError: There is something, and it may not be replaced.
+        ExportError: The store cannot be reached, or does not let this caller in.
+    """
+    layout = config.layout
+    version = None if layout.kind is LayoutKind.SINGLE else layout.version
+    directory, name = split_name(config.filepath)
+    if version is not None:
+        directory = config.filepath.rstrip("/")
+    store = Store(directory)
+    store.check_reachable()
+    if version is not None:
+        if store.is_object(_VISIBLE):
+            raise ArgumentError(explain_model_among_versions(directory))
+        name = _choose_version(store, version)
+    is_taken = (version is None or version not in (AUTO, TIMESTAMP)) and store.exists(name)
+    if is_taken and not config.overwrite:
+        raise TargetExistsError(
+            f"{store.locate(name)} exists, and `overwrite` is false. "
+            "Choose another `filepath`, or allow it with overwrite=true."
+        )
+    room = tempfile.TemporaryDirectory(prefix="exporter-")
+    inside = Path(room.name, split_name(directory)[1] or "model", name) if version else Path(room.name, name)
+    target, save_format = check_target(inside, True, config.save_format)
+    may_replace = config.overwrite and version not in (AUTO, TIMESTAMP)
+    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room)
+
+
+def _choose_version(store: Store, version: str) -> str:
+    if version not in (AUTO, TIMESTAMP):
+        return version
+    return choose_free_number({int(name) for name in _list_versions(store.list_objects())}, version)
+
+
+def _list_versions(objects: Sequence[str] | dict[str, int]) -> set[str]:
+    """Finds the numbers that are taken: by a version, or by one who is writing it."""
+    matches = (re.match(r"(?:\.exporter-claim-)?(0|[1-9][0-9]*)(?=/|$)", name) for name in objects)
+    return {match[1] for match in matches if match}
+
+
+def _name_waiting(files: Sequence[FileRecord]) -> str:
+    return f".exporter-{digest_files(files)[:16]}"
+
+
+def _list_files(staged: Path) -> tuple[FileRecord, ...]:
+    return tuple(record for record in record_files(staged, staged.name) if record.link is None)
+
+
+def _find(staged: Path, record: FileRecord) -> Path:
+    return staged / record.path if staged.is_dir() else staged
