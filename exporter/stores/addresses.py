@@ -46,16 +46,12 @@ def explain_url(url: str) -> str | None:
     protocol = match[1].lower()
     package, extra = _EXTRAS.get(protocol, ("fsspec", ""))
     if importlib.util.find_spec(package) is None:
-        return (
-            f"received {shown}, which needs {package}, and it is not installed: pip install 'keras-exporter[{extra}]'"
-        )
+        return f"received {shown}, which needs {package}, which is not installed: pip install 'keras-exporter[{extra}]'"
     if protocol not in _EXTRAS:
         from fsspec.registry import known_implementations, registry
 
         if protocol not in known_implementations and protocol not in registry:
-            return (
-                f"received {shown}; there is no store of the protocol {match[1]!r}. Known are s3, gs, az, file, memory"
-            )
+            return f"received {shown}; there is no store of the protocol {match[1]!r}; use s3, gs, az, file or memory"
     return None
 
 

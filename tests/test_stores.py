@@ -1,0 +1,223 @@
+"""Artifacts in a store behind a URL, on a real S3 API: sent, checked, resumed, replaced, numbered and fetched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from object_store import ObjectStore, serve_objects
+
+from exporter import load_model
+from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat, VerifyConfig, VerifyMode
+from exporter.errors import ArgumentError, ExportError, TargetExistsError
+from exporter.jobs import export
+from exporter.receipts import Receipt
+from exporter.stores import Store, explain_url, fetch
+
+pytestmark = pytest.mark.xdist_group("stores")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStore]:
+    settings = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with serve_objects() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**settings, "AWS_ENDPOINT_URL": server.endpoint}.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("models")
+        yield server
+
+
+@pytest.fixture
+def bucket(server: ObjectStore, request: pytest.FixtureRequest) -> Iterator[str]:
+    server.forget()
+    yield f"s3://models/{request.node.name.replace('[', '-').rstrip(']')}"
+    server.forget()
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,), name="pixels"), keras.layers.Dense(3, name="scores")], name="tiny")
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
+    return model
+
+
+def run(model: Any, filepath: str, **settings: Any) -> Receipt:
+    settings.setdefault("verify", VerifyConfig(mode=VerifyMode.NONE))
+    return export(ExportConfig(model=model, filepath=filepath, **settings))
+
+
+def list_objects(url: str) -> list[str]:
+    return sorted(Store(url).list_objects())
+
+
+@pytest.mark.parametrize("name", ["model", "model.h5", "model.keras"])
+def test_an_artifact_comes_back_from_the_store_in_the_exact_state(bucket: str, model: Any, name: str) -> None:
+    url = f"{bucket}/{name}"
+    receipt = run(model, url)
+    assert receipt.filepath == url
+    assert Receipt.from_json(Store(bucket).read(f"{name}.receipt.json").decode()) == receipt  # type: ignore[union-attr]
+    assert not [each for each in list_objects(bucket) if each.startswith(".")]
+    again = load_model(url)
+    batch = np.ones((2, 4), "float32")
+    assert np.array_equal(again.predict(batch, verbose=0), model.predict(batch, verbose=0))
+    for loaded, variable in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        assert np.array_equal(loaded.numpy(), variable.numpy())
+
+
+def test_the_graph_becomes_visible_last_and_the_weights_are_sent_once(
+    bucket: str, model: Any, server: ObjectStore
+) -> None:
+    receipt = run(model, f"{bucket}/model")
+    placed = [path for path in server.list_sent() if "/model/" in path]
+    assert placed[-1].endswith("/model/saved_model.pb")
+    assert server.list_sent()[-1].endswith("/model.receipt.json")
+    assert "model.weights.h5" not in list_objects(f"{bucket}/model")
+    assert [(each.what, each.intended) for each in receipt.left_out if "link" in each.why] == [
+        ("model.weights.h5", True)
+    ]
+    fetched = fetch(f"{bucket}/model")
+    assert os.readlink(fetched / "model.weights.h5") == "variables/variables.data-00000-of-00001"
+    from exporter.manifests import examine
+
+    found = examine(fetched)
+    assert (found.witnesses, found.deviations) == (("manifest", "receipt"), ())
+
+
+def test_replacing_leaves_nothing_of_the_former_artifact(bucket: str, model: Any) -> None:
+    run(model, f"{bucket}/model")
+    Store(bucket).write("model/assets/stale.txt", b"stale")
+    before = list_objects(f"{bucket}/model")
+    run(model, f"{bucket}/model")
+    assert set(before) - set(list_objects(f"{bucket}/model")) == {"assets/stale.txt"}
+
+
+def test_what_exists_is_not_replaced_without_overwrite(bucket: str, model: Any) -> None:
+    run(model, f"{bucket}/model.h5")
+    before = Store(bucket).read("model.h5")
+    with pytest.raises(TargetExistsError) as refused:
+        run(model, f"{bucket}/model.h5", overwrite=False)
+    assert str(refused.value) == (
+        f"{bucket}/model.h5 exists, and `overwrite` is false. Choose another `filepath`, or allow it with "
+        "overwrite=true."
+    )
+    assert Store(bucket).read("model.h5") == before
+
+
+def test_versions_are_numbered_and_the_older_ones_go(bucket: str, model: Any) -> None:
+    layout = LayoutConfig(kind=LayoutKind.TF_SERVING, keep=2, warmup=False)
+    receipts = [run(model, f"{bucket}/model", layout=layout) for _ in range(3)]
+    assert [receipt.filepath for receipt in receipts] == [f"{bucket}/model/{number}" for number in (1, 2, 3)]
+    names = list_objects(f"{bucket}/model")
+    assert {name.split("/")[0] for name in names} == {"1.receipt.json", "2", "2.receipt.json", "3", "3.receipt.json"}
+
+
+def test_transient_faults_are_tried_again(bucket: str, model: Any, server: ObjectStore) -> None:
+    server.refuses = lambda number, method, path: number % 4 == 0
+    run(model, f"{bucket}/model")
+    server.forget()
+    assert load_model(f"{bucket}/model").name == "tiny"
+
+
+def test_an_interrupted_upload_goes_on_with_what_has_arrived(bucket: str, model: Any, server: ObjectStore) -> None:
+    run(model, f"{bucket}/model.h5")
+    before = Store(bucket).read("model.h5")
+    server.refuses = lambda number, method, path: method == "PUT" and path.endswith("saved_model.pb")
+    server.refusal = 403
+    with pytest.raises(ExportError) as refused:
+        run(model, f"{bucket}/model")
+    assert str(refused.value).startswith(f"The store does not allow it: {bucket}/.exporter-")
+    assert str(refused.value).endswith("Use credentials that may list, read, write and delete there.")
+    arrived = [name for name in list_objects(bucket) if name.startswith(".exporter-")]
+    assert not Store(bucket).exists("model")
+    server.forget()
+    run(model, f"{bucket}/model")
+    sent = [path.partition(f"{bucket.removeprefix('s3:/')}/")[2] for path in server.list_sent()]
+    assert arrived
+    assert not set(sent) & set(arrived)
+    assert not [name for name in list_objects(bucket) if name.startswith(".exporter-")]
+    assert Store(bucket).read("model.h5") == before
+
+
+def test_other_bytes_than_were_sent_are_noticed(bucket: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"as sent")
+    store = Store(bucket)
+    digest = "c9b1b2a6d5c5d9ff9e4fcb1e4f6fdb5a2a0c93d5e6a8c8a1d0b3ffdd2b1a0000"
+    store.write("weights", b"as read")
+    assert not store.holds("weights", file, digest)
+    store.put(file, "weights")
+    assert store.holds("weights", file, digest)  # by the ETag
+    store.write("short", b"as")
+    assert not store.holds("short", file, digest)
+    assert not store.holds("missing", file, digest)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param(
+            "s4://bucket/model",
+            "received s4://bucket/model; there is no store of the protocol 's4'; use s3, gs, az, file or memory",
+            id="protocol",
+        ),
+        pytest.param(
+            "s3://AKIA:sec/ret@bucket/model",
+            "received s3://…@bucket/model, which holds credentials, and a recipe is kept and shown; take them out. "
+            "They are read from the environment or the files of the store's own tools, such as AWS_PROFILE",
+            id="secret",
+        ),
+        pytest.param(
+            "s3://", "received s3://; expected a bucket and a path, such as s3://bucket/models/digits", id="empty"
+        ),
+        pytest.param(
+            "gs://bucket/model",
+            "received gs://bucket/model, which needs gcsfs, which is not installed: pip install 'keras-exporter[gs]'",
+            id="extra",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_used_says_why(url: str, message: str) -> None:
+    assert explain_url(url) == message
+
+
+def test_a_missing_bucket_is_named_before_the_model_is_built(server: ObjectStore) -> None:
+    with pytest.raises(ExportError) as refused:
+        run({"_target_": "never.called"}, "s3://nowhere/dir/model")
+    assert str(refused.value).startswith("s3://nowhere/dir was not found in its store (")
+    assert str(refused.value).endswith("). Create the bucket, or correct the URL.")
+
+
+def test_nothing_at_a_url_is_named(bucket: str) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        load_model(f"{bucket}/model")
+    assert str(refused.value) == f"There is nothing at {bucket}/model. Give the URL of an artifact that was exported."
+
+
+def test_a_url_is_a_source_too(bucket: str, model: Any, tmp_path: Path) -> None:
+    run(model, f"{bucket}/model.keras")
+    source = {"_target_": "exporter.sources.file", "filepath": f"{bucket}/model.keras"}
+    receipt = run(source, str(tmp_path / "model"), save_format=SaveFormat.TF)
+    assert [(each.key, each.path) for each in receipt.inputs] == [("model.filepath", f"{bucket}/model.keras")]
+    assert load_model(receipt.filepath).name == "tiny"
+
+
+@pytest.mark.parametrize("root", ["memory://models", "file://{}"], ids=["memory", "file"])
+def test_other_stores_take_an_artifact_too(root: str, model: Any, tmp_path: Path) -> None:
+    url = f"{root.format(tmp_path)}/tiny"
+    run(model, url)
+    run(model, url)
+    assert load_model(url).name == "tiny"
