@@ -189,7 +189,7 @@ def _make_progress(console: "Console") -> "Progress":
     )
 
 
-def print_summary(receipt: "Receipt", receipt_path: str, stream: TextIO | None = None) -> None:
+def print_summary(receipt: "Receipt", receipt_path: Path | str, stream: TextIO | None = None) -> None:
     """Prints what an export did.
 
     Paths and commands are never broken into lines of their own, so that they can be copied.
@@ -205,7 +205,7 @@ def print_summary(receipt: "Receipt", receipt_path: str, stream: TextIO | None =
 class _Summary(Page):
     """The summary of an export."""
 
-    def print(self, receipt: "Receipt", receipt_path: str) -> None:
+    def print(self, receipt: "Receipt", receipt_path: Path | str) -> None:
         """Prints all of it."""
         from exporter.saving.contents import format_bytes
 
@@ -235,7 +235,7 @@ class _Summary(Page):
             self._wrapped("left out", "nothing")
         rows = [(check.name, f"[green]✓[/] {escape_markup(check.figure)}", check.detail) for check in receipt.checks]
         self._checks(rows)
-        self._line("receipt", escape_markup(receipt_path))
+        self._line("receipt", escape_markup(str(receipt_path)))
         self._console.print()
         for label, commands in _list_commands(receipt):
             for number, command in enumerate(commands):

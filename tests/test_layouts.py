@@ -33,7 +33,7 @@ def write(place: Place, content: str = "new") -> Path:
         (staged / "variables").write_text(content)
         receipt = place.publish(staged, lambda target, request: replace(RECEIPT, filepath=str(target)))
     published = Path(receipt.filepath)
-    place.remove_older(published)
+    place.remove_older(str(published))
     return published
 
 

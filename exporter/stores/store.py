@@ -244,7 +244,8 @@ def _is_kept_digest(entry: Mapping[str, Any], file: Path) -> bool:
 
 
 def _digest_parts(file: Path, part_bytes: int | None) -> str:
-    parts, size = [], file.stat().st_size
+    parts: list[hashlib._Hash] = []
+    size = file.stat().st_size
     with file.open("rb") as stream:
         while not parts or stream.tell() < size:
             digest, left = hashlib.md5(usedforsecurity=False), part_bytes or size

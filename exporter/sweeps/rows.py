@@ -268,9 +268,9 @@ def _is_stored(row: Row) -> bool:
     if text is None:
         return False
     files = Receipt.from_json(text.decode()).files
-    sizes = {record.path: record.size for record in files if record.link is None}
+    sizes: dict[str, int | None] = {record.path: record.size for record in files if record.link is None}
     # A single object lies at the name itself.
-    there = store.list_objects(name) or {name: store.measure(name)}
+    there: dict[str, int | None] = {**store.list_objects(name)} or {name: store.measure(name)}
     return digest_files(files) == row.sha256 and there == sizes
 
 
