@@ -4,6 +4,7 @@ Tried with Keras 3.15. Where Keras lacks what is replaced here, nothing is repla
 to the same model; `tests/saving/test_keras_internals.py` fails then.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,33 +17,44 @@ from keras.src.initializers.random_initializers import RandomInitializer
 _INITIALIZE = "_initialize_with_initializer"
 _FROM_CONFIG = "from_config"
 
+# Keras makes a graph of layers by a recursion of one call a layer.
+_CALLS_A_LAYER = 2
+
 _lock = threading.Lock()
 _users = 0
+_limit = 0
 _replaced: dict[str, Any] = {}
 _zeros: dict[tuple[tuple[int, ...], str], tf.Tensor] = {}
 
 
 @contextmanager
-def values_come_later() -> Iterator[None]:
+def values_come_later(layers: int = 0) -> Iterator[None]:
     """Builds models faster while it is open, in every thread.
 
     - A variable that Keras's own initializers would fill with random numbers gets zeros: its value is loaded anyway.
       Zeros of one shape share their memory until something is assigned.
     - A Sequential model is built once, where Keras builds it anew after each layer, in quadratic time.
+    - Python's limit of recursion leaves room for that of Keras.
+
+    Args:
+        layers: How many there will be, at most one below the other.
     """
-    global _users
+    global _users, _limit
     with _lock:
         _users += 1
         if _users == 1:
+            _limit = sys.getrecursionlimit()
             _replaced.update(find_originals())
             for name, original in _replaced.items():
                 setattr(_find_owner(name), name, _MAKERS[name](original))
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _limit + _CALLS_A_LAYER * layers))
     try:
         yield
     finally:
         with _lock:
             _users -= 1
             if not _users:
+                sys.setrecursionlimit(_limit)
                 for name, original in _replaced.items():
                     setattr(_find_owner(name), name, original)
                 _replaced.clear()

@@ -164,13 +164,27 @@ def rebuild_model(
     """
     config = {key: value for key, value in config.items() if key != "compile_config"}
     try:
-        with ObjectSharingScope(), values_come_later():
+        with ObjectSharingScope(), values_come_later(_count_layers(config)):
             model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
     except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise ArtifactError(f"The model's configuration cannot be rebuilt: {_explain(error)}") from error
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"The configuration describes a {type(model).__name__}, not a keras.Model.")
     return model
+
+
+def _count_layers(config: Config) -> int:
+    count = 0
+    pending: list[Any] = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            pending += node.values()
+            listed = node.get("layers")
+            count += len(listed) if isinstance(listed, list) else 0
+        elif isinstance(node, list):
+            pending += node
+    return count
 
 
 def _explain(error: Exception) -> str:

@@ -33,6 +33,8 @@ def build_model(name: str, keras: Any) -> Any:
             `x<width>`.
         keras: The module.
     """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)  # Keras goes down a model's layers by recursion when it is made
     if name == "mobilenet":
         model = keras.applications.MobileNetV2(weights=None)
     elif name == "resnet50":
@@ -47,6 +49,7 @@ def build_model(name: str, keras: Any) -> Any:
         model = _build_dense(keras, layers=int(layers), width=int(width or 64))
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
+    sys.setrecursionlimit(limit)
     return model
 
 

@@ -1,12 +1,15 @@
 """What we use of Keras's private code is there, and a model that it builds is the one that Keras builds."""
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import exporter
 from exporter.saving import keras_internals
 from exporter.saving.keras_internals import values_come_later
 
@@ -83,3 +86,19 @@ def test_keras_has_what_is_used_of_it() -> None:
     """When this fails, a new Keras loads slowly: look where it moved what `keras_internals.py` replaces."""
     assert list(keras_internals.find_originals()) == ["_initialize_with_initializer", "from_config"]
     assert callable(keras.Sequential._maybe_rebuild)
+
+
+def test_a_model_deeper_than_the_limit_of_recursion_is_loaded(tmp_path: Path) -> None:
+    limit = sys.getrecursionlimit()
+    inputs = hidden = keras.Input((1,))
+    for _ in range(1300):
+        hidden = keras.layers.Identity()(hidden)
+    sys.setrecursionlimit(5000)
+    try:
+        model = keras.Model(inputs, hidden)
+    finally:
+        sys.setrecursionlimit(limit)
+    path = tmp_path / "deep.keras"
+    exporter.save_model(model, path)
+    assert len(exporter.load_model(path).layers) == 1301
+    assert sys.getrecursionlimit() == limit
