@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -20,11 +20,15 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
-from exporter._preflight import Job, Preflight, quote, read_config
 from exporter._schema import explain_unknown
 from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
-from exporter.sweeps.plans import Plan, describe_cell, find_earlier, hash_recipe, make_plan
+
+if TYPE_CHECKING:
+    from exporter._preflight import Job, Preflight
+    from exporter.sweeps.plans import Plan
+
+# `_preflight` and the sweeps are imported by what uses them: `--help` and `--cfg` alone do not pay for them.
 
 PRIMARY = "config"
 COMMAND_LINE = "the command line"
@@ -95,6 +99,8 @@ def compose(
     Raises:
         UsageError: With every fault of the recipe and the overrides.
     """
+    from exporter._preflight import Preflight
+
     [job, *others] = Preflight(_open_loader(config_dir), recipe, place="the overrides").check(overrides)
     if others:
         message = f"is a sweep of {len(others) + 1} jobs; add the override hydra.mode=RUN to compose one of them"
@@ -102,7 +108,7 @@ def compose(
     return job.config
 
 
-def read_command_line(arguments: Sequence[str]) -> tuple[list[str], Plan | None]:
+def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None]":
     """Checks a command line and every job that it asks for.
 
     Args:
@@ -126,6 +132,9 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[str], Plan | None]
     nothing_given = not (flags.overrides or flags.config_name or flags.config_dir)
     if flags.shell_completion or flags.hydra_help or (only_shows and nothing_given):
         return words, None
+    from exporter._preflight import quote
+    from exporter.sweeps.plans import describe_cell, find_earlier, hash_recipe, make_plan
+
     preflight, jobs = _check_jobs(flags, flags.overrides)
     if preflight.sweep_directory is None or only_shows:
         return words, None
@@ -153,7 +162,9 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[str], Plan | None]
     )
 
 
-def _check_jobs(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[Preflight, list[Job]]:
+def _check_jobs(flags: argparse.Namespace, overrides: Sequence[str]) -> "tuple[Preflight, list[Job]]":
+    from exporter._preflight import Preflight
+
     preflight = Preflight(_open_loader(flags.config_dir), flags.config_name or PRIMARY, COMMAND_LINE)
     return preflight, preflight.check(overrides, multirun=flags.multirun)
 
@@ -183,6 +194,8 @@ def to_config(composed: DictConfig) -> JobConfig:
     Raises:
         UsageError: With every fault.
     """
+    from exporter._preflight import read_config
+
     config, faults = read_config(composed)
     if config is None:
         raise UsageError(faults)
