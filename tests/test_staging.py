@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from without_exchange import IS_KNOWN
 
 from exporter._staging import publish, stage_beside
 
@@ -278,44 +279,23 @@ def test_writers_at_the_same_time_wait_for_each_other(folder: Path, make_new: Ki
     assert f"{target}: process {os.getpid()} on {platform.node()}" in waits
 
 
-# A kernel or a file system without the exchange, for real: a seccomp filter makes the kernel answer the system call
-# with the given error, as old kernels (ENOSYS) and file systems such as NFS (EINVAL) do.
 _WITHOUT_EXCHANGE = """
-import ctypes, errno, os, struct, sys
+import errno, os, sys
 from pathlib import Path
-
-def instruction(code, true, false, value):
-    return struct.pack("<HBBI", code, true, false, value)
-
-number = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
-filter = b"".join([
-    instruction(0x20, 0, 0, 0),                                     # load the number of the system call
-    instruction(0x15, 0, 3, number),                                # another call: allow
-    instruction(0x20, 0, 0, 16 + 4 * 8),                            # load its flags
-    instruction(0x15, 0, 1, 2),                                     # no RENAME_EXCHANGE: allow
-    instruction(0x06, 0, 0, 0x00050000 | getattr(errno, sys.argv[1])),
-    instruction(0x06, 0, 0, 0x7FFF0000),
-])
-content = ctypes.create_string_buffer(filter, len(filter))
-program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(filter) // 8, ctypes.addressof(content)))
-library = ctypes.CDLL(None, use_errno=True)
-assert library.prctl(38, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS"
-assert library.prctl(22, 2, program) == 0, "PR_SET_SECCOMP"
-os.makedirs("probe/a"); os.makedirs("probe/b")
-assert library.renameat2(-100, b"probe/a", -100, b"probe/b", 2) == -1, "the filter does not work"
-os.rmdir("probe/a"); os.rmdir("probe/b"); os.rmdir("probe")
-
+from without_exchange import deny_exchange
 from exporter._staging import publish, stage_beside
+
+deny_exchange(sys.argv[1])
 """
 
 
 def run_without_exchange(folder: Path, answer: str, program: str) -> subprocess.CompletedProcess[str]:
-    if platform.machine() not in ("x86_64", "aarch64") or sys.platform != "linux":
+    if not IS_KNOWN:
         pytest.skip("the numbers of the system calls are known for two kinds of machine only")
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", _WITHOUT_EXCHANGE + textwrap.dedent(program), answer],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,177 @@
+"""Exports that are killed, that run out of space and that meet each other: the target is always a whole artifact."""
+
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import survival
+from survival import NAMES
+from without_exchange import IS_KNOWN
+
+from exporter.publishing import name_receipt
+from exporter.receipts import record_files
+
+pytestmark = pytest.mark.xdist_group("survival")
+
+KINDS = pytest.mark.parametrize("kind", list(NAMES))
+SECONDS = 120
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class Forge:
+    """Processes that have imported TensorFlow already."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(survival.PRELOADED))
+
+    def start(self, function: Any, *arguments: Any) -> tuple[Any, Any]:
+        """Starts a function with one end of a connection; returns the process and the other end."""
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=function, args=(*arguments, theirs))
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def run(self, function: Any, *arguments: Any) -> Any:
+        """Runs a function to its end; returns what it sent last."""
+        process, connection = self.start(function, *arguments)
+        return finish(process, connection)
+
+
+def finish(process: Any, connection: Any) -> Any:
+    received = None
+    try:
+        while connection.poll(SECONDS):
+            received = connection.recv()
+    except EOFError:
+        pass
+    process.join(SECONDS)
+    assert process.exitcode == 0
+    return received
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return Forge()
+
+
+class Originals:
+    """Artifacts of four models in every format, and how long it took to export one of them."""
+
+    def __init__(self, forge: Forge, folder: Path) -> None:
+        self.seconds: dict[str, float] = {}
+        self._paths: dict[str, dict[int, Path]] = {kind: {} for kind in NAMES}
+        for number in range(4):
+            for kind in NAMES:
+                place = folder / f"{number}-{kind}"
+                self.seconds[kind] = forge.run(survival.export, place, kind, number)
+                [self._paths[kind][number]] = survival.find_artifacts(place, kind)
+
+    def list(self, kind: str) -> dict[int, Path]:
+        return self._paths[kind]
+
+    def record(self, kind: str) -> dict[int, Any]:
+        return {number: record_files(path, "") for number, path in self._paths[kind].items()}
+
+
+@pytest.fixture(scope="module")
+def originals(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    return Originals(forge, tmp_path_factory.mktemp("originals"))
+
+
+@KINDS
+def test_a_publication_survives_a_kill_at_every_step_of_it(originals: Originals, tmp_path: Path, kind: str) -> None:
+    kills, gaps = run_kills(originals, tmp_path, kind, with_exchange=True)
+    print(f"{kind}: {kills} kills")
+    assert kills > 100
+    assert gaps == 0
+
+
+@pytest.mark.skipif(not IS_KNOWN, reason="the numbers of the system calls are known for two kinds of machine only")
+def test_without_the_exchange_the_next_run_puts_a_killed_one_right(originals: Originals, tmp_path: Path) -> None:
+    kills, gaps = run_kills(originals, tmp_path, "tf", with_exchange=False)
+    print(f"tf: {kills} kills, {gaps} between the two renames")
+    assert kills > 100
+    assert gaps > 0
+
+
+def run_kills(originals: Originals, folder: Path, kind: str, with_exchange: bool) -> tuple[int, int]:
+    ours, theirs = SPAWN.Pipe(duplex=False)
+    arguments = (folder, kind, originals.list(kind), with_exchange, theirs)
+    process = SPAWN.Process(target=survival.kill_at_every_step, args=arguments)
+    process.start()
+    theirs.close()
+    kills, gaps = finish(process, ours)
+    return kills, gaps
+
+
+@KINDS
+def test_an_export_survives_a_kill_at_any_moment(forge: Forge, originals: Originals, tmp_path: Path, kind: str) -> None:
+    moments = random.Random(kind)
+    known = originals.record(kind)
+    survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
+    ends = []
+    current = 0
+    for _ in range(12):
+        process, connection = forge.start(survival.export, tmp_path, kind, 1 - current)
+        assert connection.recv() == "begins"
+        time.sleep(moments.uniform(0, originals.seconds[kind]))
+        process.kill()
+        process.join()
+        ends.append(process.exitcode)
+        artifacts = survival.find_artifacts(tmp_path, kind)
+        assert artifacts
+        current = [survival.read_number(artifact, known) for artifact in artifacts][-1]
+    print(f"{kind}: {ends.count(-9)} kills")
+    assert ends.count(-9) > 4
+    forge.run(survival.export, tmp_path, kind, 2)
+    newest = survival.find_artifacts(tmp_path, kind)[-1]
+    assert survival.read_number(newest, known) == 2
+    assert name_receipt(newest).is_file()
+    assert survival.list_strangers(tmp_path) == []
+
+
+@pytest.fixture
+def meeting() -> Iterator[Any]:
+    over = SPAWN.Event()
+    yield over
+    over.set()
+
+
+@KINDS
+def test_readers_see_whole_artifacts_while_four_write(
+    forge: Forge, originals: Originals, tmp_path: Path, kind: str, meeting: Any
+) -> None:
+    survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
+    readers = [forge.start(survival.read_again_and_again, tmp_path, kind, 15) for _ in range(2)]
+    writers = [
+        SPAWN.Process(
+            target=survival.write_again_and_again, args=(tmp_path, kind, originals.list(kind), number, meeting)
+        )
+        for number in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    seen = [finish(*reader) for reader in readers]
+    meeting.set()
+    for writer in writers:
+        writer.join(SECONDS)
+        assert writer.exitcode == 0
+    assert all(len(set(numbers)) > 1 for numbers in seen)
+    for artifact in survival.find_artifacts(tmp_path, kind):
+        survival.read_number(artifact, originals.record(kind))
+    assert survival.list_strangers(tmp_path) == []
+
+
+def test_a_full_disk_leaves_the_old_artifact_and_nothing_else(forge: Forge, tmp_path: Path) -> None:
+    outcomes = forge.run(survival.fill_disks, tmp_path / "folder")
+    for kind in (*NAMES, "save_model"):
+        messages = {message for each, _, message in outcomes if each == kind}
+        assert messages, kind
+        print(kind, len(messages), sorted(messages)[:2])
