@@ -5,6 +5,7 @@ also the built-in error that a Python caller would expect, so `except ValueError
 carries the exit code with which the command line ends.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,9 @@ class TargetExistsError(ExportError, FileExistsError):
 class SpaceError(ExportError, OSError):
     """The file system has too little space for what would be written."""
 
-    def __str__(self) -> str:
-        return str(self.strerror)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC
 
 
 class MissingDependencyError(ExportError, ImportError):

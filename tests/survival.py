@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -64,6 +65,7 @@ def make_model(number: int) -> Any:
     """A model whose name and whose every weight say which one it is."""
     import keras
 
+    keras.utils.clear_session()  # names begin anew
     keras.utils.set_random_seed(number)
     layers = [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
     model = keras.Sequential(layers, name=f"model_{number}")
@@ -73,14 +75,31 @@ def make_model(number: int) -> Any:
 
 
 def export(folder: Path, kind: str, number: int, connection: Connection) -> None:
-    """Exports a model, and tells when it begins and ends."""
+    """Exports a model, and tells when it begins."""
     from exporter import jobs
 
     model = make_model(number)
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)  # an artifact knows the path that it was made for
     connection.send("begins")
-    started = time.perf_counter()
-    jobs.export(make_config(folder, kind, model))
-    connection.send(time.perf_counter() - started)
+    jobs.export(make_config(Path(), kind, model))
+
+
+def export_originals(folder: Path, connection: Connection) -> None:
+    """Exports four models in every format; sends how long that took at first, by the format."""
+    from exporter import jobs
+
+    seconds: dict[str, float] = {}
+    for number in range(4):
+        model = make_model(number)
+        for kind in NAMES:
+            place = folder / f"{number}-{kind}"
+            place.mkdir()
+            os.chdir(place)
+            started = time.perf_counter()
+            jobs.export(make_config(Path(), kind, model))
+            seconds.setdefault(kind, time.perf_counter() - started)
+    connection.send(seconds)
 
 
 def find_artifacts(folder: Path, kind: str) -> list[Path]:
@@ -134,11 +153,6 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
 _WATCHED = {module.__file__ for module in (_exchange, _locks, _signals, _staging, layouts, publishing)}
 
 
-def _is_watched(frame: FrameType) -> bool:
-    code = frame.f_code
-    return code.co_filename in _WATCHED or (code.co_filename == shutil.__file__ and "rmtree" in code.co_name)
-
-
 def _run_killed(work: Callable[[], None], step: int) -> bool:
     """Runs something in a process that is killed before the given line of it; returns whether it came that far."""
     process = os.fork()
@@ -150,13 +164,14 @@ def _run_killed(work: Callable[[], None], step: int) -> bool:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
-        if not _is_watched(frame):
-            return None
-        if event == "line":
+        code = frame.f_code
+        is_ours = code.co_filename in _WATCHED
+        removes = code.co_filename == shutil.__file__ and "rmtree" in code.co_name  # a directory, of a tree
+        if (is_ours and event == "line") or (removes and event == "call"):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return trace
+        return trace if is_ours else None
 
     code = 1
     try:
@@ -177,19 +192,22 @@ def kill_at_every_step(
     """
     if not with_exchange:
         deny_exchange("EINVAL")
+    os.fsync = lambda fd: None  # what a process has written outlives it without; the disk would take minutes
     known = {number: record_files(original, "") for number, original in originals.items()}
     publish_copy(folder, kind, originals[0], 0)
     current, step, gaps, was_killed = 0, 0, 0, True
     while was_killed:
         step += 1
         number = 1 - current
-        was_killed = _run_killed(lambda number=number: publish_copy(folder, kind, originals[number], number), step)
+        was_killed = _run_killed(partial(publish_copy, folder, kind, originals[number], number), step)
         artifacts = find_artifacts(folder, kind)
         if not artifacts:
             assert not with_exchange, f"no artifact after step {step}"
             gaps += 1
-        if kind == "tf_serving" and step % 4 == 0:  # else there are more and more versions to remove
+        if kind == "tf_serving" and step % 4 == 0:  # else there are more and more versions to remove, and receipts
             publish_copy(folder, kind, originals[number], number)
+            for receipt in (folder / NAMES[kind]).glob("*.json"):
+                receipt.unlink()
             assert list_strangers(folder) == []
         elif not artifacts or step % 4 == 0:
             # Whoever writes anything in that directory puts it right.
@@ -217,7 +235,7 @@ def read_again_and_again(folder: Path, kind: str, count: int, connection: Connec
     """Loads what is there and looks whether all of it is of one model; sends which ones it has seen."""
     from exporter import ArtifactError, load_model
 
-    seen = []
+    seen: list[int] = []
     while len(seen) < count or len(set(seen)) == 1:
         try:
             [*_, path] = find_artifacts(folder, kind)
@@ -236,7 +254,7 @@ def read_again_and_again(folder: Path, kind: str, count: int, connection: Connec
 def fill_disks(folder: Path, connection: Connection) -> None:
     """Exports to a file system of one megabyte that is full, and fuller; only this process sees it."""
     _mount_small(folder)
-    outcomes = []
+    outcomes: list[tuple[str, int, str]] = []
     from exporter import jobs, save_model
 
     for kind in NAMES:
@@ -271,13 +289,15 @@ def _give_space(folder: Path) -> Iterator[int]:
     """Gives the file system more and more free bytes."""
     ballast = folder.parent / "disk" / "ballast"
     total = os.statvfs(folder)
-    for free in range(0, total.f_blocks * total.f_frsize, 12_288):
-        ballast.unlink(missing_ok=True)
-        status = os.statvfs(folder)
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(status.f_bavail * status.f_frsize - free, 1))
-        yield free
-    ballast.unlink()
+    try:
+        for free in range(0, total.f_blocks * total.f_frsize, 12_288):
+            ballast.unlink(missing_ok=True)
+            status = os.statvfs(folder)
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(status.f_bavail * status.f_frsize - free, 1))
+            yield free
+    finally:
+        ballast.unlink()
 
 
 def _mount_small(folder: Path) -> None:

@@ -65,13 +65,11 @@ class Originals:
     """Artifacts of four models in every format, and how long it took to export one of them."""
 
     def __init__(self, forge: Forge, folder: Path) -> None:
-        self.seconds: dict[str, float] = {}
-        self._paths: dict[str, dict[int, Path]] = {kind: {} for kind in NAMES}
-        for number in range(4):
-            for kind in NAMES:
-                place = folder / f"{number}-{kind}"
-                self.seconds[kind] = forge.run(survival.export, place, kind, number)
-                [self._paths[kind][number]] = survival.find_artifacts(place, kind)
+        self.seconds: dict[str, float] = forge.run(survival.export_originals, folder)
+        self._paths = {
+            kind: {number: survival.find_artifacts(folder / f"{number}-{kind}", kind)[0] for number in range(4)}
+            for kind in NAMES
+        }
 
     def list(self, kind: str) -> dict[int, Path]:
         return self._paths[kind]
@@ -118,10 +116,10 @@ def test_an_export_survives_a_kill_at_any_moment(forge: Forge, originals: Origin
     survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
     ends = []
     current = 0
-    for _ in range(12):
+    for _ in range(8):
         process, connection = forge.start(survival.export, tmp_path, kind, 1 - current)
         assert connection.recv() == "begins"
-        time.sleep(moments.uniform(0, originals.seconds[kind]))
+        time.sleep(moments.uniform(0, 0.8 * originals.seconds[kind]))
         process.kill()
         process.join()
         ends.append(process.exitcode)
@@ -129,7 +127,7 @@ def test_an_export_survives_a_kill_at_any_moment(forge: Forge, originals: Origin
         assert artifacts
         current = [survival.read_number(artifact, known) for artifact in artifacts][-1]
     print(f"{kind}: {ends.count(-9)} kills")
-    assert ends.count(-9) > 4
+    assert ends.count(-9) > 1
     forge.run(survival.export, tmp_path, kind, 2)
     newest = survival.find_artifacts(tmp_path, kind)[-1]
     assert survival.read_number(newest, known) == 2
@@ -174,4 +172,8 @@ def test_a_full_disk_leaves_the_old_artifact_and_nothing_else(forge: Forge, tmp_
     for kind in (*NAMES, "save_model"):
         messages = {message for each, _, message in outcomes if each == kind}
         assert messages, kind
-        print(kind, len(messages), sorted(messages)[:2])
+        target = tmp_path / "folder" / NAMES.get(kind, "model")
+        for message in messages:
+            assert "No space left on device" in message or "are free in" in message, message
+            assert kind == "save_model" or str(target) in message
+    assert any("needs at least" in message and "0 B are free in" in message for _, _, message in outcomes)

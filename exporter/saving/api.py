@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 Format = Literal["tf", "h5", "keras"]
 
 SUFFIXES: dict[str, Format] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
+# What a disk says that takes no more; TensorFlow ends its message with it.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 FORMATS: tuple[Format, ...] = ("tf", "h5", "keras")
 
 
@@ -110,14 +113,15 @@ def _file_faults_unified(staged: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        code = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in its text
-        if code is None:
+        told = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in its text
+        if told is None:
             raise
-        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
     except tf.errors.OpError as error:
         if str(staged) not in error.message:
             raise
-        raise OSError(error.message) from error
+        code = next((code for code in _FULL if error.message.endswith(os.strerror(code))), None)
+        raise (OSError(error.message) if code is None else OSError(code, os.strerror(code))) from error
 
 
 def save_model(
@@ -258,9 +262,8 @@ def check_space(model: "keras.Model", target: Path, save_format: Format, include
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise SpaceError(
-            errno.ENOSPC,
             f"{target} needs at least {format_bytes(needed)} on the disk, and {format_bytes(free)} are free in "
-            f"{directory}. What was there is unchanged. Free space, or choose a `filepath` on another file system.",
+            f"{directory}. What was there is unchanged. Free space, or choose a `filepath` on another file system."
         )
 
 
