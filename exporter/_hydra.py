@@ -158,6 +158,8 @@ def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None
             for number, (job, digest) in enumerate(zip(jobs, hashes, strict=True))
         ),
         on_error=jobs[0].config.on_error,
+        resume=jobs[0].config.resume,
+        meeting=jobs[0].config.meeting,
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
 

@@ -47,7 +47,13 @@ def check_limits(config: ExportConfig) -> list[Fault]:
         *_check_verify(config),
         *_check_measure(config),
         *_check_seed(config.seed),
+        *_check_meeting(config),
     ]
+
+
+def _check_meeting(config: ExportConfig) -> Iterator[Fault]:
+    if isinstance(config, JobConfig) and config.meeting is not None and (message := explain_url(config.meeting)):
+        yield Fault("meeting", message)
 
 
 def _check_target(config: ExportConfig) -> Iterator[Fault]:

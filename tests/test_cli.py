@@ -12,7 +12,7 @@ from exporter import transforms
 
 KEYS = (
     "model, filepath, save_format, overwrite, include_optimizer, signatures, options, layout, verify, seed, "
-    "strict, measure, on_error, resume, objective"
+    "strict, measure, on_error, resume, objective, meeting"
 )
 SOURCES = "application, architecture, custom, digits, file"
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporter.errors import MissingDependencyError
+from exporter.sweeps.meeting import forget_jobs, receive_jobs, send_files
 from exporter.sweeps.monitor import Monitor
-from exporter.sweeps.plans import Plan, open_sweep
+from exporter.sweeps.plans import PLAN, Plan, open_sweep
 from exporter.sweeps.progress import find_sign_of_life
-from exporter.sweeps.report import write_report
+from exporter.sweeps.report import REPORT, write_report
 from exporter.sweeps.rows import read_row
 from exporter.sweeps.running import STOPPED, close_worker, forgive, give_up
-from exporter.sweeps.table import collect, print_table, write_table
+from exporter.sweeps.table import CSV, JSON, collect, print_table, write_table
 
 _LAUNCHER_LOG = "launcher.log"
 _SECONDS_OF_SILENCE = 15.0
@@ -39,6 +40,9 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
     interruption = None
     with open_sweep(plan):
         (directory / STOPPED).unlink(missing_ok=True)
+        if not plan.resume:
+            forget_jobs(plan.meeting, plan.cells)
+        receive_jobs(plan.meeting, plan.cells)
         try:
             with Monitor(plan):
                 _run_until_all_have_begun(plan, run)
@@ -46,6 +50,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
             interruption = error
         finally:
             close_worker()
+        receive_jobs(plan.meeting, plan.cells)
         sweep = collect(plan, was_interrupted=interruption is not None)
         write_table(sweep)
         try:
@@ -53,6 +58,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
         except MissingDependencyError as error:
             report = str(error)
         print_table(sweep, report)
+        send_files(plan.meeting, directory, (PLAN, JSON, CSV, REPORT))
     if interruption is not None:
         raise interruption
     return sweep.exit_code

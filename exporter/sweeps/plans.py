@@ -26,7 +26,7 @@ PLAN = "plan.json"
 _LOCK = ".lock"
 
 # Overrides that say how the sweep goes, and nothing about a job.
-_OF_THE_SWEEP = ("resume", "on_error", "objective")
+_OF_THE_SWEEP = ("resume", "on_error", "objective", "meeting")
 
 _PACKAGES = {
     "exporter": "keras-exporter",
@@ -79,6 +79,8 @@ class Plan:
         directory: Absolute path of the sweep's own directory.
         cells: The jobs, by their numbers; empty where the sweeper chooses them while it runs.
         on_error: What happens after a job that failed.
+        resume: Whether jobs that were finished before are left as they are.
+        meeting: URL of the place in a store where the jobs meet; None where they share the sweep's directory.
         started: ISO 8601 with a time zone.
         versions: Of the software, by name.
         host: Name of the machine that the sweep was started on.
@@ -92,6 +94,8 @@ class Plan:
     directory: str
     cells: tuple[Cell, ...]
     on_error: OnError
+    resume: bool = False
+    meeting: str | None = None
     started: str
     versions: dict[str, str]
     host: str

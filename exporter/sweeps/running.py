@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from exporter.config import JobConfig, OnError
+from exporter.errors import ExportError
 from exporter.proof.fresh_process import FreshProcess, ProcessEndedError
+from exporter.sweeps.meeting import receive_jobs, send_job
 from exporter.sweeps.progress import read_progress, remove_progress
 from exporter.sweeps.rows import (
     ROW,
@@ -42,6 +44,10 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
         The row of the job, which also stands in its directory, unless the job was not run.
     """
     directory = Path(cell.directory)
+    try:
+        receive_jobs(config.meeting, (cell,))
+    except ExportError as error:
+        logging.getLogger(__name__).error("What has become of it elsewhere is not known: %s", error)
     earlier = read_row(directory)
     if earlier is not None and earlier.recipe_hash == cell.recipe_hash and is_intact(earlier):
         return earlier
@@ -59,6 +65,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
         logging.getLogger(__name__).error("%s\n%s", row.error, error)
         if read_row(directory) is None:  # else it ended after its work
             write_row(row, directory)
+    send_job(config.meeting, cell)
     row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
     if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
         (sweep_directory / STOPPED).write_text(f"not run: job {cell.number} had failed\n", encoding="utf-8")
