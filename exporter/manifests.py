@@ -127,7 +127,7 @@ def examine(path: Path) -> Examination:
         if (path / MANIFEST).is_file():
             witnesses.append("manifest")
             others = [record for record in files if record.path != MANIFEST]
-            deviations += _compare(_read_manifest(path / MANIFEST), others)
+            deviations += compare_files(_read_manifest(path / MANIFEST), others)
     else:
         expected = _read_seal(path)
         if expected is not None:
@@ -141,7 +141,7 @@ def examine(path: Path) -> Examination:
         if not path.is_dir():  # both may have been renamed
             recorded = tuple(replace(record, path=path.name) for record in recorded)
         known = {deviation.path for deviation in deviations}
-        deviations += [found for found in _compare(recorded, files) if found.path not in known]
+        deviations += [found for found in compare_files(recorded, files) if found.path not in known]
     if not witnesses:
         raise ArtifactError(
             f"{path} says nothing of its own bytes, and there is no {beside.name} beside it: it was not exported by "
@@ -155,7 +155,13 @@ def examine(path: Path) -> Examination:
     )
 
 
-def _compare(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Deviation]:
+def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Deviation]:
+    """Lists every file that is missing, was added, or is another one.
+
+    Args:
+        expected: The files as they should be.
+        received: The files as they are.
+    """
     before = {record.path: record for record in expected}
     after = {record.path: record for record in received}
     deviations = []

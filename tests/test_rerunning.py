@@ -14,6 +14,7 @@ import yaml
 import exporter
 from exporter import ArtifactError, ExportError, UsageError
 from exporter.commands import run_command
+from exporter.manifests import seal
 from exporter.receipts import digest_files, record_files
 from exporter.rerunning import plan_rerun
 
@@ -179,3 +180,40 @@ def test_every_fault_of_the_recipe_is_named(change: Callable[..., Path], capsys:
     error = capsys.readouterr().err
     assert error.startswith(f"exporter: 2 faults in the recipe inside {path}\n  seed: received many")
     assert "exporter-rerun-" not in error
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as one file."""
+    path = tmp_path_factory.mktemp("verify") / "numbers.h5"
+    exporter.export("digits", ["model.epochs=1", "verify=none", "save_format=h5", f"filepath={path}"])
+    return path
+
+
+class TestVerify:
+    def test_it_loads_compares_and_rebuilds(self, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_command(["verify", str(trained), "--rebuild"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(f"✓ {trained}: 1 file, ")
+        assert "✓ weights: bit-equal; 12 tensors" in lines
+        assert "✓ stock Keras: bit-equal; keras.models.load_model" in lines
+        assert lines[-1] == "✓ made again from its recipe: the same bytes, 1 of 1 files"
+
+    def test_a_rebuild_with_other_bytes_says_which(
+        self, change: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = change(seed=5)
+        (path / _INSIDE / "manifest.json").unlink()
+        seal(path, path.name)
+        assert run_command(["verify", str(path), "--rebuild"]) == 1
+        output = capsys.readouterr().out
+        assert "✗ made again from its recipe: " in output
+        assert "  variables/variables.data-00000-of-00001 has other bytes of the same number" in output
+
+    def test_endpoints_of_its_own_are_called_too(self, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_command(["verify", str(artifact), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["intact"]
+        figures = {check["name"]: check["figure"] for check in found["checks"]}
+        assert figures["serving_default"] == "bit-equal"
+        assert figures["predictions"] == "bit-equal"

@@ -76,7 +76,15 @@ def test_what_was_signed_is_recognised_wherever_it_lies(
     moved = tmp_path / "elsewhere" / f"renamed{artifact.suffix}"
     moved.parent.mkdir()
     artifact.rename(moved)
-    arguments = ["verify", str(moved), "--public-key", str(keys["mine-public"]), "--signature", str(signature)]
+    arguments = [
+        "verify",
+        "--files-only",
+        str(moved),
+        "--public-key",
+        str(keys["mine-public"]),
+        "--signature",
+        str(signature),
+    ]
     assert run_command(arguments) == 0
     assert capsys.readouterr().out.endswith(f", and as signed with the private half of {keys['mine-public']}\n")
 

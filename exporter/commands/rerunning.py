@@ -17,7 +17,7 @@ from exporter.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("path", metavar="PATH", help="the artifact")
+    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="what shall be different")
     parser.add_argument(
         "--trust", metavar="MODULE", action="append", default=[], help="a module or package that the recipe may import"
@@ -36,11 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     from exporter.cli import prepare_process, print_faults, run_alone
     from exporter.rerunning import plan_rerun
+    from exporter.stores import find_artifact
 
     prepare_process(os.getcwd())
     try:
         config = plan_rerun(
-            Path(arguments.path).expanduser(),
+            find_artifact(arguments.path),
             arguments.overrides,
             trusted=arguments.trust,
             variables=arguments.environment,

@@ -1,24 +1,38 @@
-"""Checks that every file of an artifact is the one that was exported: nothing changed, missing or added.
+"""Proves an artifact again: every file is the one that was exported, and every reader loads the same model from it.
 
-It is held against what it says of itself, and against the receipt beside it, if there is one. This finds damage and
-changes, not forgery: whoever rewrites an artifact can rewrite what it says of itself.
+Its files are held against what it says of itself, and against the receipt beside it, if there is one. This finds damage
+and changes, not forgery: whoever rewrites an artifact can rewrite what it says of itself; see `exporter sign`.
+Then it is loaded, here and in a fresh process, by exporter, stock Keras and TensorFlow, and what they predict and hold
+is compared. With --rebuild it is also made again from the recipe inside; the exit code is 1 where that has other bytes.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from exporter.errors import ArtifactError, Fault, UsageError
+from exporter.config import VerifyMode
+from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
+from exporter.receipts import Check
+from exporter.saving.contents import LeftOut
 from exporter.stores import find_artifact
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
+    parser.add_argument("--files-only", action="store_true", help="load nothing: this needs no TensorFlow")
     parser.add_argument("--public-key", metavar="FILE", help="also check the signature, with this PEM file")
     parser.add_argument("--signature", metavar="FILE", help="the signature (default: PATH.sig)")
+    parser.add_argument("--rebuild", action="store_true", help="also make it again, and compare the bytes")
+    parser.add_argument(
+        "--trust", metavar="MODULE", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
+    parser.add_argument(
+        "--environment", metavar="NAME", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -37,15 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
     examination = examine(path)
     code = ArtifactError.exit_code if examination.deviations else 0
+    checks: tuple[Check, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    if not code and not arguments.files_only:
+        checks, left_out = _load(path)
+        code = 0 if all(check.passed for check in checks) else ProofError.exit_code
     if arguments.json:
-        print(json.dumps({"path": str(path), "intact": code == 0, **asdict(examination)}, indent=2, ensure_ascii=False))
-        return code
+        found = {"path": str(path), "intact": not examination.deviations, **asdict(examination)}
+        found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
     witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
-    if not code:
+    if not examination.deviations:
         if arguments.public_key:
             witnesses += f", and as signed with the private half of {arguments.public_key}"
         files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
         print(f"✓ {path}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        for check in checks:
+            print(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
+        for each in left_out:
+            print(f"! {each.what}: {each.why}")
+        if arguments.rebuild and not code:
+            return _rebuild(path, arguments, quiet=False)
         return code
     number = len(examination.deviations)
     print(f"✗ {path} is not as it was exported, by {witnesses}:", file=sys.stderr)
@@ -54,3 +81,52 @@ def run(arguments: argparse.Namespace) -> int:
     if number > 20:
         print(f"  and {number - 20} more, with --json", file=sys.stderr)
     return code
+
+
+def _load(path: Path) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+    from exporter._terminal import TerminalReporter
+    from exporter.inspection.artifacts import open_artifact
+    from exporter.proof.reproof import prove_again
+
+    with open_artifact(path) as artifact:
+        recipe = artifact.recipe or {}
+    try:
+        with TerminalReporter():
+            return prove_again(path, recipe)
+    except ExporterError as error:
+        raise ArtifactError(
+            f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
+            "To check its files alone: --files-only."
+        ) from error
+
+
+def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
+    """Makes the artifact again and compares the bytes; says what differs and why."""
+    from exporter._terminal import TerminalReporter
+    from exporter.inspection.comparison import compare_artifacts
+    from exporter.inspection.comparison_page import print_comparison
+    from exporter.jobs import export
+    from exporter.manifests import compare_files
+    from exporter.provenance import describe_recipe
+    from exporter.receipts import record_files
+    from exporter.rerunning import plan_rerun
+
+    config = plan_rerun(path, trusted=arguments.trust, variables=arguments.environment)
+    with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as directory:
+        config.filepath = str(Path(directory) / Path(config.filepath).name)
+        config.origin.written |= {"verify": describe_recipe(config)["verify"]}
+        config.verify.mode = VerifyMode.NONE
+        with TerminalReporter() as reporter:
+            receipt = export(config, reporter=reporter)
+        again = Path(receipt.filepath)
+        different = compare_files(record_files(path, path.name), record_files(again, path.name))
+        if quiet:
+            return 1 if different else 0
+        if not different:
+            print(f"✓ made again from its recipe: the same bytes, {len(receipt.files)} of {len(receipt.files)} files")
+            return 0
+        print(f"✗ made again from its recipe: {len(different)} of {len(receipt.files)} files have other bytes")
+        for deviation in different[:20]:
+            print(f"  {deviation.path} {deviation.message}")
+        print_comparison(compare_artifacts(path, again))
+    return 1

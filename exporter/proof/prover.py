@@ -60,21 +60,22 @@ class Prover:
         tf.function(lambda value: value + 1)(tf.constant(1))
         return {}
 
-    def open(self, path: str, reader: str, custom_objects: Sequence[Sequence[str]]) -> Reply:
+    def open(self, path: str, reader: str, custom_objects: Sequence[Sequence[str]], safe_mode: bool) -> Reply:
         """Loads the artifact.
 
         Args:
             path: Of the staged artifact.
             reader: `exporter` for our `load_model`, `keras` for stock Keras.
             custom_objects: Name in the configuration, module, and qualified name inside the module, each.
+            safe_mode: Whether code inside the artifact is refused. One that was written a moment ago from the caller's
+                own model holds the caller's own code.
 
         Returns:
             The class of the loaded model.
         """
         self._model = self._predictor = self._served = None  # a machine may only hold one
         load = load_model if reader == "exporter" else keras.models.load_model
-        # The artifact was written a moment ago from the caller's own model, so code inside it is the caller's own.
-        self._model = load(path, custom_objects=_import_objects(custom_objects), safe_mode=False)
+        self._model = load(path, custom_objects=_import_objects(custom_objects), safe_mode=safe_mode)
         return {"class_name": type(self._model).__name__}
 
     def predict(self, inputs: Mapping[str, Any], batches: str, outputs: str, count: int, eager: bool) -> Reply:

@@ -75,6 +75,7 @@ def prove(
     mode: VerifyMode,
     include_optimizer: bool,
     tags: Sequence[str] = (),
+    safe_mode: bool = False,
 ) -> Proof:
     """Proves that a staged artifact is the model.
 
@@ -86,6 +87,7 @@ def prove(
         mode: `full` or `reload`.
         include_optimizer: Whether the optimizer was saved.
         tags: Of the SavedModel's graph, beside `serve`.
+        safe_mode: Whether code inside the artifact is refused.
 
     Returns:
         The checks, all of which passed.
@@ -99,7 +101,7 @@ def prove(
         warnings_kept_back(),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
     ):
-        session = _Session(process, model, staged, trial, Path(exchange), include_optimizer)
+        session = _Session(process, model, staged, trial, Path(exchange), include_optimizer, safe_mode)
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
@@ -124,7 +126,9 @@ class _Session:
         trial: Trial,
         exchange: Path,
         include_optimizer: bool,
+        safe_mode: bool,
     ) -> None:
+        self._safe_mode = safe_mode
         self._process = process
         self._model = model
         self._staged = staged
@@ -316,7 +320,13 @@ class _Session:
         _write_batches(self._exchange / "batches", self._trial.inputs, self._trial.batches)
 
     def _send_open(self, reader: str) -> None:
-        self._process.send("open", path=str(self._staged), reader=reader, custom_objects=self._custom_objects)
+        self._process.send(
+            "open",
+            path=str(self._staged),
+            reader=reader,
+            custom_objects=self._custom_objects,
+            safe_mode=self._safe_mode,
+        )
 
     def _send_predict(self, name: str) -> None:
         self._process.send(

@@ -1,0 +1,62 @@
+"""The proof of an artifact whose model is gone: it is loaded in two processes, and both are compared.
+
+Our `load_model` in this process stands for the model. A fresh process loads the artifact again with it, with stock
+Keras and with TensorFlow alone, and each must predict, hold and train the same.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exporter.config import VerifyConfig
+from exporter.errors import ProofError
+from exporter.proof.workshop import Workshop
+from exporter.receipts import Check
+from exporter.saving.contents import LeftOut
+
+
+def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+    """Loads an artifact in two processes and compares what each reader makes of it.
+
+    Nothing inside the artifact is run that `safe_mode` refuses.
+
+    Args:
+        path: The artifact.
+        recipe: The one inside it; empty where there is none.
+
+    Returns:
+        Every comparison, also those that failed; and what could not be compared, or is not held for some reader.
+
+    Raises:
+        ExporterError: The artifact cannot be loaded.
+    """
+    with Workshop() as workshop:
+        process = workshop.open_process()
+        import tensorflow as tf
+
+        from exporter.proof import verification
+        from exporter.proof.trials import prepare_trial
+        from exporter.saving import load_model
+
+        verification.warm_up(process)
+        model = load_model(path)
+        tags = list(recipe.get("options", {}).get("extra_tags", []))
+        signatures: Any = None
+        if path.is_dir() and recipe.get("signatures"):
+            kept = tf.saved_model.load(str(path), tags=["serve", *tags])  # its variables live as long as it does
+            signatures = dict(kept.signatures)
+        trial = prepare_trial(model, VerifyConfig(), 0, signatures)
+        try:
+            proof = verification.prove(
+                process,
+                model,
+                path,
+                trial,
+                mode=VerifyConfig().mode,
+                include_optimizer=bool(model.compiled),
+                tags=tags,
+                safe_mode=True,
+            )
+        except ProofError as error:
+            return tuple(error.checks), ()
+        return proof.checks, proof.left_out
