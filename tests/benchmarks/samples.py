@@ -107,6 +107,7 @@ def _make_save(peer: str) -> Callable[[Any, Path], Any]:
         "exporter-tf": lambda model, path: exporter.save_model(model, path, save_format="tf"),
         "exporter-h5": exporter.save_model,
         "exporter-keras": exporter.save_model,
+        "exporter-weights-h5": exporter.save_model,
         "keras-h5": lambda model, path: model.save(path),
         "keras-keras": lambda model, path: model.save(path),
         "keras-export": lambda model, path: model.export(path, verbose=False),
@@ -122,7 +123,7 @@ def _make_load(peer: str) -> Callable[[Path], Any]:
     import exporter
 
     if peer.startswith("exporter"):
-        return exporter.load_model
+        return lambda path: exporter.load_model(path, compile="weights" not in peer)
     keras = _import_keras(peer)
     # The stock reader gives an optimizer from HDF5 no slots and then fails on them: it loads the weights alone.
     return lambda path: keras.models.load_model(path, compile=peer != "keras-h5")

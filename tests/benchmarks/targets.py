@@ -43,10 +43,11 @@ _SAVES = (
     ((_LARGE,), "exporter-keras", "keras-keras", 0.5),
     (_MIDDLE, "exporter-keras", "raw", 1.3),
 )
-# What loads the same thing: a model that trains on, but for stock HDF5, which gives the weights alone.
+# What loads the same thing: a model that trains on, or from HDF5 one that is not compiled.
 _LOADS = {
     "exporter-tf": ("tf_keras-tf", "keras-keras"),
-    "exporter-h5": ("keras-h5", "tf_keras-h5"),
+    "exporter-h5": ("tf_keras-h5",),
+    "exporter-weights-h5": ("keras-h5",),
     "exporter-keras": ("keras-keras",),
 }
 

@@ -30,7 +30,7 @@ def test_a_small_run_keeps_its_figures(tmp_path: Path) -> None:
 
 
 def test_ours_is_held_against_the_fastest_peer() -> None:
-    seconds = {"exporter-h5": 2.0, "keras-h5": 4.0, "tf_keras-h5": 1.0}
+    seconds = {"exporter-tf": 2.0, "keras-keras": 4.0, "tf_keras-tf": 1.0}
     medians = {"load": {"dense25": {peer: {"seconds": value} for peer, value in seconds.items()}}}
     [verdict] = judge(medians)
-    assert (verdict.name, verdict.value, verdict.is_reached) == ("load dense25: exporter-h5 / tf_keras-h5", 2.0, False)
+    assert (verdict.name, verdict.value, verdict.is_reached) == ("load dense25: exporter-tf / tf_keras-tf", 2.0, False)
