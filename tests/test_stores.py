@@ -13,10 +13,12 @@ import pytest
 from object_store import ObjectStore, serve_objects
 
 from exporter import load_model
+from exporter.commands import run_command
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat, VerifyConfig, VerifyMode
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.jobs import export
 from exporter.receipts import Receipt
+from exporter.saving.contents import format_bytes
 from exporter.stores import Store, explain_url, fetch
 
 pytestmark = pytest.mark.xdist_group("stores")
@@ -79,7 +81,7 @@ def test_an_artifact_comes_back_from_the_store_in_the_exact_state(bucket: str, m
 
 
 def test_the_graph_becomes_visible_last_and_the_weights_are_sent_once(
-    bucket: str, model: Any, server: ObjectStore
+    bucket: str, model: Any, server: ObjectStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     receipt = run(model, f"{bucket}/model")
     placed = [path for path in server.list_sent() if "/model/" in path]
@@ -91,10 +93,10 @@ def test_the_graph_becomes_visible_last_and_the_weights_are_sent_once(
     ]
     fetched = fetch(f"{bucket}/model")
     assert os.readlink(fetched / "model.weights.h5") == "variables/variables.data-00000-of-00001"
-    from exporter.manifests import examine
-
-    found = examine(fetched)
-    assert (found.witnesses, found.deviations) == (("manifest", "receipt"), ())
+    assert run_command(["verify", receipt.filepath]) == 0
+    files = f"{len(receipt.files) - 1} files, {format_bytes(receipt.total_bytes)}"
+    expected = f"✓ {receipt.filepath}: {files}, all as exported, by its manifest and its receipt\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_replacing_leaves_nothing_of_the_former_artifact(bucket: str, model: Any) -> None:

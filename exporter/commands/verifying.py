@@ -17,7 +17,7 @@ from exporter.config import VerifyMode
 from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
 from exporter.receipts import Check
 from exporter.saving.contents import LeftOut
-from exporter.stores import find_artifact
+from exporter.stores import find_artifact, is_url
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.saving.contents import format_bytes
 
     path = find_artifact(arguments.path)
+    shown = arguments.path if is_url(arguments.path) else str(path)
     if arguments.public_key:
         from exporter.signing import check_signature, name_signature
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         checks, left_out = _load(path)
         code = 0 if all(check.passed for check in checks) else ProofError.exit_code
     if arguments.json:
-        found = {"path": str(path), "intact": not examination.deviations, **asdict(examination)}
+        found = {"path": shown, "intact": not examination.deviations, **asdict(examination)}
         found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.public_key:
             witnesses += f", and as signed with the private half of {arguments.public_key}"
         files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
-        print(f"✓ {path}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        print(f"✓ {shown}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
         for check in checks:
             print(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
         for each in left_out:
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _rebuild(path, arguments, quiet=False)
         return code
     number = len(examination.deviations)
-    print(f"✗ {path} is not as it was exported, by {witnesses}:", file=sys.stderr)
+    print(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
     for deviation in examination.deviations[:20]:
         print(f"  {deviation.path} {deviation.message}", file=sys.stderr)
     if number > 20:
