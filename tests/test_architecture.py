@@ -16,7 +16,7 @@ PACKAGE = Path(exporter.__file__).parent
 FLOORS = [
     {"config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema", "_paths"},
     {"stores"},
-    {"saving"},
+    {"saving", "safety"},
     {
         *("sources", "transforms", "endpoints", "proof"),
         *("options", "layouts", "remote_layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),

@@ -10,20 +10,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from exporter.errors import ArtifactError
+from exporter.safety.operations import find_harms
 from exporter.saving.contents import Endpoint, Tensor
 from exporter.saving.messages import DTYPES, SavedMetadata, SavedModel
 
 # TensorFlow keeps its initialisation among the signatures.
 _INTERNAL = "__saved_model_init_op"
-
-# Operations that reach outside the graph: they read or write files, or run Python. The saver has its own.
-_REACHING_OUT = {
-    *("ReadFile", "WriteFile", "MatchingFiles", "SaveSlices", "Save", "Restore", "RestoreSlice"),
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "LoadDataset", "SaveDataset", "SaveDatasetV2", "PrintV2"),
-    *("FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "TFRecordDataset", "TFRecordDatasetV2"),
-    *("TextLineDataset", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2"),
-    *("TFRecordReader", "TFRecordReaderV2", "DebugIdentityV2", "DumpTensor"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +28,8 @@ class Graph:
         signatures: Its endpoints by name.
         method_names: What TF Serving calls each of them.
         operations: How often each operation stands in the graph and its functions.
+        reaching_out: The operations that read or write files or run Python, and those that TensorFlow does not come
+            with.
         functions: The names of its functions.
         aliases: Names that were given to functions: alias -> the function's name.
         has_gradients: Whether gradients of its own are kept.
@@ -49,17 +43,13 @@ class Graph:
     signatures: Mapping[str, Endpoint]
     method_names: Mapping[str, str]
     operations: Mapping[str, int]
+    reaching_out: tuple[str, ...]
     functions: tuple[str, ...]
     aliases: Mapping[str, str]
     has_gradients: bool
     has_saver: bool
     assets: tuple[str, ...]
     tensorflow_version: str
-
-    @property
-    def reaching_out(self) -> tuple[str, ...]:
-        """The operations that read or write files or run Python, and those that TensorFlow does not come with."""
-        return tuple(sorted(name for name in self.operations if name in _REACHING_OUT or ">" in name))
 
 
 def read_graph(path: Path) -> Graph:
@@ -95,6 +85,9 @@ def read_graph(path: Path) -> Graph:
         },
         method_names={name: signatures[name].method_name for name in sorted(signatures)},
         operations=dict(sorted(operations.items())),
+        reaching_out=tuple(
+            sorted({harm.operation for harm in find_harms(message)} | {name for name in operations if ">" in name})
+        ),
         functions=tuple(sorted(function.signature.name for function in library.function)),
         aliases={entry.value: entry.key for entry in info.function_aliases},
         has_gradients=bool(library.gradient or library.registered_gradients),

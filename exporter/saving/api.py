@@ -285,7 +285,9 @@ def load_model(
             `h5py.File`, and the URL of an artifact in a store, such as `s3://bucket/models/digits`.
         custom_objects: Classes and functions by the name under which the model was saved.
         compile: Whether the model is compiled, and its optimizer's state restored.
-        safe_mode: Refuses what would run code from inside the artifact, such as a marshalled lambda.
+        safe_mode: Refuses what would run code from inside the artifact or reach beyond it: marshalled lambdas, classes
+            and functions that are neither Keras's nor registered nor in `custom_objects`, operations of a graph that
+            touch files or run Python, and weights far larger than the file.
 
     Returns:
         The model.
@@ -310,7 +312,7 @@ def load_model(
     path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else _check_path(filepath)
     try:
         return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,26 @@ import keras
 import numpy as np
 from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
 from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from exporter.errors import ArtifactError, ModelError
+from exporter.safety.configurations import check_configuration
+from exporter.safety.documents import parse_json
+from exporter.safety.hdf5_objects import check_hdf5
+from exporter.safety.memory import limit_variables
+from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
-from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import create_file, find_dataset, read_dataset
+from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
+from exporter.saving.weights_file import StoredArrays, create_file, find_dataset
 
 OURS = "exporter"
 _LEGACY = ("model_weights", "optimizer_weights")
-_ATTRIBUTES = ("model_config", "training_config", "keras_version", "backend")
+_CHECKSUMS = "checksums"
+# The attribute of our name says that the group of our name belongs to the file.
+_ATTRIBUTES = ("model_config", "training_config", "keras_version", "backend", OURS)
 
 # HDF5 keeps an attribute in its object's header, which holds at most 64 KiB; Keras splits longer lists.
 _HEADER_LIMIT = 64512
@@ -90,6 +99,7 @@ def write_open_hdf5(
     writer = _Writer(file, state)
     file.attrs["keras_version"] = keras.__version__
     file.attrs["backend"] = keras.backend.backend()
+    file.attrs[OURS] = 1
     file.attrs["model_config"] = json.dumps(_legacy_model_config(config, model)).encode()
     if config.get("compile_config"):
         file.attrs["training_config"] = json.dumps(_legacy_training_config(config["compile_config"])).encode()
@@ -102,13 +112,14 @@ def write_open_hdf5(
     writer.write_rest(ours)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         assets = save_assets(state, Path(directory))
-        for name in assets:
-            _write_bytes(ours, f"assets/{name}", Path(directory, name).read_bytes())
-    _write_bytes(ours, "config", json.dumps(config).encode())
-    _write_bytes(ours, "state", describe_state(model, state, include_optimizer, assets).to_json().encode())
-    _write_bytes(ours, "index", json.dumps(writer.index).encode())
-    for name, note in notes.items():
-        _write_bytes(ours, f"notes/{name}", note)
+        parts = {f"assets/{name}": Path(directory, name).read_bytes() for name in assets}
+    parts["config"] = json.dumps(config).encode()
+    parts["state"] = describe_state(model, state, include_optimizer, assets).to_json().encode()
+    parts["index"] = json.dumps(writer.index).encode()
+    parts.update((f"notes/{name}", note) for name, note in notes.items())
+    for name, content in parts.items():
+        _write_bytes(ours, name, writer.checksums.add_part(name, content))
+    _write_bytes(ours, _CHECKSUMS, writer.checksums.to_json())
     file.flush()
     return Contents(*describe_holdings(model, state, config, assets), signatures={})
 
@@ -118,6 +129,7 @@ class _Writer:
 
     def __init__(self, file: h5py.File, state: State) -> None:
         self.index: dict[str, str] = {}
+        self.checksums = Checksums()
         self._file = file
         self._state = state
         self._paths = {id(variable): path for path, variable in state.variables.items()}
@@ -144,17 +156,23 @@ class _Writer:
                     self.index[path] = self._datasets[id(value)].name
                 else:
                     array = np.asarray(keras.ops.convert_to_numpy(value))
-                    self.index[path] = ours.create_dataset(f"entries/{path}", data=_widen(array)).name
+                    self.index[path] = self._create(ours, f"entries/{path}", array).name
 
     def _write(self, group: h5py.Group, name: str, variable: keras.Variable) -> None:
         known = self._datasets.get(id(variable))
         if known is not None:
             group[name] = known  # tied weights: a hard link costs no bytes
             return
-        dataset = self._datasets[id(variable)] = group.create_dataset(name, data=_widen(to_array(variable)))
+        dataset = self._datasets[id(variable)] = self._create(group, name, to_array(variable))
         path = self._paths.get(id(variable))
         if path is not None:
             self.index[path] = dataset.name
+
+    def _create(self, group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
+        stored = _widen(value)
+        dataset = group.create_dataset(name, data=stored)
+        self.checksums.tensors[dataset.name.strip("/")] = checksum_dataset(dataset, checksum_values(stored))
+        return dataset
 
 
 def _widen(array: Array) -> Array:
@@ -283,55 +301,90 @@ def read_hdf5(
 ) -> keras.Model:
     """Loads an HDF5 file that we or Keras wrote; see `exporter.load_model`."""
     if isinstance(source, h5py.File):
-        return _read_open_hdf5(source, custom_objects, compile, safe_mode)
-    try:
-        with h5py.File(source, "r") as file:
-            return _read_open_hdf5(file, custom_objects, compile, safe_mode)
-    except OSError as error:
-        raise ArtifactError(f"{source} cannot be read: {error}. The file is damaged or incomplete.") from error
+        return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
+    with ExitStack() as stack:
+        with damage_explained(source):
+            file = stack.enter_context(h5py.File(source, "r"))
+        return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
 
 
 def _read_open_hdf5(
-    file: h5py.File, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool
+    file: h5py.File,
+    place: Path | str,
+    custom_objects: Mapping[str, Any] | None,
+    compiled: bool,
+    safe_mode: bool,
 ) -> keras.Model:
-    if OURS not in file:
-        return _read_stock(file, custom_objects, compiled, safe_mode)
-    ours = file[OURS]
-    index: dict[str, str] = json.loads(_read_bytes(ours, "index"))
+    with damage_explained(place):
+        stored = check_hdf5(file, place, (*_LEGACY, OURS))  # a caller's own file may hold other things
+        is_ours = OURS in file or OURS in file.attrs
+    with limit_variables(stored if safe_mode else None):
+        if is_ours:
+            return _read_ours(file, place, custom_objects, compiled, safe_mode)
+        return _read_stock(file, place, custom_objects, compiled, safe_mode)
+
+
+def _read_ours(
+    file: h5py.File,
+    place: Path | str,
+    custom_objects: Mapping[str, Any] | None,
+    compiled: bool,
+    safe_mode: bool,
+) -> keras.Model:
+    with damage_explained(place):
+        if OURS not in file:
+            raise ArtifactError(f"{place} lacks {OURS!r}: the file is incomplete.")
+        ours = file[OURS]
+        checksums = Checksums.from_json(_read_bytes(ours, _CHECKSUMS), place)
+
+    def read_part(name: str) -> bytes:
+        with damage_explained(place, name):
+            return checksums.check_part(name, _read_bytes(ours, name), place)
+
+    arrays = StoredArrays(file, checksums, place)
+    index: dict[str, str] = parse_json(read_part("index"), f"The index of {place}")
     addresses: dict[str, dict[str, str]] = {}
-    for path, name in index.items():
-        address, _, key = path.rpartition("vars/")
-        addresses.setdefault(address.rstrip("/"), {})[key] = name
+    with damage_explained(place, "index"):
+        for path, name in index.items():
+            address, _, key = path.rpartition("vars/")
+            addresses.setdefault(address.rstrip("/"), {})[key] = name
 
     def read(path: str) -> Array:
         if path not in index:
-            raise ArtifactError(f"{file.filename} holds no value for the variable {path!r}: the file is incomplete.")
-        return read_dataset(find_dataset(file, index[path]))
-
-    def read_entries(address: str) -> dict[str, Array]:
-        return {key: read_dataset(find_dataset(file, name)) for key, name in addresses.get(address, {}).items()}
+            raise ArtifactError(f"{place} holds no value for the variable {path!r}: the file is incomplete.")
+        return arrays.read(index[path])
 
     reader = StateReader(
         variable=read,
-        entries=read_entries,
-        asset=lambda name: _read_bytes(ours, f"assets/{name}"),
+        entries=lambda address: {key: arrays.read(name) for key, name in addresses.get(address, {}).items()},
+        asset=lambda name: read_part(f"assets/{name}"),
     )
-    record = StateRecord.from_json(_read_bytes(ours, "state"))
-    return revive_state(json.loads(_read_bytes(ours, "config")), record, reader, custom_objects, compiled, safe_mode)
+    record = StateRecord.from_json(read_part("state"))
+    config = parse_json(read_part("config"), f"The configuration of {place}")
+    return revive_state(config, record, reader, custom_objects, compiled, safe_mode)
 
 
 def _read_stock(
-    file: h5py.File, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool
+    file: h5py.File,
+    place: Path | str,
+    custom_objects: Mapping[str, Any] | None,
+    compiled: bool,
+    safe_mode: bool,
 ) -> keras.Model:
-    if "model_config" not in file.attrs:
-        raise ArtifactError(
-            f"{file.filename} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
-            "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
-        )
+    with damage_explained(place):
+        if "model_config" not in file.attrs:
+            raise ArtifactError(
+                f"{place} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
+                "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
+            )
+        texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
+    configs = {name: parse_json(text, f"The attribute {name!r} of {place}") for name, text in texts.items()}
+    if safe_mode:
+        check_configuration(configs, custom_objects)
     try:
         model = load_model_from_hdf5(file, custom_objects=custom_objects, compile=False, safe_mode=safe_mode)
-        if compiled and "training_config" in file.attrs:
-            config = json.loads(file.attrs["training_config"])
+        if compiled and "training_config" in configs:
+            config = configs["training_config"]
             for key, module in (
                 ("loss", keras.losses),
                 ("metrics", keras.metrics),
@@ -339,11 +392,15 @@ def _read_stock(
             ):
                 config[key] = _resolve_names(config.get(key), module)
             config["optimizer_config"] = _translate_optimizer(config["optimizer_config"])
-            model.compile(**compile_args_from_training_config(config, custom_objects))
-    except (TypeError, ValueError, KeyError) as error:
-        raise ArtifactError(f"Keras cannot load {file.filename}: {error}") from error
+            with SafeModeScope(safe_mode):
+                model.compile(**compile_args_from_training_config(config, custom_objects))
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
+        raise ArtifactError(f"Keras cannot load {place}: {error}") from error
     if model.compiled and "optimizer_weights" in file:
-        _restore_stock_optimizer(file, model)
+        with damage_explained(place, "optimizer_weights"):
+            _restore_stock_optimizer(file, model, place)
     return model
 
 
@@ -362,7 +419,7 @@ def _translate_optimizer(config: Config) -> Config:
     return {**config, "class_name": name, "config": arguments}
 
 
-def _restore_stock_optimizer(file: h5py.File, model: keras.Model) -> None:
+def _restore_stock_optimizer(file: h5py.File, model: keras.Model, place: Path | str) -> None:
     """Gives the optimizer the state that Keras 3 or Keras 2 left in the file.
 
     Keras builds the optimizer for the model's direct variables, of which a Sequential or Functional model has none;
@@ -379,10 +436,11 @@ def _restore_stock_optimizer(file: h5py.File, model: keras.Model) -> None:
     variables = [variable for variable in optimizer.variables if id(variable) not in left_out]
     if by_keras_2:
         names = _order_as_keras_3(names, optimizer) if len(variables) > 1 else names[:1]  # plain SGD has unused slots
-    values = [read_dataset(find_dataset(group, name)) for name in names]
+    arrays = StoredArrays(file, None, place)
+    values = [arrays.read(f"optimizer_weights/{name}") for name in names]
     if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
         raise ArtifactError(
-            f"{file.filename} holds {len(values)} optimizer variables, which do not fit the {len(variables)} of a "
+            f"{place} holds {len(values)} optimizer variables, which do not fit the {len(variables)} of a "
             f"{type(optimizer).__name__} for this model. Load it with compile=False and compile it anew."
         )
     for variable, value in zip(variables, values, strict=True):

@@ -12,23 +12,31 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
-from keras.src.saving import saving_lib
 
 from exporter.errors import ArtifactError
+from exporter.safety.configurations import check_configuration
+from exporter.safety.documents import parse_json
+from exporter.safety.files import check_archive, check_directory
+from exporter.safety.hdf5_objects import check_hdf5
+from exporter.safety.memory import limit_variables
+from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import collect
-from exporter.saving.topology import Config, serialize_model
-from exporter.saving.weights_file import Entries, create_file, read_variable, write_weights
+from exporter.saving.topology import LOAD_FAULTS, serialize_model
+from exporter.saving.weights_file import Entries, StoredArrays, create_file, write_weights
 from exporter.saving.zip_members import open_member
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
+
+_STATE = "state"  # the record, inside of the metadata
 
 # The first moment that a zip can name; without a date of the caller's the same model gives the same bytes.
 _ZIP_EPOCH = 315532800
@@ -58,26 +66,43 @@ def write_keras_archive(
     """
     config = serialize_model(model, include_optimizer)
     state = collect(model, include_optimizer)
+    checksums = Checksums()
     with tempfile.TemporaryDirectory(prefix=f"{staged.name}-", dir=staged.parent) as scratch:
         weights = Path(scratch, WEIGHTS)
         with create_file(weights) as file:
-            write_weights(file, state)
+            write_weights(file, state, checksums)
         assets_directory = Path(scratch, ASSETS)
         assets = save_assets(state, assets_directory)
         record = describe_state(model, state, include_optimizer, assets)
+        parts = {f"{ASSETS}/{name}": assets_directory.joinpath(name).read_bytes() for name in assets}
+        parts[CONFIG] = json.dumps(config).encode()
+        for name, content in parts.items():
+            checksums.add_part(name, content)
         with zipfile.ZipFile(staged, "w") as archive:
-            _add(archive, METADATA, write_metadata(record, notes))
-            _add(archive, CONFIG, json.dumps(config).encode())
+            _add(archive, METADATA, write_metadata(record, notes, checksums))
+            _add(archive, CONFIG, parts.pop(CONFIG))
             _add(archive, WEIGHTS, weights)
-            for name in assets:
-                _add(archive, f"{ASSETS}/{name}", assets_directory / name)
+            for name, content in parts.items():
+                _add(archive, name, content)
     return Contents(*describe_holdings(model, state, config, assets), signatures={})
 
 
-def write_metadata(record: StateRecord, notes: Mapping[str, bytes]) -> bytes:
-    """Returns `metadata.json`: Keras's own keys, and ours under `exporter`."""
+def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:
+    """Returns `metadata.json`: Keras's own keys, and ours under `exporter`.
+
+    Args:
+        record: What is known of the state.
+        notes: Files that are kept inside, by name.
+        checksums: Those of the archive; that of the record is added.
+    """
     date = time.strftime("%Y-%m-%d@%H:%M:%S", time.gmtime(_source_date()))
-    ours = {"state": json.loads(record.to_json()), "notes": {name: text.decode() for name, text in notes.items()}}
+    state = json.loads(record.to_json())
+    checksums.add_part(_STATE, json.dumps(state).encode())
+    ours = {
+        "state": state,
+        "notes": {name: text.decode() for name, text in notes.items()},
+        "checksums": checksums.to_json().decode(),
+    }
     return json.dumps({"keras_version": keras.__version__, "date_saved": date, "exporter": ours}).encode()
 
 
@@ -104,39 +129,21 @@ def read_keras_archive(
     safe_mode: bool = True,
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bombs(path, archive)
-            names = set(archive.namelist())
-            missing = {CONFIG, METADATA, WEIGHTS} - names
+    with ExitStack() as stack:
+        with damage_explained(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            check_archive(path, archive)
+            missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
             if missing:
                 raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
-            metadata = json.loads(archive.read(METADATA))
-            if "exporter" not in metadata:
-                return _read_stock(path, custom_objects, compile, safe_mode)
             # Members are stored, not compressed, so HDF5 reads them in place.
-            with open_member(path, archive, WEIGHTS) as stream, h5py.File(stream, "r") as file:
-                return _revive(
-                    json.loads(archive.read(CONFIG)),
-                    StateRecord.from_json(json.dumps(metadata["exporter"]["state"])),
-                    file,
-                    lambda name: archive.read(f"{ASSETS}/{name}"),
-                    custom_objects,
-                    compile,
-                    safe_mode,
-                )
-    except (zipfile.BadZipFile, json.JSONDecodeError, OSError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}. The file is damaged or incomplete.") from error
+            file = stack.enter_context(h5py.File(stack.enter_context(open_member(path, archive, WEIGHTS)), "r"))
 
+        def read(name: str) -> bytes:
+            with damage_explained(path, name):
+                return archive.read(name)
 
-def _refuse_bombs(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuses members that unpack to far more than the archive stores, by the limits of Keras itself."""
-    try:
-        for name in archive.namelist():
-            saving_lib._reject_zip_bomb(archive, name)
-        saving_lib._reject_zip_extract_bomb(archive)
-    except ValueError as error:
-        raise ArtifactError(f"{path} is refused: {error}") from error
+        return _read(path, read, file, None, custom_objects, compile, safe_mode)
 
 
 def read_keras_directory(
@@ -144,54 +151,64 @@ def read_keras_directory(
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
     safe_mode: bool = True,
-    record: StateRecord | None = None,
+    known: tuple[StateRecord, Checksums] | None = None,
 ) -> keras.Model:
     """Loads an unzipped archive; with a record of its state, given or in its metadata, exactly."""
-    if record is None:
-        ours = _read_json(path / METADATA).get("exporter") if (path / METADATA).is_file() else None
-        if ours is None:
-            return _read_stock(path, custom_objects, compile, safe_mode)
-        record = StateRecord.from_json(json.dumps(ours["state"]))
-    config = _read_json(path / CONFIG)
-    with h5py.File(path / WEIGHTS, "r") as file:
-        return _revive(
-            config,
-            record,
-            file,
-            lambda name: (path / ASSETS / name).read_bytes(),
-            custom_objects,
-            compile,
-            safe_mode,
-        )
+    check_directory(path)
+
+    def read(name: str) -> bytes:
+        with damage_explained(path, name):
+            return (path / name).read_bytes()
+
+    with ExitStack() as stack:
+        with damage_explained(path, WEIGHTS):
+            file = stack.enter_context(h5py.File(path / WEIGHTS, "r"))
+        return _read(path, read, file, known, custom_objects, compile, safe_mode)
 
 
-def _read_json(path: Path) -> Config:
-    try:
-        content: Config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}. The file is damaged or incomplete.") from error
-    return content
-
-
-def _revive(
-    config: Config,
-    record: StateRecord,
+def _read(
+    path: Path,
+    read: Callable[[str], bytes],
     file: h5py.File,
-    read_asset: Callable[[str], bytes],
+    known: tuple[StateRecord, Checksums] | None,
     custom_objects: Mapping[str, Any] | None,
     compiled: bool,
     safe_mode: bool,
 ) -> keras.Model:
-    reader = StateReader(
-        variable=lambda name: read_variable(file, name),
-        entries=lambda address: Entries(file, address),
-        asset=read_asset,
-    )
-    return revive_state(config, record, reader, custom_objects, compiled, safe_mode)
+    config = read(CONFIG)
+    if known is None:
+        metadata = parse_json(read(METADATA), f"{path}, {METADATA}")
+        ours = metadata.get("exporter") if isinstance(metadata, dict) else None
+        known = _read_record(ours, path) if ours is not None else None
+    with damage_explained(path, WEIGHTS):
+        stored = check_hdf5(file, path)
+    with limit_variables(stored if safe_mode else None):
+        if known is None:
+            if safe_mode:
+                check_configuration(parse_json(config, f"{path}, {CONFIG}"), custom_objects)
+            return _read_stock(path, custom_objects, compiled, safe_mode)
+        record, checksums = known
+        arrays = StoredArrays(file, checksums, path)
+        reader = StateReader(
+            variable=arrays.read,
+            entries=lambda address: Entries(arrays, address),
+            asset=lambda name: checksums.check_part(f"{ASSETS}/{name}", read(f"{ASSETS}/{name}"), path),
+        )
+        body = parse_json(checksums.check_part(CONFIG, config, path), f"{path}, {CONFIG}")
+        return revive_state(body, record, reader, custom_objects, compiled, safe_mode)
+
+
+def _read_record(ours: Any, path: Path) -> tuple[StateRecord, Checksums]:
+    with damage_explained(path, METADATA):
+        checksums = Checksums.from_json(ours["checksums"], path)
+        state = json.dumps(ours["state"]).encode()
+        return StateRecord.from_json(checksums.check_part(_STATE, state, path)), checksums
 
 
 def _read_stock(path: Path, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool) -> keras.Model:
     try:
         return keras.models.load_model(path, custom_objects=custom_objects, compile=compiled, safe_mode=safe_mode)
-    except (TypeError, ValueError, KeyError, OSError) as error:
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
         raise ArtifactError(f"Keras cannot load {path}: {error}") from error

@@ -14,6 +14,8 @@ import keras
 import tensorflow as tf
 from keras.src.initializers.random_initializers import RandomInitializer
 
+from exporter.safety.memory import charge
+
 _INITIALIZE = "_initialize_with_initializer"
 _FROM_CONFIG = "from_config"
 
@@ -81,6 +83,7 @@ def _fill_with_zeros(original: Callable[..., None]) -> Any:
             original(variable, initializer)
             return
         key = (tuple(variable._shape), variable._dtype)
+        charge(variable)
         if key not in _zeros:
             _zeros[key] = tf.zeros(*key)
         variable._initialize(_zeros[key])

@@ -1,9 +1,10 @@
 """TensorFlow's messages as far as they are read and written here, without importing TensorFlow.
 
 The numbers of the fields are those of `tensorflow/core/protobuf/{saved_model,meta_graph,saver,tensor_bundle,
-trackable_object_graph}.proto` and `tensorflow/core/framework/{graph,function,op_def,node_def,tensor_shape,versions,
-types}.proto`, and of `tf_keras/protobuf/saved_metadata.proto`. Fields that are not listed are passed over, as protobuf
-does with every field that it does not know. The messages stand in a pool of their own, beside TensorFlow's.
+trackable_object_graph,saved_object_graph}.proto` and `tensorflow/core/framework/{graph,function,op_def,node_def,
+attr_value,tensor_shape,versions,types}.proto`, and of `tf_keras/protobuf/saved_metadata.proto`. Fields that are not
+listed are passed over, as protobuf does with every field that it does not know. The messages stand in a pool of their
+own, beside TensorFlow's.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (3, "saver_def", "SaverDef"),
         (5, "signature_def", "*SignatureEntry"),
         (6, "asset_file_def", "*AssetFileDef"),
+        (7, "object_graph_def", "SavedObjectGraph"),
     ],
     "MetaInfoDef": [
         (4, "tags", "*string"),
@@ -38,9 +40,15 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
     "TensorInfo": [(1, "name", "string"), (2, "dtype", "int32"), (3, "tensor_shape", "TensorShapeProto")],
     "TensorShapeProto": [(2, "dim", "*Dim"), (3, "unknown_rank", "bool")],
     "Dim": [(1, "size", "int64"), (2, "name", "string")],
-    "AssetFileDef": [(2, "filename", "string")],
+    "AssetFileDef": [(1, "tensor_info", "TensorInfo"), (2, "filename", "string")],
+    "SavedObjectGraph": [(2, "concrete_functions", "*ConcreteFunctionEntry")],
+    "ConcreteFunctionEntry": [(1, "key", "string")],
     "GraphDef": [(1, "node", "*NodeDef"), (2, "library", "FunctionDefLibrary")],
-    "NodeDef": [(1, "name", "string"), (2, "op", "string")],
+    "NodeDef": [(1, "name", "string"), (2, "op", "string"), (3, "input", "*string"), (5, "attr", "*AttrEntry")],
+    "AttrEntry": [(1, "key", "string"), (2, "value", "AttrValue")],
+    "AttrValue": [(1, "list", "AttrList"), (2, "s", "bytes"), (10, "func", "NameAttrList")],
+    "AttrList": [(9, "func", "*NameAttrList")],
+    "NameAttrList": [(1, "name", "string")],
     "FunctionDefLibrary": [
         (1, "function", "*FunctionDef"),
         (2, "gradient", "*GradientDef"),

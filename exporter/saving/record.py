@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
+from exporter.safety.configurations import check_configuration
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.state import Array, Saveable, State, collect, walk
 from exporter.saving.topology import Config, compile_model, rebuild_model, serialize_compile_extras
@@ -73,16 +74,16 @@ class StateRecord:
                 )
             return cls(
                 variables={
-                    path: VariableRecord(item["dtype"], tuple(item["shape"]), item["trainable"])
+                    path: VariableRecord(str(item["dtype"]), tuple(map(int, item["shape"])), item["trainable"] is True)
                     for path, item in data["variables"].items()
                 },
-                trainable=data["trainable"],
-                optimizers={path: tuple(paths) for path, paths in data["optimizers"].items()},
-                compile_extras=data["compile_extras"],
-                assets=tuple(data["assets"]),
-                dtype_policies=data["dtype_policies"],
+                trainable={path: flag is True for path, flag in data["trainable"].items()},
+                optimizers={path: tuple(map(str, paths)) for path, paths in data["optimizers"].items()},
+                compile_extras=None if data["compile_extras"] is None else dict(data["compile_extras"]),
+                assets=tuple(map(str, data["assets"])),
+                dtype_policies=dict(data["dtype_policies"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, ArtifactError):
                 raise
             raise ArtifactError(f"The artifact's state record is damaged: {error!r}.") from error
@@ -174,6 +175,8 @@ def revive_state(
     Raises:
         ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
     """
+    if safe_mode:
+        check_configuration(record.dtype_policies, custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         load_layers(model, record, reader, Path(directory))

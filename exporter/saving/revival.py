@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from exporter.errors import ArgumentError, ArtifactError
+from exporter.safety.configurations import check_configuration
+from exporter.saving.checksums import damage_explained
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.functions import (
     LEARNING_RATE,
@@ -47,7 +49,7 @@ from exporter.saving.record import (
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.state import Array, collect, join, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
-from exporter.saving.topology import REVIVED_MODULE, Config, compile_model, rebuild_model
+from exporter.saving.topology import LOAD_FAULTS, REVIVED_MODULE, Config, compile_model, rebuild_model
 
 OPTIMIZER = "optimizer"
 
@@ -96,6 +98,7 @@ class _Loaded:
         if config is None:
             return None
         if all(is_at_hand(name, self.custom_objects) for name in find_foreign_names(config)):
+            check_configuration(config, self.custom_objects)
             return keras.saving.deserialize_keras_object(config, dict(self.custom_objects or {}))
         made = RevivedRegularizer if kind == "regularizer" else RevivedConstraint
         return made(self.units[f"{path}/{kind}"], config)
@@ -443,9 +446,12 @@ def revive_model(
     Returns:
         The model: with its own class and layers where their code is at hand, and with revived ones elsewhere.
     """
-    artifact = tf.saved_model.load(str(path))
-    values = _collect_values(path, artifact, record)
-    loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects)
+    if safe_mode:
+        check_configuration(record.dtype_policies, custom_objects)
+    with damage_explained(path, "", LOAD_FAULTS):
+        artifact = tf.saved_model.load(str(path))
+        values = _collect_values(path, artifact, record)
+        loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects)
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
     model = _revive_layers(body, functions, loaded, safe_mode) if body else None
     if model is None:
@@ -525,7 +531,7 @@ def revive_foreign(path: Path) -> keras.Model:
     """
     try:
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except LOAD_FAULTS as error:
         raise ArtifactError(f"TensorFlow cannot load {path}: {error}") from error
     endpoint = loaded.signatures.get(SERVING_DEFAULT)
     if endpoint is None:

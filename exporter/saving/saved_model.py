@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import h5py
 import keras
 import numpy as np
@@ -28,6 +27,11 @@ from tensorflow.python.saved_model import fingerprinting_utils, save_context
 from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
+from exporter.safety.documents import parse_json
+from exporter.safety.files import check_directory
+from exporter.safety.memory import limit_variables
+from exporter.safety.operations import check_graph
+from exporter.saving.checksums import Checksums, checksum_values, damage_explained
 from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
 from exporter.saving.functions import Functions, trace_functions
 from exporter.saving.graph_gradients import settle_gradients
@@ -49,7 +53,7 @@ from exporter.saving.signatures import (
 )
 from exporter.saving.state import Array, State, collect
 from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
-from exporter.saving.topology import Config, serialize_model
+from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
 from exporter.saving.weights_file import create_dataset, create_file, write_weights
 
 GRAPH = "saved_model.pb"
@@ -58,6 +62,7 @@ STATE = OURS / "state.json"
 FUNCTIONS = "functions.json"
 _DEBUG_INFO = Path("debug", "saved_model_debug_info.pb")
 _DATA = "variables.data-00000-of-00001"
+_CHECKSUMS = OURS / "checksums.json"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 Trackable = tf.__internal__.tracking.Trackable
@@ -122,6 +127,7 @@ def _write_directory(
     holder, described = functions or (None, None)
 
     (staged / OURS).mkdir(parents=True)
+    checksums = Checksums()
     # A layer's assets come first: TensorFlow adds its own to the same directory.
     assets = save_assets(state, staged / ASSETS)
     record = describe_state(model, state, include_optimizer, assets)
@@ -134,15 +140,22 @@ def _write_directory(
 
     build_root = partial(_build_root, model, state, traced, holder)
     with _tables_kept(traced), _remarks_kept_back():
-        reason = _write_graph_and_variables(build_root, staged, endpoints, options, state)
+        reason = _write_graph_and_variables(build_root, staged, endpoints, options, state, checksums)
+    for path in sorted((staged / ASSETS).rglob("*")):
+        if path.is_file():
+            checksums.add_part(path.relative_to(staged).as_posix(), path.read_bytes())
     if config is not None and reason is None:
-        (staged / CONFIG).write_text(json.dumps(config))
-        (staged / METADATA).write_bytes(write_metadata(record, {}))
+        (staged / CONFIG).write_bytes(checksums.add_part(CONFIG, json.dumps(config).encode()))
+        (staged / METADATA).write_bytes(write_metadata(record, {}, checksums))
         (staged / WEIGHTS).symlink_to(Path("variables", _DATA))
     elif config is not None:
-        (staged / OURS / CONFIG).write_text(json.dumps(config))
+        (staged / OURS / CONFIG).write_bytes(checksums.add_part(f"{OURS}/{CONFIG}", json.dumps(config).encode()))
         left_out.append(LeftOut("Keras twin", f"stock keras.models.load_model needs one data file, and {reason}"))
     _write_fingerprint(staged)
+    for name in map(str, (STATE, OURS / FUNCTIONS, GRAPH)):
+        if (staged / name).is_file():
+            checksums.add_part(name, (staged / name).read_bytes())
+    (staged / _CHECKSUMS).write_bytes(checksums.to_json())
 
     held, not_held = describe_holdings(model, state, config or {}, assets)
     if described is not None:
@@ -291,6 +304,7 @@ def _write_graph_and_variables(
     endpoints: Mapping[str, Any],
     options: tf.saved_model.SaveOptions,
     state: State,
+    checksums: Checksums,
 ) -> str | None:
     """Writes what TensorFlow reads. Returns why the variables are not one HDF5 file, or None if they are."""
     reason = _find_reason_for_tensorflow(options)
@@ -318,7 +332,7 @@ def _write_graph_and_variables(
         if not options.experimental_skip_saver:
             add_saver(meta_graph, {number: path + KEY_SUFFIX for number, (path, _) in variables.items()})
         object_graph = _describe_checkpoint(meta_graph.object_graph_def, variables)
-        _write_checkpoint(staged / "variables", state, variables, object_graph)
+        _write_checkpoint(staged / "variables", state, variables, object_graph, checksums)
     (staged / GRAPH).write_bytes(saved_model.SerializeToString(deterministic=True))
     return reason
 
@@ -377,28 +391,31 @@ def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, t
 
 
 def _write_checkpoint(
-    directory: Path, state: State, variables: Mapping[int, tuple[str, tf.Variable]], object_graph: bytes
+    directory: Path,
+    state: State,
+    variables: Mapping[int, tuple[str, tf.Variable]],
+    object_graph: bytes,
+    checksums: Checksums,
 ) -> None:
     """Writes the variables as one HDF5 file, and the index that makes a checkpoint of it."""
     directory.mkdir(exist_ok=True)
     entries: dict[str, BundleEntry] = {}
 
-    def add_entry(path: str, dataset: h5py.Dataset, value: Array) -> None:
-        contiguous = np.ascontiguousarray(value)
+    def add_entry(path: str, dataset: h5py.Dataset, value: Array, checksum: int) -> None:
         entries[path + KEY_SUFFIX] = BundleEntry(
             dtype=tf.as_dtype(value.dtype).as_datatype_enum,
             shape=tuple(value.shape),
             offset=dataset.id.get_offset() or 0,  # an empty dataset has no place
             size=value.nbytes,
-            crc32c=google_crc32c.value(contiguous.reshape(-1).view(np.uint8)) if value.nbytes else 0,
+            crc32c=checksum,
         )
 
     with create_file(directory / _DATA) as file:
-        write_weights(file, state, add_entry)
+        write_weights(file, state, checksums, add_entry)
         for path, variable in variables.values():
             if path + KEY_SUFFIX not in entries:
                 value = variable.numpy()
-                add_entry(path, create_dataset(file, path, value), value)
+                add_entry(path, create_dataset(file, path, value), value, checksum_values(value))
     # The object graph trails the HDF5 data, whose reader stops where its own superblock says.
     encoded, checksum = encode_string(object_graph)
     with (directory / _DATA).open("ab") as data:
@@ -430,20 +447,41 @@ def read_saved_model(
     safe_mode: bool = True,
 ) -> keras.Model:
     """Loads a SavedModel directory that we or Keras wrote; see `exporter.load_model`."""
+    check_directory(path)
     if not (path / STATE).is_file():
         if (path / CONFIG).is_file():
             return read_keras_directory(path, custom_objects, compile, safe_mode)
+        if safe_mode:
+            check_graph(path / GRAPH)
         return revive_foreign(path)
-    record = StateRecord.from_json((path / STATE).read_bytes())
-    if (path / OURS / FUNCTIONS).is_file():
-        functions = Functions.from_json((path / OURS / FUNCTIONS).read_bytes())
-        config = _read_config(path)
-        needs = {name for unit in functions.units for name in unit.needs} | set(functions.missing if compile else ())
+    with damage_explained(path, str(_CHECKSUMS)):
+        checksums = Checksums.from_json((path / _CHECKSUMS).read_bytes(), path)
+
+    def read(name: Path) -> bytes:
+        with damage_explained(path, str(name)):
+            return checksums.check_part(str(name), (path / name).read_bytes(), path)
+
+    record = StateRecord.from_json(read(STATE))
+    own_config = next((place for place in (Path(CONFIG), OURS / CONFIG) if (path / place).is_file()), None)
+    if own_config is None and {CONFIG, f"{OURS}/{CONFIG}"} & checksums.parts.keys():
+        raise ArtifactError(f"{path} lacks its configuration: it is incomplete.")
+    config = None if own_config is None else parse_json(read(own_config), f"{path}, {own_config}")
+    if str(OURS / FUNCTIONS) in checksums.parts:
+        with damage_explained(path, str(OURS / FUNCTIONS)):
+            functions = Functions.from_json(read(OURS / FUNCTIONS))
+            needs = {name for unit in functions.units for name in unit.needs}
+            needs |= set(functions.missing if compile else ())
         if config is None or not all(is_at_hand(name, custom_objects) for name in needs):
-            return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
+            if safe_mode:
+                check_graph(path / GRAPH)
+            read(Path(GRAPH))
+            for name in checksums.parts:
+                if name.startswith(f"{ASSETS}/"):
+                    read(Path(name))
+            with limit_variables(_count_stored(path) if safe_mode else None):
+                return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
     if (path / CONFIG).is_file():
-        return read_keras_directory(path, custom_objects, compile, safe_mode, record)
-    config = _read_config(path)
+        return read_keras_directory(path, custom_objects, compile, safe_mode, (record, checksums))
     if config is None:
         raise ArtifactError(
             f"{path} holds no configuration of the model; its functions are there with `tf.saved_model.load`."
@@ -452,30 +490,30 @@ def read_saved_model(
     reader = StateReader(
         variable=checkpoint.read,
         entries=lambda address: checkpoint.read_entries(address),
-        asset=lambda name: (path / ASSETS / name).read_bytes(),
+        asset=lambda name: read(Path(ASSETS, name)),
     )
-    return revive_state(config, record, reader, custom_objects, compile, safe_mode)
+    with limit_variables(_count_stored(path) if safe_mode else None):
+        return revive_state(config, record, reader, custom_objects, compile, safe_mode)
 
 
-def _read_config(path: Path) -> Config | None:
-    for place in (path / CONFIG, path / OURS / CONFIG):
-        if place.is_file():
-            config: Config = json.loads(place.read_bytes())
-            return config
-    return None
+def _count_stored(path: Path) -> int:
+    """Returns how many numbers the variables can hold at most: as many as they have bytes."""
+    return sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
     """The variables of a SavedModel as TensorFlow's own writer laid them out."""
 
+    path: Path
     keys: Mapping[str, str]
     reader: Any
 
     @classmethod
     def open(cls, path: Path, record: StateRecord) -> "_Checkpoint":
-        reader = tf.train.load_checkpoint(os.fspath(path / "variables" / "variables"))
-        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
+        with damage_explained(path, "variables", LOAD_FAULTS):
+            reader = tf.train.load_checkpoint(os.fspath(path / "variables" / "variables"))
+            graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
 
         def child(number: int, name: str) -> int:
             for reference in graph.nodes[number].children:
@@ -483,12 +521,14 @@ class _Checkpoint:
                     return int(reference.node_id)
             raise ArtifactError(f"The checkpoint of {path} has no object {name!r}: the artifact is incomplete.")
 
-        state = child(child(0, "exporter"), "state")
-        keys = {name: graph.nodes[child(state, name)].attributes[0].checkpoint_key for name in record.variables}
-        return cls(keys, reader)
+        with damage_explained(path, "variables", LOAD_FAULTS):
+            state = child(child(0, "exporter"), "state")
+            keys = {name: graph.nodes[child(state, name)].attributes[0].checkpoint_key for name in record.variables}
+        return cls(path, keys, reader)
 
     def read(self, path: str) -> Array:
-        return np.asarray(self.reader.get_tensor(self.keys[path]))
+        with damage_explained(self.path, path, LOAD_FAULTS):
+            return np.asarray(self.reader.get_tensor(self.keys[path]))
 
     def read_entries(self, address: str) -> dict[str, Array]:
         prefix = f"{address}/vars/" if address else "vars/"

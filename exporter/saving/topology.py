@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.metrics.reduction_metrics import MeanMetricWrapper
-from keras.src.saving.serialization_lib import ObjectSharingScope
+from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 
 from exporter.errors import ArtifactError, ModelError
+from exporter.safety.configurations import check_configuration
 from exporter.saving.keras_internals import values_come_later
 
 Config = dict[str, Any]
+
+# What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
+LOAD_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
+    *(TypeError, ValueError, tf.errors.OpError),
+)
 
 # Where the classes of revived layers and models say that they are from.
 REVIVED_MODULE = "exporter.saving.revival"
@@ -162,11 +170,17 @@ def rebuild_model(
     Raises:
         ArtifactError: The configuration names a class that cannot be found, or cannot be built.
     """
+    if not isinstance(config, dict):
+        raise ArtifactError(f"The model's configuration is damaged: it is a {type(config).__name__}, not a mapping.")
     config = {key: value for key, value in config.items() if key != "compile_config"}
+    if safe_mode:
+        check_configuration(config, custom_objects)
     try:
         with ObjectSharingScope(), values_come_later(_count_layers(config)):
             model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
-    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
         raise ArtifactError(f"The model's configuration cannot be rebuilt: {_explain(error)}") from error
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"The configuration describes a {type(model).__name__}, not a keras.Model.")
@@ -226,14 +240,18 @@ def compile_model(
     Raises:
         ArtifactError: A loss, a metric or the optimizer cannot be found.
     """
+    if safe_mode:
+        check_configuration(config, custom_objects)
     try:
-        with keras.saving.custom_object_scope(dict(custom_objects or {})):
+        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe_mode):
             if type(model).compile is not keras.Model.compile:
                 model.compile_from_config(config)
                 return
             arguments = keras.saving.deserialize_keras_object(config, safe_mode=safe_mode)
             model.compile(**arguments, **extras)
-    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
         raise ArtifactError(
             f"The compile configuration cannot be rebuilt: {_explain(error)} "
             "With compile=False the model is loaded without it."

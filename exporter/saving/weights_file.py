@@ -7,6 +7,7 @@ offset of the file.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from keras.src.saving.saving_lib import safe_get_h5_dataset
 
 from exporter.errors import ArtifactError
+from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values, damage_explained
 from exporter.saving.state import Array, State, join, to_array
 
 _OPAQUE_DTYPES = {
@@ -109,12 +111,17 @@ def create_dataset(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
     return dataset
 
 
-def find_dataset(group: h5py.Group, path: str) -> h5py.Dataset:
+def _join_names(group: h5py.Group, name: str) -> str:
+    return join(str(group.name).strip("/"), name.strip("/"))
+
+
+def find_dataset(group: h5py.Group, path: str, place: Path | str | None = None) -> h5py.Dataset:
     """Finds a dataset whose values lie in the file itself.
 
     Args:
         group: Where to look: a file or a group of it.
         path: Its path from there.
+        place: The artifact, for errors; by default the name of the file.
 
     Returns:
         The dataset.
@@ -123,37 +130,64 @@ def find_dataset(group: h5py.Group, path: str) -> h5py.Dataset:
         ArtifactError: There is none, it takes its values from another file (a link, external storage, a virtual
             dataset), or it declares far more bytes than it stores.
     """
+    place = place or group.file.filename
     try:
         return safe_get_h5_dataset(group, path.strip("/"))
     except KeyError:
-        raise ArtifactError(f"{group.file.filename} lacks {path!r}: the file is incomplete.") from None
+        raise ArtifactError(f"{place} lacks {path!r}: the file is incomplete.") from None
     except ValueError as error:
-        raise ArtifactError(f"{group.file.filename} is refused for {path!r}: {error}") from error
+        raise ArtifactError(f"{place} is refused for {path!r}: {error}") from error
 
 
-def read_dataset(dataset: h5py.Dataset) -> Array:
-    """Reads what `create_dataset` or Keras wrote.
+@dataclass(frozen=True, slots=True)
+class StoredArrays:
+    """The arrays of one file, each held against its checksum when it is read.
 
-    Args:
-        dataset: The dataset.
-
-    Returns:
-        The array, with its own dtype.
+    Attributes:
+        file: The file, open.
+        checksums: Those of the file; None if somebody else wrote it.
+        place: The artifact, for errors.
     """
-    value = np.asarray(dataset[()])
-    name = dataset.attrs.get("dtype")
-    return value.view(_OPAQUE_DTYPES[name]) if name in _OPAQUE_DTYPES else value
+
+    file: h5py.File
+    checksums: Checksums | None
+    place: Path | str
+
+    def read(self, path: str) -> Array:
+        """Reads one array.
+
+        Args:
+            path: Of its dataset.
+
+        Returns:
+            The array, with its own dtype.
+
+        Raises:
+            ArtifactError: It is not there, it is damaged, or it must not be read; see `find_dataset`.
+        """
+        path = path.strip("/")
+        with damage_explained(self.place, path):
+            dataset = find_dataset(self.file, path, self.place)
+            value = np.asarray(dataset[()])
+            if self.checksums is not None:
+                self.checksums.check_tensor(path, lambda: checksum_dataset(dataset, checksum_values(value)), self.place)
+            name = dataset.attrs.get("dtype")
+            return value.view(_OPAQUE_DTYPES[name]) if name in _OPAQUE_DTYPES else value
 
 
 def write_weights(
-    file: h5py.File, state: State, written: Callable[[str, h5py.Dataset, Array], None] | None = None
+    file: h5py.File,
+    state: State,
+    checksums: Checksums,
+    written: Callable[[str, h5py.Dataset, Array, int], None] | None = None,
 ) -> None:
     """Writes the state of a model, one tensor in memory at a time.
 
     Args:
         file: An empty, writable file.
         state: The state.
-        written: Called after each variable with its path, its dataset and its value.
+        checksums: Gets that of every tensor.
+        written: Called after each variable with its path, its dataset, its value, and the CRC-32C of its bytes.
     """
     paths = {id(variable): path for path, variable in state.variables.items()}
     datasets: dict[int, h5py.Dataset] = {}
@@ -163,11 +197,14 @@ def write_weights(
         if known is not None:
             # A loss-scale optimizer lists its inner optimizer's variables again: a hard link costs no bytes.
             group[name] = known
+            checksums.tensors[_join_names(group, name)] = checksums.tensors[known.name.strip("/")]
             return
         value = to_array(variable)
         dataset = datasets[id(variable)] = create_dataset(group, name, value)
+        checksum = checksum_values(value)
+        checksums.tensors[dataset.name.strip("/")] = checksum_dataset(dataset, checksum)
         if written is not None:
-            written(paths[id(variable)], dataset, value)
+            written(paths[id(variable)], dataset, value, checksum)
 
     for saveable in state.tree:
         name = getattr(saveable.target, "name", None)
@@ -180,7 +217,9 @@ def write_weights(
             if isinstance(value, keras.Variable) and id(value) in paths:
                 write(group, key, value)
             else:
-                create_dataset(group, key, np.asarray(keras.ops.convert_to_numpy(value)))
+                array = np.asarray(keras.ops.convert_to_numpy(value))
+                dataset = create_dataset(group, key, array)
+                checksums.tensors[dataset.name.strip("/")] = checksum_dataset(dataset, checksum_values(array))
     for path, variable in state.variables.items():
         if id(variable) not in datasets:
             write(file, path, variable)
@@ -189,34 +228,19 @@ def write_weights(
 class Entries(Mapping[str, Array]):
     """What the file holds for one object of the tree, as Keras's `load_own_variables` takes it."""
 
-    def __init__(self, file: h5py.File, path: str) -> None:
-        self._file = file
+    def __init__(self, arrays: StoredArrays, path: str) -> None:
+        self._arrays = arrays
         self._path = join(path, "vars")
-        self._group = file.get(self._path, {})
+        with damage_explained(arrays.place, self._path):
+            self._group = arrays.file.get(self._path, {})
 
     def __getitem__(self, key: str) -> Array:
         if key not in self._group:
             raise KeyError(key)
-        return read_dataset(find_dataset(self._file, join(self._path, key)))
+        return self._arrays.read(join(self._path, key))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
 
     def __len__(self) -> int:
         return len(self._group)
-
-
-def read_variable(file: h5py.File, path: str) -> Array:
-    """Reads one variable by its path.
-
-    Args:
-        file: The weights file.
-        path: The variable's path.
-
-    Returns:
-        Its value.
-
-    Raises:
-        ArtifactError: The file has no such dataset, or it must not be read; see `find_dataset`.
-    """
-    return read_dataset(find_dataset(file, path))

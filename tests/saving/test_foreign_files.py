@@ -196,7 +196,7 @@ def test_an_archive_that_unpacks_to_far_more_than_it_stores_is_refused(tmp_path:
         exporter.load_model(path)
 
     assert str(caught.value).startswith(
-        f"{path} is refused: Not allowed: archive member 'assets/zeros' declares 257.00 MB but only "
+        f"{path} is refused: its member 'assets/zeros' claims 269,484,032 bytes and stores "
     )
 
 

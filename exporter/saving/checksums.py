@@ -1,0 +1,143 @@
+"""A checksum of everything that an artifact holds: of every tensor, and of every file or record beside them.
+
+They are CRC-32C (RFC 3720, appendix B.4), which processors compute faster than a disk reads.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from exporter._arrays import Array
+from exporter.errors import ArtifactError
+
+
+def checksum_values(value: Array) -> int:
+    """Returns the CRC-32C of the bytes of an array, in the order of its elements."""
+    if not value.nbytes:
+        return 0
+    return int(google_crc32c.value(np.ascontiguousarray(value).reshape(-1).view(np.uint8)))
+
+
+def checksum_dataset(dataset: Any, values: int) -> int:
+    """Returns the checksum of an HDF5 dataset: of its bytes, and of how they are to be read.
+
+    Args:
+        dataset: The dataset.
+        values: The checksum of its bytes.
+    """
+    meaning = f"{dataset.dtype.str} {dataset.attrs.get('dtype', '')} {dataset.shape}"
+    return int(google_crc32c.extend(values, meaning.encode()))
+
+
+@dataclass(slots=True)
+class Checksums:
+    """The checksums of one artifact.
+
+    Attributes:
+        tensors: Of every dataset, by its path in the HDF5 file.
+        parts: Of every file or record that is read, by its name in the artifact.
+    """
+
+    tensors: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+
+    def add_part(self, name: str, content: bytes) -> bytes:
+        """Adds the checksum of a part, and returns its content."""
+        self.parts[name] = int(google_crc32c.value(content))
+        return content
+
+    def check_part(self, name: str, content: bytes, place: object) -> bytes:
+        """Holds a part against its checksum.
+
+        Args:
+            name: Of the part.
+            content: What was read.
+            place: The artifact, for the error.
+
+        Returns:
+            The content.
+
+        Raises:
+            ArtifactError: They do not match, or there is no checksum.
+        """
+        if self.parts.get(name) != google_crc32c.value(content):
+            raise ArtifactError(f"{place} is damaged: its part {name!r} does not match its checksum.")
+        return content
+
+    def check_tensor(self, name: str, checksum: Callable[[], int], place: object) -> None:
+        """Holds a tensor against its checksum.
+
+        Args:
+            name: Its path in the HDF5 file.
+            checksum: Computes what it should be.
+            place: The artifact, for the error.
+
+        Raises:
+            ArtifactError: They do not match, or there is no checksum.
+        """
+        if self.tensors.get(name) != checksum():
+            raise ArtifactError(f"{place} is damaged: the tensor {name!r} does not match its checksum.")
+
+    def to_json(self) -> bytes:
+        """Returns the checksums as JSON, with one of themselves."""
+        body = {"tensors": self.tensors, "parts": self.parts}
+        return json.dumps({"crc32c": _checksum_json(body), "of": body}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, place: object) -> "Checksums":
+        """Reads what `to_json` wrote.
+
+        Args:
+            text: It.
+            place: The artifact, for the error.
+
+        Raises:
+            ArtifactError: It is damaged.
+        """
+        try:
+            fields = json.loads(text)
+            body = fields["of"]
+            if fields["crc32c"] != _checksum_json(body):
+                raise ValueError("they do not match their own checksum")
+            return cls(dict(body["tensors"]), dict(body["parts"]))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{place} is damaged: its checksums cannot be read: {error}.") from error
+
+
+def _checksum_json(body: Any) -> int:
+    return int(google_crc32c.value(json.dumps(body).encode()))
+
+
+# What h5py and zipfile raise where a file is damaged; each reads the same bytes in its own way.
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+@contextmanager
+def damage_explained(place: object, part: str = "", faults: tuple[type[Exception], ...] = _DAMAGE) -> Iterator[None]:
+    """Makes one error of what libraries raise inside when a file is damaged.
+
+    Args:
+        place: The artifact.
+        part: What is read; empty for the whole.
+        faults: What may be raised inside.
+
+    Raises:
+        ArtifactError: Something was raised inside.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except faults as error:
+        where = f" at {part!r}" if part else ""
+        raise ArtifactError(f"{place} cannot be read{where}: {error}. It is damaged or incomplete.") from error
