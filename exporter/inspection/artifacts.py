@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
 from exporter.inspection.configurations import list_layers
 from exporter.inspection.graphs import Graph, read_graph, read_keras_2_config
 from exporter.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
 from exporter.receipts import Input
+from exporter.safety.documents import parse_json, parse_recipe
+from exporter.safety.files import check_archive, check_directory
+from exporter.saving.checksums import Checksums
 
 Config = dict[str, Any]
 
@@ -90,6 +91,7 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
 
 def _open(path: Path, stack: ExitStack) -> Artifact:
     if path.is_dir():
+        check_directory(path)
         if (path / "saved_model.pb").is_file():
             return _open_saved_model(path)
         if (path / _CONFIG).is_file() and (path / _WEIGHTS).is_file():
@@ -120,6 +122,8 @@ def _open(path: Path, stack: ExitStack) -> Artifact:
 def _open_saved_model(path: Path) -> Artifact:
     graph = read_graph(path / "saved_model.pb")
     record = _read_json(path / _OURS / "state.json")
+    if record is not None:
+        _check_parts(path)
     config = _read_json(path / _CONFIG) or _read_json(path / _OURS / _CONFIG)
     versions = _read_json(path / _OURS / "versions.json") or {}
     functions = _read_json(path / _OURS / "functions.json")
@@ -157,6 +161,23 @@ def _open_saved_model(path: Path) -> Artifact:
     )
 
 
+def _check_parts(path: Path) -> None:
+    """Holds the records of a SavedModel of ours against their checksums."""
+    place = path / _OURS / "checksums.json"
+    if not place.is_file():
+        raise ArtifactError(f"{path} is incomplete: it lacks {place.relative_to(path)}.")
+    checksums = Checksums.from_json(place.read_bytes(), path)
+    for name in checksums.parts:
+        if name.endswith(".json"):
+            checksums.check_part(name, (path / name).read_bytes(), path)
+
+
+def _read_checksums(ours: Config, path: Path) -> Checksums:
+    checksums = Checksums.from_json(ours["checksums"].encode(), path)
+    checksums.check_part("state", json.dumps(ours["state"]).encode(), path)
+    return checksums
+
+
 def _open_directory(path: Path, stack: ExitStack) -> Artifact:
     metadata = _read_json(path / _METADATA) or {}
     file = stack.enter_context(_open_h5py(path / _WEIGHTS, path / _WEIGHTS))
@@ -166,6 +187,7 @@ def _open_directory(path: Path, stack: ExitStack) -> Artifact:
 
 def _open_archive(path: Path, stack: ExitStack) -> Artifact:
     archive = stack.enter_context(zipfile.ZipFile(path))
+    check_archive(path, archive)
     missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
     if missing:
         raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
@@ -180,7 +202,9 @@ def _describe_native(
     path: Path, kind: str, metadata: Config, config: Config, file: Any, vocabularies: list[str]
 ) -> Artifact:
     from exporter.inspection.hdf5_tensors import list_recorded, list_weights
+    from exporter.safety.hdf5_objects import check_hdf5
 
+    check_hdf5(file, path)
     ours = metadata.get("exporter")
     notes = ours.get("notes", {}) if isinstance(ours, dict) else {}
     versions = _parse_json(notes["versions.json"], f"{path}, versions.json") if "versions.json" in notes else {}
@@ -193,7 +217,7 @@ def _describe_native(
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=list_recorded(file, record) if record else list_weights(file),
+        tensors=list_recorded(file, record, _read_checksums(ours, path)) if ours and record else list_weights(file),
         vocabularies=tuple(vocabularies),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(notes.get("recipe.yaml"), path),
@@ -205,8 +229,10 @@ def _describe_native(
 
 def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
     from exporter.inspection import hdf5_tensors
+    from exporter.safety.hdf5_objects import check_hdf5
 
     file = stack.enter_context(_open_h5py(path, path))
+    check_hdf5(file, path)
     if "model_config" not in file.attrs:
         tensors = hdf5_tensors.list_weights(file)
         if not tensors:
@@ -231,6 +257,9 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
             shards=1,
         )
     ours = file["exporter"]
+    checksums = Checksums.from_json(hdf5_tensors.read_bytes(ours, "checksums"), path)
+    for name in ("state", "config", "index"):
+        checksums.check_part(name, hdf5_tensors.read_bytes(ours, name), path)
     record = hdf5_tensors.read_json(ours, "state")
     config = hdf5_tensors.read_json(ours, "config")
     notes = ours.get("notes", {})
@@ -244,7 +273,7 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=hdf5_tensors.list_indexed(file, record),
+        tensors=hdf5_tensors.list_indexed(file, record, checksums),
         vocabularies=tuple(record.get("assets", ())),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(recipe, path),
@@ -288,10 +317,7 @@ def _read_json(path: Path) -> Config | None:
 
 
 def _parse_json(text: Any, place: str) -> Config:
-    try:
-        content = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{place} is damaged: it is no JSON: {error}.") from error
+    content = parse_json(text, place)
     if not isinstance(content, dict):
         raise ArtifactError(f"{place} is damaged: expected a mapping, received {type(content).__name__}.")
     return content
@@ -304,10 +330,7 @@ def _read_recipe(path: Path) -> Config | None:
 def _parse_recipe(text: Any, path: Path) -> Config | None:
     if text is None:
         return None
-    try:
-        recipe = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArtifactError(f"The recipe inside {path} is damaged: {error}.") from error
+    recipe = parse_recipe(text, f"The recipe inside {path}")
     return recipe if isinstance(recipe, dict) else None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from exporter._arrays import Array
 from exporter.errors import ArtifactError
 from exporter.inspection.tensors import DAMAGE, StoredTensor, find_dtype
+from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values
 
 if TYPE_CHECKING:
     import h5py
@@ -31,12 +32,13 @@ def list_weights(file: "h5py.File") -> dict[str, StoredTensor]:
     return dict(sorted(tensors.items(), key=lambda item: _sort_key(item[0])))
 
 
-def list_indexed(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, StoredTensor]:
+def list_indexed(file: "h5py.File", record: Mapping[str, Any], checksums: Checksums) -> dict[str, StoredTensor]:
     """Lists the variables of a file in the legacy layout that we wrote, by the path of the state.
 
     Args:
         file: The file, open.
         record: Our record of the state.
+        checksums: Those of the file.
 
     Returns:
         The variables that the record names.
@@ -44,15 +46,16 @@ def list_indexed(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, Stor
     Raises:
         ArtifactError: The file lacks one.
     """
-    return _list_variables(file, record, read_json(file["exporter"], "index"))
+    return _list_variables(file, record, read_json(file["exporter"], "index"), checksums)
 
 
-def list_recorded(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, StoredTensor]:
+def list_recorded(file: "h5py.File", record: Mapping[str, Any], checksums: Checksums) -> dict[str, StoredTensor]:
     """Lists the variables of a weights file that we wrote, by the path of the state.
 
     Args:
         file: The file, open.
         record: Our record of the state.
+        checksums: Those of the file.
 
     Returns:
         The variables that the record names.
@@ -60,16 +63,18 @@ def list_recorded(file: "h5py.File", record: Mapping[str, Any]) -> dict[str, Sto
     Raises:
         ArtifactError: The file lacks one.
     """
-    return _list_variables(file, record, {})
+    return _list_variables(file, record, {}, checksums)
 
 
-def _list_variables(file: "h5py.File", record: Mapping[str, Any], index: Mapping[str, str]) -> dict[str, StoredTensor]:
+def _list_variables(
+    file: "h5py.File", record: Mapping[str, Any], index: Mapping[str, str], checksums: Checksums
+) -> dict[str, StoredTensor]:
     tensors = {}
     for path in record["variables"]:
         dataset = _find(file, index.get(path, path))
         if dataset is None:
             raise ArtifactError(f"{file.filename or 'model.weights.h5'} is incomplete: it lacks {path!r}.")
-        tensors[path] = _describe(dataset)
+        tensors[path] = _describe(dataset, checksums, index.get(path, path))
     return tensors
 
 
@@ -177,7 +182,7 @@ def _lies_inside(dataset: Any) -> bool:
     return not dataset.external and not dataset.is_virtual
 
 
-def _describe(dataset: Any) -> StoredTensor:
+def _describe(dataset: Any, checksums: Checksums | None = None, path: str = "") -> StoredTensor:
     opaque = dataset.attrs.get("dtype")
     dtype = str(opaque) if isinstance(opaque, str) else dataset.dtype.name
 
@@ -186,7 +191,12 @@ def _describe(dataset: Any) -> StoredTensor:
     def read() -> Array:
         try:
             value = np.asarray(dataset[()])
+            if checksums is not None:
+                checksum = checksum_dataset(dataset, checksum_values(value))
+                checksums.check_tensor(path.strip("/"), checksum, dataset.file.filename)
             return value.view(find_dtype(dtype)) if isinstance(opaque, str) else value
+        except ArtifactError:
+            raise
         except DAMAGE as error:
             raise ArtifactError(f"{dataset.file.filename} is damaged at {name}: {error}.") from error
 

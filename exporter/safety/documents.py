@@ -7,8 +7,8 @@ import yaml
 
 from exporter.errors import ArtifactError
 
-# A model of a thousand layers inside each other is none; Python's own limit of recursion is as high.
-MAX_DEPTH = 900
+# A model of a hundred layers inside each other is none; Python's own limit of recursion is twice as high.
+MAX_DEPTH = 500
 _MAX_RECIPE = 1 << 20
 
 

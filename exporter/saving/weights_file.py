@@ -170,7 +170,7 @@ class StoredArrays:
             dataset = find_dataset(self.file, path, self.place)
             value = np.asarray(dataset[()])
             if self.checksums is not None:
-                self.checksums.check_tensor(path, lambda: checksum_dataset(dataset, checksum_values(value)), self.place)
+                self.checksums.check_tensor(path, checksum_dataset(dataset, checksum_values(value)), self.place)
             name = dataset.attrs.get("dtype")
             return value.view(_OPAQUE_DTYPES[name]) if name in _OPAQUE_DTYPES else value
 
