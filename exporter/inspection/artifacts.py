@@ -91,10 +91,11 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
 
 def _open(path: Path, stack: ExitStack) -> Artifact:
     if path.is_dir():
-        check_directory(path)
         if (path / "saved_model.pb").is_file():
+            check_directory(path)
             return _open_saved_model(path)
         if (path / _CONFIG).is_file() and (path / _WEIGHTS).is_file():
+            check_directory(path)
             return _open_directory(path, stack)
         versions = sorted(
             (entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / "saved_model.pb").is_file()),

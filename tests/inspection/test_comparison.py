@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
@@ -31,11 +30,14 @@ KERNEL = "model_weights/hidden/tiny/hidden/kernel"
 @pytest.fixture
 def changed(tmp_path: Path, artifacts: Artifacts) -> Path:
     """A copy in which one value is greater by 0.5."""
-    path = tmp_path / "changed.h5"
-    path.write_bytes(artifacts["ours.h5"].read_bytes())
-    with h5py.File(path, "r+") as file:
-        file[KERNEL][1, 2] += 0.5
-    return path
+    import exporter
+
+    model = exporter.load_model(artifacts["ours.h5"])
+    kernel = model.get_layer("hidden").kernel
+    value = kernel.numpy()
+    value[1, 2] += 0.5
+    kernel.assign(value)
+    return exporter.save_model(model, tmp_path / "changed.h5")
 
 
 SAME = ["ours", "ours.h5", "ours.keras"]

@@ -326,7 +326,7 @@ FAULTS: dict[str, tuple[Callable[[Path, Artifacts], Path], str]] = {
     ),
     "link to another file": (
         lambda folder, made: link_elsewhere(folder / "linked.h5", made["ours.h5"]),
-        r"{path} is incomplete: it lacks 'layers/dense/vars/0'\.",
+        r"{path} is refused for 'model_weights/hidden/tiny/hidden/kernel': Not allowed: H5 file with ExternalLink\.",
     ),
 }
 
