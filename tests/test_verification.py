@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from exporter.proof.verification import Proof, list_custom_objects, prove, warm_
 from exporter.proof.workshop import Workshop
 from exporter.receipts import Check
 from exporter.saving.api import plan_save
+from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.saving.contents import LeftOut
 
 
@@ -82,6 +84,21 @@ def write_and_prove(
     return prove(process, model, staged, trial, mode=settings.mode, include_optimizer=include_optimizer)
 
 
+def amend_checksums(text: bytes, file: h5py.File) -> bytes:
+    """Returns the checksums for what the file holds now, as if a fault of the writer had come before them."""
+    checksums = Checksums.from_json(text, "the test")
+    for name in checksums.tensors:
+        checksums.tensors[name] = checksum_dataset(file[name], checksum_values(file[name][()]))
+    return checksums.to_json()
+
+
+def amend_hdf5(file: h5py.File) -> None:
+    """Does it in an HDF5 file of ours."""
+    amended = amend_checksums(file["exporter/checksums"][()].tobytes(), file)
+    del file["exporter/checksums"]
+    file["exporter/checksums"] = np.frombuffer(amended, np.uint8)
+
+
 def flip_a_bit_of_a_weight(staged: Path) -> None:
     """Changes the lowest bit of the first number of the last layer's kernel, and nothing else."""
     found = []
@@ -96,6 +113,7 @@ def flip_a_bit_of_a_weight(staged: Path) -> None:
             values = file[name][()]
             values.view(np.uint32)[0, 0] ^= 1
             file[name][()] = values
+        amend_hdf5(file)
     assert found
 
 
@@ -108,6 +126,10 @@ def change_the_optimizer(staged: Path) -> None:
         for dataset in file["optimizer/vars"].values():
             if dataset.dtype.kind == "f" and dataset.shape == (8, 2):
                 dataset[()] = dataset[()] + np.float32(0.25)
+        metadata = json.loads(members["metadata.json"])
+        checksums = metadata["exporter"]["checksums"].encode()
+        metadata["exporter"]["checksums"] = amend_checksums(checksums, file).decode()
+        members["metadata.json"] = json.dumps(metadata).encode()
     members["model.weights.h5"] = weights.getvalue()
     with zipfile.ZipFile(staged, "w") as archive:
         for name, data in members.items():
@@ -207,6 +229,7 @@ def test_a_random_state_that_is_not_the_models_is_found(tmp_path: Path) -> None:
         with h5py.File(staged, "r+") as file:
             seed = file["exporter/variables/layers/dropout/seed_generators/0"]
             seed[()] = np.array([1, 0], seed.dtype)
+            amend_hdf5(file)
 
     with pytest.raises(ProofError) as caught:
         write_and_prove(make_model(), tmp_path / "model.h5", tamper=reset)

@@ -24,8 +24,6 @@ pytestmark = pytest.mark.xdist_group("inspection")
 
 Artifacts = Mapping[str, Path]
 
-KERNEL = "model_weights/hidden/tiny/hidden/kernel"
-
 
 @pytest.fixture
 def changed(tmp_path: Path, artifacts: Artifacts) -> Path:
