@@ -147,7 +147,7 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
         else:
             shutil.copyfile(original, staged)
         made = place.publish(staged, make_receipt, ("serving_default", make_request(number)))
-    place.remove_older(Path(made.filepath))
+    place.remove_older(str(Path(made.filepath)))
 
 
 _WATCHED = {module.__file__ for module in (_exchange, _locks, _signals, _staging, layouts, publishing)}
