@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,13 @@ def test_nothing_at_a_url_is_named(bucket: str) -> None:
     with pytest.raises(ArgumentError) as refused:
         load_model(f"{bucket}/model")
     assert str(refused.value) == f"There is nothing at {bucket}/model. Give the URL of an artifact that was exported."
+
+
+def test_threads_that_fetch_at_the_same_time_share_one_copy(bucket: str) -> None:
+    Store(bucket).write("data", bytes(1 << 20))
+    with ThreadPoolExecutor(8) as executor:
+        paths = set(executor.map(fetch, [f"{bucket}/data"] * 8))
+    assert [path.stat().st_size for path in paths] == [1 << 20]
 
 
 def test_a_url_is_a_source_too(bucket: str, model: Any, tmp_path: Path) -> None:

@@ -5,12 +5,16 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from exporter.errors import ArgumentError, ArtifactError
 from exporter.stores.addresses import is_url, redact, split_name
 from exporter.stores.store import Store
+
+# What a recipe reads is hashed by one thread while another one builds the model from it.
+_one_at_a_time = threading.Lock()
 
 _MANIFEST = "assets.extra/exporter/manifest.json"
 
@@ -37,13 +41,14 @@ def fetch(url: str) -> Path:
     if not single and not store.list_objects():
         raise ArgumentError(f"There is nothing at {redact(url)}. Give the URL of an artifact that was exported.")
     key = hashlib.sha256((url + store.fingerprint()).encode()).hexdigest()[:16]
-    place = _open_cache() / key
-    path = place / name
-    if not path.exists():
-        arriving = Path(tempfile.mkdtemp(dir=_open_cache()))
-        _receive(store, single, arriving / name)
-        _receive_beside(Store(directory), name, arriving)
-        arriving.rename(place)
+    with _one_at_a_time:
+        place = _open_cache() / key
+        path = place / name
+        if not path.exists():
+            arriving = Path(tempfile.mkdtemp(dir=_open_cache()))
+            _receive(store, single, arriving / name)
+            _receive_beside(Store(directory), name, arriving)
+            arriving.rename(place)
     return path
 
 
