@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from without_exchange import IS_KNOWN
 
-from exporter._staging import publish, stage_beside
+from exporter._exchange import read_whole as read_whole_directory
+from exporter._staging import publish, replace_text, stage_beside
 
 Kind = Callable[[Path, str], None]
 
@@ -189,6 +190,77 @@ def test_the_staged_path_is_free_hidden_and_named_like_the_target(folder: Path, 
         staged.write_text("new")
         publish(staged, folder / target)
     assert describe(folder) == {target: b"new"}
+
+
+def test_what_the_dead_have_left_is_removed_and_nothing_else(folder: Path) -> None:
+    make_directory(folder / ".exporter-0123456789abcdef-01234567", "a room of the dead")
+    make_file(folder / ".exporter-0123456789abcdef.lock", "exporter process 1 on pluto")
+    make_file(folder / ".exporter-1123456789abcdef.lock", "")  # it ended before it wrote who it is
+    make_directory(folder / ".exporter-2123456789abcdef-01234567", "without a lock")
+    make_file(folder / ".exporter-3123456789abcdef.lock", "a stranger's")
+    make_file(folder / ".exporter-notes", "a stranger's")
+    (folder / ".exporter-4123456789abcdef.lock").symlink_to(".exporter-notes")
+    with stage_beside(folder / "alive"):
+        living = set(os.listdir(folder))
+        with stage_beside(folder / "target"):
+            assert living <= set(os.listdir(folder))
+    assert sorted(os.listdir(folder)) == [
+        ".exporter-2123456789abcdef-01234567",
+        ".exporter-3123456789abcdef.lock",
+        ".exporter-4123456789abcdef.lock",
+        ".exporter-notes",
+    ]
+
+
+def test_who_waits_is_told_for_whom(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with stage_beside(folder / "target"):
+        other = threading.Thread(target=replace_text, args=(folder / "target", "new"))
+        other.start()
+        while not caplog.messages:
+            time.sleep(0.01)
+    other.join()
+    holder = f"process {os.getpid()} on {platform.node()}"
+    assert caplog.messages == [f"{folder / 'target'} is being written by {holder}: waiting for it."]
+    assert describe(folder) == {"target": b"new"}
+
+
+def test_an_artifact_that_was_protected_is_replaced_and_removed(folder: Path) -> None:
+    make_directory(folder / "target", "old")
+    (folder / "target" / "variables").chmod(0o555)
+    with stage_beside(folder / "target") as staged:
+        make_directory(staged, "new")
+        publish(staged, folder / "target")
+    assert (folder / "target" / "graph").read_text() == "new"
+    assert os.listdir(folder) == ["target"]
+
+
+def test_a_directory_that_is_replaced_while_it_is_read_is_read_again(folder: Path) -> None:
+    target = folder / "target"
+    make_directory(target, "0")
+    readings: list[str] = []
+
+    def read() -> str:
+        first = (target / "graph").read_text()
+        if len(readings) < 3:
+            with stage_beside(target) as staged:
+                make_directory(staged, str(len(readings) + 1))
+                publish(staged, target)
+        [second] = os.listdir(target / "variables")
+        readings.append(f"{first}, {second}")
+        if len(readings) == 2:
+            raise ValueError("a mixture that cannot be read")
+        return readings[-1]
+
+    assert read_whole_directory(target, read) == "3, data of 3"
+    assert readings == ["0, data of 1", "1, data of 2", "2, data of 3", "3, data of 3"]
+
+
+def test_a_fault_of_a_directory_that_stays_is_told(folder: Path) -> None:
+    def read() -> None:
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        read_whole_directory(folder, read)
 
 
 def test_a_publication_that_the_file_system_refuses_leaves_the_old_target(folder: Path) -> None:

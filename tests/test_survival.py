@@ -1,7 +1,11 @@
 """Exports that are killed, that run out of space and that meet each other: the target is always a whole artifact."""
 
 import multiprocessing
+import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,3 +181,35 @@ def test_a_full_disk_leaves_the_old_artifact_and_nothing_else(forge: Forge, tmp_
             assert "No space left on device" in message or "are free in" in message, message
             assert kind == "save_model" or str(target) in message
     assert any("needs at least" in message and "0 B are free in" in message for _, _, message in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        pytest.param(signal.SIGINT, "interrupted", id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, "ended by SIGTERM", id="SIGTERM"),
+    ],
+)
+def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: signal.Signals, word: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "exporter", "model.epochs=1", "filepath=models/new/model"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, a shell may have told them to ignore the interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("models/new/.exporter-*/model/saved_model.pb")):
+            time.sleep(0.02)
+        [children] = [
+            path.read_text().split() for path in Path(f"/proc/{process.pid}/task").glob(f"{process.pid}/children")
+        ]
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert errors.splitlines()[-1] == f"exporter: {word}"
+    assert "Traceback" not in errors
+    assert process.returncode == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == [".exporter"]
+    assert children
+    assert not [child for child in children if Path("/proc", child).exists()]
