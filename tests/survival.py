@@ -55,7 +55,7 @@ def make_config(folder: Path, kind: str, model: Any = None) -> ExportConfig:
         model=model,
         filepath=str(folder / NAMES[kind]),
         save_format=SaveFormat("tf" if is_served else kind),
-        layout=LayoutConfig(kind=LayoutKind.TF_SERVING, keep=3) if is_served else LayoutConfig(),
+        layout=LayoutConfig(kind=LayoutKind.TF_SERVING, keep=2) if is_served else LayoutConfig(),
         verify=VerifyConfig(mode=VerifyMode.NONE),
         measure=MeasureConfig(),
     )
@@ -147,7 +147,7 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
         else:
             shutil.copyfile(original, staged)
         made = place.publish(staged, make_receipt, ("serving_default", make_request(number)))
-    place.remove_older(str(Path(made.filepath)))
+    place.remove_older(made.filepath)
 
 
 _WATCHED = {module.__file__ for module in (_exchange, _locks, _signals, _staging, layouts, publishing)}
@@ -195,11 +195,12 @@ def kill_at_every_step(
     os.fsync = lambda fd: None  # what a process has written outlives it without; the disk would take minutes
     known = {number: record_files(original, "") for number, original in originals.items()}
     publish_copy(folder, kind, originals[0], 0)
-    current, step, gaps, was_killed = 0, 0, 0, True
+    current, step, kills, gaps, was_killed = 0, 0, 0, 0, True
     while was_killed:
-        step += 1
+        step += 2 if kind == "tf_serving" else 1  # it is the same publication, and more removing
         number = 1 - current
         was_killed = _run_killed(partial(publish_copy, folder, kind, originals[number], number), step)
+        kills += was_killed
         artifacts = find_artifacts(folder, kind)
         if not artifacts:
             assert not with_exchange, f"no artifact after step {step}"
@@ -220,7 +221,7 @@ def kill_at_every_step(
         if kind != "tf_serving":
             assert was_killed or current == number
     assert list_strangers(folder) == []
-    connection.send((step - 1, gaps))
+    connection.send((kills, gaps))
 
 
 def write_again_and_again(folder: Path, kind: str, originals: dict[int, Path], number: int, over: Any) -> None:
@@ -290,7 +291,7 @@ def _give_space(folder: Path) -> Iterator[int]:
     ballast = folder.parent / "disk" / "ballast"
     total = os.statvfs(folder)
     try:
-        for free in range(0, total.f_blocks * total.f_frsize, 12_288):
+        for free in range(0, total.f_blocks * total.f_frsize, 24_576):
             ballast.unlink(missing_ok=True)
             status = os.statvfs(folder)
             with ballast.open("wb") as file:

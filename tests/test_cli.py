@@ -1,6 +1,5 @@
 """The command line from outside: whole messages, exit codes, and nothing heavy imported for them."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -493,26 +492,6 @@ def test_a_failed_export_does_not_stop_the_others(tmp_path: Path) -> None:
     assert not (tmp_path / "0.h5").exists()
     [log] = tmp_path.glob(".exporter/sweeps/*/*/0/exporter.log")
     assert "Traceback (most recent call last):" in log.read_text()
-
-
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "exporter", "verify=none", "model.epochs=100000", "filepath=model"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run in the background, a shell may have told them to ignore the interrupt.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("start TensorFlow"):
-                break
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert rest.splitlines()[-1] == "exporter: interrupted"
-    assert process.returncode == 130
-    assert [entry.name for entry in tmp_path.iterdir()] == [".exporter"]
 
 
 def test_a_run_directory_that_cannot_be_made(command: Command, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_an_export_survives_a_kill_at_any_moment(forge: Forge, originals: Origin
     survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
     ends = []
     current = 0
-    for _ in range(8):
+    for _ in range(6):
         process, connection = forge.start(survival.export, tmp_path, kind, 1 - current)
         assert connection.recv() == "begins"
         time.sleep(moments.uniform(0, 0.8 * originals.seconds[kind]))
@@ -151,7 +151,7 @@ def test_readers_see_whole_artifacts_while_four_write(
     forge: Forge, originals: Originals, tmp_path: Path, kind: str, meeting: Any
 ) -> None:
     survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
-    readers = [forge.start(survival.read_again_and_again, tmp_path, kind, 15) for _ in range(2)]
+    readers = [forge.start(survival.read_again_and_again, tmp_path, kind, 8) for _ in range(2)]
     writers = [
         SPAWN.Process(
             target=survival.write_again_and_again, args=(tmp_path, kind, originals.list(kind), number, meeting)
