@@ -404,7 +404,7 @@ def test_help_documents_exit_codes_and_examples(command: Command) -> None:
         "filepath: exports/${exporter.name:${model}}${exporter.variant:${include_optimizer}}"
         "${exporter.suffix:${save_format}}",
         "  2    a fault in the command line or the recipe; nothing was run",
-        "  130  interrupted",
+        "  130  interrupted; 143: told to end; 129: the terminal was closed",
     ):
         assert line in done.stdout.splitlines()
 
