@@ -85,6 +85,16 @@ def export(folder: Path, kind: str, number: int, connection: Connection) -> None
     jobs.export(make_config(Path(), kind, model))
 
 
+def export_to_store(url: str, settings: dict[str, str], number: int, connection: Connection) -> None:
+    """Exports a model to a store, and tells when it begins."""
+    from exporter import jobs
+
+    os.environ.update(settings)
+    model = make_model(number)
+    connection.send("begins")
+    jobs.export(replace(make_config(Path(), "tf", model), filepath=url))
+
+
 def export_originals(folder: Path, connection: Connection) -> None:
     """Exports four models in every format; sends how long that took at first, by the format."""
     from exporter import jobs

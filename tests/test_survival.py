@@ -1,8 +1,10 @@
 """Exports that are killed, that run out of space and that meet each other: the target is always a whole artifact."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import survival
+from object_store import ObjectStore, serve_objects
 from survival import NAMES
 from without_exchange import IS_KNOWN
 
+from exporter.manifests import examine
 from exporter.publishing import name_receipt
 from exporter.receipts import record_files
+from exporter.stores import Store, fetch
 
 pytestmark = pytest.mark.xdist_group("survival")
 
@@ -213,3 +219,66 @@ def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: si
     assert [path.name for path in tmp_path.iterdir()] == [".exporter"]
     assert children
     assert not [child for child in children if Path("/proc", child).exists()]
+
+
+SETTINGS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+# The object before which the exporter is killed, and the model that is read then: None where the place has none.
+MOMENTS = {
+    "while the objects are sent": (r"/\.exporter-\w+/variables/", 0),
+    "before the first copy": (r"/model/", None),
+    "before the graph": (r"/model/saved_model\.pb$", None),
+    "before the receipt": (r"/model\.receipt\.json$", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def objects() -> Iterator[tuple[ObjectStore, dict[str, str]]]:
+    with serve_objects() as server, pytest.MonkeyPatch.context() as patch:
+        settings = {**SETTINGS, "AWS_ENDPOINT_URL": server.endpoint}
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("survival")
+        yield server, settings
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_upload_survives_a_kill(forge: Forge, objects: tuple[ObjectStore, dict[str, str]], moment: str) -> None:
+    server, settings = objects
+    pattern, expected = MOMENTS[moment]
+    url = f"s3://survival/{moment.replace(' ', '-')}/model"
+    server.forget()
+    forge.run(survival.export_to_store, url, settings, 0)
+    process, connection = forge.start(survival.export_to_store, url, settings, 1)
+    assert connection.recv() == "begins"
+
+    def kill(number: int, method: str, path: str) -> bool:
+        if method != "PUT" or not re.search(pattern, path):
+            return False
+        process.kill()
+        process.join()
+        return True
+
+    server.refuses = kill
+    process.join(SECONDS)
+    assert process.exitcode == -9
+    server.forget()
+    assert read_from_store(url) == expected
+    forge.run(survival.export_to_store, url, settings, 1)
+    assert read_from_store(url) == 1
+    folder = Store(url.rpartition("/")[0])
+    assert folder.exists("model.receipt.json")
+    assert not [name for name in folder.list_objects() if name.startswith(".")]
+
+
+def read_from_store(url: str) -> int | None:
+    """Tells which model a complete artifact holds; None where there is none that a reader would take for one."""
+    if not Store(url).exists("saved_model.pb"):
+        return None
+    fetched = fetch(url)
+    assert examine(fetched).deviations == ()
+    return int(json.loads((fetched / "config.json").read_text())["config"]["name"].removeprefix("model_"))
