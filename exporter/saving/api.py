@@ -371,7 +371,9 @@ def _check_path(filepath: Any) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise ArgumentError(f"`filepath` must be a local path, not a URL. Received: {redact(text)!r}.")
+        raise ArgumentError(
+            f"`filepath` must be a local path, not a URL; exporter.export(model, URL) saves to a store. Received: {redact(text)!r}."
+        )
     try:
         text.encode()
         path = Path(text).expanduser()

@@ -307,7 +307,6 @@ REFUSED_PATHS: dict[str, tuple[Any, str]] = {
         "~nobody-of-this-name/model",
         "`filepath` names a user without a home directory. Received: '~nobody-of-this-name/model'.",
     ),
-    "URL": ("gs://bucket/model", "`filepath` must be a local path, not a URL. Received: 'gs://bucket/model'."),
     "too long": (TOO_LONG, f"`filepath` cannot be used: File name too long. Received: '{TOO_LONG}'."),
 }
 
@@ -322,6 +321,13 @@ def test_what_is_no_path_is_refused(
     assert refuse(exporter.ArgumentError, lambda: save_model(model, filepath, save_format=save_format)) == text
     assert refuse(exporter.ArgumentError, lambda: load_model(filepath)) == text
     assert os.listdir(tmp_path) == []
+
+
+def test_a_save_goes_to_the_disk(model: keras.Model) -> None:
+    assert refuse(exporter.ArgumentError, lambda: save_model(model, "gs://bucket/model")) == (
+        "`filepath` must be a local path, not a URL; exporter.export(model, URL) saves to a store. "
+        "Received: 'gs://bucket/model'."
+    )
 
 
 @pytest.mark.parametrize("filepath", [".", "..", "/", "./", "model/.."])
