@@ -372,7 +372,8 @@ def _check_path(filepath: Any) -> Path:
         raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         raise ArgumentError(
-            f"`filepath` must be a local path, not a URL; exporter.export(model, URL) saves to a store. Received: {redact(text)!r}."
+            "`filepath` must be a local path, not a URL; exporter.export(model, URL) saves to a store. "
+            f"Received: {redact(text)!r}."
         )
     try:
         text.encode()
