@@ -86,10 +86,9 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
         Exception: What `read` raises.
     """
     for _ in range(_READINGS):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
+        if not path.is_dir():
             return read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:  # while it is open, no other directory gets its number
             result = read()
             if _is_same(descriptor, path):

@@ -52,6 +52,7 @@ class ObjectStore:
 def serve_objects() -> Iterator[ObjectStore]:
     """Runs the server in a thread of this process."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from s3fs import S3FileSystem
     from werkzeug.serving import make_server
 
     store = ObjectStore("", DomainDispatcherApplication(create_backend_app))
@@ -59,9 +60,12 @@ def serve_objects() -> Iterator[ObjectStore]:
     store.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    # A file system that was made for another server would be taken again: the endpoint is no argument of it.
+    S3FileSystem.clear_instance_cache()
     try:
         yield store
     finally:
+        S3FileSystem.clear_instance_cache()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("mobilenet", "stock_keras", "stock_h5")
+SOURCES = ("mobilenet", "stock_h5")
 FORMATS = ("tf", "h5", "keras")
 
 _MAKE_STOCK_FILES = """
@@ -23,7 +23,6 @@ import keras
 from exporter.sources import digits
 keras.utils.set_random_seed(0)
 model = digits(epochs=2)
-model.save("stock.keras")
 model.save("stock.h5")
 """
 
@@ -45,7 +44,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stock_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with `stock.keras` and `stock.h5`, which Keras itself wrote."""
+    """A directory with `stock.h5`, which Keras itself wrote."""
     folder = tmp_path_factory.mktemp("stock")
     subprocess.run([sys.executable, "-c", _MAKE_STOCK_FILES], cwd=folder, check=True, capture_output=True)
     return folder
@@ -72,8 +71,6 @@ def _find_arguments(source: str, stock_files: Path) -> list[str]:
                 "model.input_shape=[96,96,3]",
                 "model.classes=10",
             ]
-        case "stock_keras":
-            return ["model=file", f"model.filepath={stock_files / 'stock.keras'}"]
         case _:
             return ["model=file", f"model.filepath={stock_files / 'stock.h5'}"]
 

@@ -55,7 +55,9 @@ def check_configuration(config: Any, custom_objects: Mapping[str, Any] | None = 
         name = inner if class_name == "function" and isinstance(inner, str) else class_name
         registered = node.get("registered_name")
         if class_name == "__lambda__" or (class_name == "Lambda" and _holds_lambda(inner)):
-            raise ArtifactError(f"{place} holds a Python lambda, marshalled, which would run as code. {_TRUST}")
+            raise ArtifactError(
+                f"{place} holds a Python lambda, marshalled: loading it is arbitrary code execution. {_TRUST}"
+            )
         if class_name in _VALUES:
             continue
         if any(

@@ -24,7 +24,7 @@ from .damage_worker import choose_cases, damage
 
 pytestmark = pytest.mark.xdist_group("safety")
 
-CASES = 30
+CASES = 16
 
 
 @pytest.mark.parametrize("save_format", ["tf", "h5", "keras"])

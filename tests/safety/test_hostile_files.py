@@ -137,10 +137,13 @@ def nest_text(path: Path, canary: Path) -> None:
 KERAS_FILES = ["stock.h5", "stock.keras"]
 
 CONFIGURATIONS = {
-    "lambda": (hide_lambda, f"Lambda 'scores' holds a Python lambda, marshalled, which would run as code. {TRUST}"),
+    "lambda": (
+        hide_lambda,
+        f"Lambda 'scores' holds a Python lambda, marshalled: loading it is arbitrary code execution. {TRUST}",
+    ),
     "lambda of Keras 2": (
         hide_older_lambda,
-        f"Lambda 'scores' holds a Python lambda, marshalled, which would run as code. {TRUST}",
+        f"Lambda 'scores' holds a Python lambda, marshalled: loading it is arbitrary code execution. {TRUST}",
     ),
     "function of another module": (
         put_activation("os", "system"),

@@ -1192,7 +1192,7 @@ def test_a_lambda_is_loaded_only_on_trust(tmp_path: Path, save_format: Any) -> N
     outputs = keras.layers.Lambda(lambda x: 3 * x, name="tripled")(inputs)
     path = save_model(keras.Model(inputs, outputs), tmp_path / "model", save_format=save_format)
     assert refuse(exporter.ArtifactError, lambda: load_model(path)) == (
-        "Lambda 'tripled' holds a Python lambda, marshalled, which would run as code. "
+        "Lambda 'tripled' holds a Python lambda, marshalled: loading it is arbitrary code execution. "
         "Load it with safe_mode=False only if you trust where the file comes from."
     )
     loaded = load_model(path, safe_mode=False)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import (
+    attr_value_pb2,
     function_pb2,
     graph_pb2,
     node_def_pb2,
@@ -18,6 +19,7 @@ from tensorflow.core.framework import (
 from tensorflow.core.protobuf import (
     meta_graph_pb2,
     saved_model_pb2,
+    saved_object_graph_pb2,
     saver_pb2,
     tensor_bundle_pb2,
     trackable_object_graph_pb2,
@@ -41,6 +43,12 @@ THEIRS: dict[str, Any] = {
     "AssetFileDef": meta_graph_pb2.AssetFileDef,
     "GraphDef": graph_pb2.GraphDef,
     "NodeDef": node_def_pb2.NodeDef,
+    "AttrEntry": node_def_pb2.NodeDef.AttrEntry,
+    "AttrValue": attr_value_pb2.AttrValue,
+    "AttrList": attr_value_pb2.AttrValue.ListValue,
+    "NameAttrList": attr_value_pb2.NameAttrList,
+    "SavedObjectGraph": saved_object_graph_pb2.SavedObjectGraph,
+    "ConcreteFunctionEntry": saved_object_graph_pb2.SavedObjectGraph.ConcreteFunctionsEntry,
     "FunctionDefLibrary": function_pb2.FunctionDefLibrary,
     "FunctionDef": function_pb2.FunctionDef,
     "OpDef": op_def_pb2.OpDef,
