@@ -273,6 +273,19 @@ def test_a_member_that_leaves_the_archive(
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("original", ["keras", "stock.keras"])
+def test_a_member_that_unpacks_to_far_more_than_it_stores(
+    original: str, originals: Mapping[str, Path], tmp_path: Path
+) -> None:
+    path = copy(originals[original], tmp_path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("assets/zeros", bytes((1 << 28) + 1))
+
+    for read in (exporter.load_model, inspect_artifact):
+        with pytest.raises(ArtifactError, match=r"its member 'assets/zeros' claims 268,435,457 bytes and stores "):
+            read(path)
+
+
 def test_two_members_of_one_name(originals: Mapping[str, Path], tmp_path: Path) -> None:
     path = copy(originals["keras"], tmp_path)
     add_member("config.json")(path, tmp_path)
