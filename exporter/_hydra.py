@@ -75,6 +75,16 @@ def _put_presets_first() -> None:
         stored.pop(preset.name, None)
 
 
+def _keep_the_store(store: ConfigStore, copied: dict[int, Any]) -> ConfigStore:
+    """Gives the store itself for its copy, as Hydra's only one; what is loaded from it is copied by itself.
+
+    Hydra copies the sources of configs, and the whole store with them, whenever it lists the options of a group: that
+    is a third of the time of `--help`.
+    """
+    return store
+
+
+ConfigStore.__deepcopy__ = _keep_the_store  # type: ignore[attr-defined]
 Plugins.instance().register(RecipesSearchPath)  # the instance has found the other plugins by now
 _put_presets_first()
 OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -352,6 +351,8 @@ def read_versions(packages: Mapping[str, str]) -> dict[str, str]:
     Returns:
         The versions of those that are installed.
     """
+    from importlib import metadata  # not above: checking a recipe needs the classes of this module alone
+
     versions: dict[str, str] = {}
     for name, distribution in packages.items():
         try:

@@ -18,11 +18,22 @@ SUFFIXES = {"h5": ".h5", "keras": ".keras"}
 # A recipe that is small, and whose run is mostly TensorFlow's start, as that of a first user is.
 _RUN = ("-m", "exporter", "-cn", "digits", "model.epochs=1")
 _STARTS = {"help": ("--help",), "cfg": ("--cfg", "job"), "fault": ("no_such_key=1",)}
-_BARE = """import hydra
+# The least that has a schema and a folder of YAML, as ours has them.
+_BARE = """from dataclasses import dataclass
+import hydra
+from hydra.core.config_store import ConfigStore
+
+@dataclass
+class Config:
+    answer: int = 42
+
+ConfigStore.instance().store(name="schema", node=Config)
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config): print(config)
 main()
 """
+_BARE_YAML = "defaults: [schema, _self_]\nanswer: 42\n"
 
 
 def build_model(name: str, keras: Any) -> Any:
@@ -181,7 +192,7 @@ def sample_start(case: str, peer: str, folder: Path) -> Figures:
         application = folder / "application.py"
         application.write_text(_BARE)
         (folder / "conf").mkdir()
-        (folder / "conf" / "config.yaml").write_text("answer: 42\n")
+        (folder / "conf" / "config.yaml").write_text(_BARE_YAML)
         command = [str(application)]
     else:
         command = ["-m", "exporter"]
