@@ -15,7 +15,8 @@ artifact at the same time must be kept apart by whoever starts them.
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.layouts import AUTO, TIMESTAMP, Place, choose_free_number, explain_model_among_versions
 from exporter.publishing import place_request
 from exporter.receipts import FileRecord, Receipt, Request, digest_files, record_files
-from exporter.saving.api import check_target
+from exporter.saving.api import Format, check_target
 from exporter.saving.contents import LeftOut, format_bytes
 from exporter.stores import Store
 from exporter.stores.addresses import split_name
+from exporter.stores.claims import PATTERN as CLAIM
+from exporter.stores.claims import Claim, claim_free, hold
+from exporter.stores.replacing import PATTERN as FORMER
+from exporter.stores.replacing import VISIBLE, find_former, list_artifact, put_back, remove_all, replacing
 
-_VISIBLE = "saved_model.pb"
 _NO_LINK = "a store has no links; exporter.load_model and exporter verify make it again when they fetch the artifact"
 
 
@@ -96,11 +100,11 @@ class RemotePlace(Place):
 
         Raises:
             TargetExistsError: Something has appeared at the place and may not be replaced.
-            ExportError: The store refused.
+            ArgumentError: The same, and it is no artifact.
+            ExportError: The store refused; what was at the place is there again.
         """
         files = _list_files(staged)
-        name, claim = self._claim()
-        try:
+        with self._claimed() as (name, claim):
             described, body = place_request(request, self.target.with_name(name))
             if described is not None and described.file is not None:
                 described = replace(described, file=self.store.locate(f"{name}.request.json"))
@@ -111,57 +115,49 @@ class RemotePlace(Place):
                 filepath=self.store.locate(name),
                 left_out=(*receipt.left_out, *(LeftOut(record.path, _NO_LINK, intended=True) for record in links)),
             )
-            self._place(staged, files, name)
-            for suffix, text in ((".request.json", body), (".receipt.json", receipt.to_json())):
-                if text is None:
-                    self.store.remove(f"{name}{suffix}")
-                else:
-                    self.store.write(f"{name}{suffix}", text.encode())
-        finally:
-            if claim is not None:
-                self.store.remove(claim)
+            with replacing(self.store, name):
+                self._place(staged, files, name, claim)
+                if body is not None:
+                    self.store.write(f"{name}.request.json", body.encode())
+                self.store.write(f"{name}.receipt.json", receipt.to_json().encode())
+                claim.check()
         waiting = _name_waiting(files)
         for record in files:
             self.store.remove(f"{waiting}/{record.path}")
         return receipt
 
-    def _claim(self) -> tuple[str, str | None]:
-        """Chooses the name, and makes sure that nobody else takes the same one meanwhile."""
-        while True:
-            name = self.target.name
-            if self.version is not None:
-                name = _choose_version(self.store, self.version)
-            if not self.replace and self.store.exists(name) and self.version not in (AUTO, TIMESTAMP):
-                raise TargetExistsError(
-                    f"{self.store.locate(name)} exists, and `overwrite` is false. "
-                    "Choose another `filepath`, or allow it with overwrite=true."
-                )
-            if self.replace:
-                return name, None
-            claim = f".exporter-claim-{name}"
-            if self.store.write(claim, b"", only_new=True):
-                return name, claim
-            if not self.is_named_late:
-                raise TargetExistsError(
-                    f"{self.store.locate(name)} is being written by another export, or one was killed while it did. "
-                    f"Wait for it, or remove {self.store.locate(claim)}."
-                )
+    @contextmanager
+    def _claimed(self) -> Iterator[tuple[str, Claim]]:
+        """Chooses the name, and makes sure that nobody else writes there meanwhile."""
+        if self.version is None or not self.is_named_late:
+            with hold(self.store, self.target.name) as claim:
+                put_back(self.store, self.target.name)
+                _refuse_taken(self.store, self.target.name, self.save_format, self.replace)
+                yield self.target.name, claim
+            return
+        chosen = None
+        while chosen is None:
+            name = _choose_version(self.store, self.version)
+            chosen = claim_free(self.store, name)
+        try:
+            yield name, chosen
+        finally:
+            chosen.release()
 
-    def _place(self, staged: Path, files: Sequence[FileRecord], name: str) -> None:
-        is_single = not staged.is_dir()
+    def _place(self, staged: Path, files: Sequence[FileRecord], name: str, claim: Claim) -> None:
         waiting = _name_waiting(files)
-        before = {"": 0} if self.store.is_object(name) else {}
-        before |= self.store.list_objects(name)
-        self.store.remove(f"{name}.receipt.json")  # it would speak of the former artifact
-        if not is_single and _VISIBLE in before:
-            self.store.remove(f"{name}/{_VISIBLE}")
-        for record in sorted(files, key=lambda record: record.path == _VISIBLE):
-            there = name if is_single else f"{name}/{record.path}"
-            self.store.copy(f"{waiting}/{record.path}", there)
-            self._check(there, _find(staged, record), record)
-        wanted = {""} if is_single else {record.path for record in files}
-        for stale in before.keys() - wanted:
-            self.store.remove(f"{name}/{stale}" if stale else name)
+        wanted = {"" if not staged.is_dir() else record.path: record for record in files}
+        for relative in sorted(wanted, key=lambda each: (each == VISIBLE, each)):
+            record, local = wanted[relative], _find(staged, wanted[relative])
+            there = f"{name}/{relative}" if relative else name
+            claim.check()
+            # Another export of the same bytes may have ended and taken away what waits, and a copy may go wrong.
+            with suppress(ExportError):
+                self.store.copy(f"{waiting}/{record.path}", there)
+            if not self.store.holds(there, local, record.sha256):
+                self.store.put(local, there)
+                self._check(there, local, record)
+        remove_all(self.store, name, except_for=wanted)
 
     def _check(self, name: str, local: Path, record: FileRecord) -> None:
         if not self.store.holds(name, local, record.sha256):
@@ -184,12 +180,10 @@ class RemotePlace(Place):
             return
         newest = int(split_name(published)[1])
         objects = self.store.list_objects()
-        versions = sorted({int(name) for name in _list_versions(objects) if f"{name}/{_VISIBLE}" in objects})
+        versions = sorted({int(name) for name in _list_versions(objects) if f"{name}/{VISIBLE}" in objects})
         for version in versions[: -self.keep]:
             if version < newest:
-                own = [name for name in objects if name.startswith(f"{version}/")]
-                for name in sorted(own, key=lambda name: name != f"{version}/{_VISIBLE}"):
-                    self.store.remove(name)
+                remove_all(self.store, str(version))
                 self.store.remove(f"{version}.request.json")
 
 
@@ -215,20 +209,45 @@ def choose_remote_place(config: ExportConfig) -> RemotePlace:
     store = Store(directory)
     store.check_reachable()
     if version is not None:
-        if store.is_object(_VISIBLE):
+        if store.is_object(VISIBLE):
             raise ArgumentError(explain_model_among_versions(directory))
         name = _choose_version(store, version)
-    is_taken = (version is None or version not in (AUTO, TIMESTAMP)) and store.exists(name)
-    if is_taken and not config.overwrite:
+    may_replace = config.overwrite and version not in (AUTO, TIMESTAMP)
+    room = tempfile.TemporaryDirectory(prefix="exporter-")
+    try:
+        inside = Path(room.name, split_name(directory)[1] or "model", name) if version else Path(room.name, name)
+        target, save_format = check_target(inside, True, config.save_format)
+        if version not in (AUTO, TIMESTAMP):
+            _refuse_taken(store, name, save_format, may_replace)
+    except BaseException:
+        room.cleanup()
+        raise
+    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room)
+
+
+def _refuse_taken(store: Store, name: str, save_format: Format, may_replace: bool) -> None:
+    """Refuses to replace what may not be replaced, and what is no artifact: all of it would be removed."""
+    objects = list_artifact(store, find_former(store, name) or name)
+    if not objects:
+        return
+    if not may_replace:
         raise TargetExistsError(
             f"{store.locate(name)} exists, and `overwrite` is false. "
             "Choose another `filepath`, or allow it with overwrite=true."
         )
-    room = tempfile.TemporaryDirectory(prefix="exporter-")
-    inside = Path(room.name, split_name(directory)[1] or "model", name) if version else Path(room.name, name)
-    target, save_format = check_target(inside, True, config.save_format)
-    may_replace = config.overwrite and version not in (AUTO, TIMESTAMP)
-    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room)
+    if "" in objects:
+        return
+    if save_format != "tf":
+        raise ArgumentError(
+            f"{store.locate(name)} is a directory, and save_format={save_format!r} writes one file. "
+            "Give the name of a file, or save with save_format='tf'."
+        )
+    if VISIBLE not in objects and not {"config.json", "metadata.json"} <= objects.keys():
+        shown = ", ".join(sorted(objects)[:5])
+        raise ArgumentError(
+            f"{store.locate(name)} is a directory that holds something else than a model ({shown}); replacing it "
+            f"would delete that. Give a path of its own, such as {store.locate(name)}/model."
+        )
 
 
 def _choose_version(store: Store, version: str) -> str:
@@ -239,7 +258,7 @@ def _choose_version(store: Store, version: str) -> str:
 
 def _list_versions(objects: Sequence[str] | dict[str, int]) -> set[str]:
     """Finds the numbers that are taken: by a version, or by one who is writing it."""
-    matches = (re.match(r"(?:\.exporter-claim-)?(0|[1-9][0-9]*)(?=/|$)", name) for name in objects)
+    matches = (re.match(rf"(?:{CLAIM}|{FORMER})?(0|[1-9][0-9]*)(?=/|$)", name) for name in objects)
     return {match[1] for match in matches if match}
 
 

@@ -6,23 +6,27 @@ import json
 import shutil
 import tempfile
 import threading
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from exporter.errors import ArgumentError, ArtifactError
+from exporter.errors import ArgumentError, ArtifactError, ExportError
 from exporter.stores.addresses import is_url, redact, split_name
+from exporter.stores.replacing import find_former
 from exporter.stores.store import Store
 
 # What a recipe reads is hashed by one thread while another one builds the model from it.
 _one_at_a_time = threading.Lock()
 
+_TRIES = 5
 _MANIFEST = "assets.extra/exporter/manifest.json"
 
 
 def fetch(url: str) -> Path:
     """Brings a file or a directory of a store to the disk, with the receipt and the signature beside it.
 
-    It is fetched once in the life of a process, unless it has changed, and removed when the process ends. The symbolic
+    It is fetched once in the life of a process, unless it has changed, and removed when the process ends. Where it is
+    replaced meanwhile, it is fetched again: what comes is the former artifact or the new one. The symbolic
     links that an artifact's manifest names, and no store can hold, are made again.
 
     Args:
@@ -33,23 +37,31 @@ def fetch(url: str) -> Path:
 
     Raises:
         ArgumentError: There is nothing at the URL, or it cannot be used.
-        ExportError: The store refused.
+        ExportError: The store refused, or the artifact did not stand still.
     """
     directory, name = split_name(url)
-    store = Store(url)
-    single = store.is_object("")
-    if not single and not store.list_objects():
-        raise ArgumentError(f"There is nothing at {redact(url)}. Give the URL of an artifact that was exported.")
-    key = hashlib.sha256((url + store.fingerprint()).encode()).hexdigest()[:16]
-    with _one_at_a_time:
-        place = _open_cache() / key
-        path = place / name
-        if not path.exists():
+    beside = Store(directory)
+    for _ in range(_TRIES):
+        state = _read_state(beside, name)
+        if not state.exists:
+            raise ArgumentError(f"There is nothing at {redact(url)}. Give the URL of an artifact that was exported.")
+        key = hashlib.sha256((url + state.fingerprint).encode()).hexdigest()[:16]
+        with _one_at_a_time:
+            place = _open_cache() / key
+            path = place / name
+            if path.exists():
+                return path
             arriving = Path(tempfile.mkdtemp(dir=_open_cache()))
-            _receive(store, single, arriving / name)
-            _receive_beside(Store(directory), name, arriving)
-            arriving.rename(place)
-    return path
+            try:
+                _receive(state, name, arriving)
+            except ExportError:
+                if _read_state(beside, name) == state:
+                    raise
+                continue  # it has gone because another one has come
+            if _read_state(beside, name) == state:
+                arriving.rename(place)
+                return path
+    raise ExportError(f"{redact(url)} was replaced again and again while it was fetched. Try again later.")
 
 
 def find_artifact(filepath: str) -> Path:
@@ -68,23 +80,40 @@ def _open_cache() -> Path:
     return directory
 
 
-def _receive(store: Store, single: bool, path: Path) -> None:
-    if single:
-        store.get("", path)
-        return
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where an artifact can be read at this moment, and what changes when it does."""
+
+    store: Store = field(compare=False)
+    exists: bool
+    fingerprint: str
+
+
+def _read_state(directory: Store, name: str) -> _State:
+    # While it is replaced, the former one is read: what is at the place is neither that nor the new one.
+    store = Store(directory.locate(find_former(directory, name) or name))
+    return _State(store, store.exists(""), store.url + store.fingerprint())
+
+
+def _receive(state: _State, name: str, to: Path) -> None:
+    if state.store.is_object(""):
+        state.store.get("", to / name)
+    else:
+        _receive_directory(state.store, to / name)
+    directory, stored = split_name(state.store.url)
+    for suffix in (".receipt.json", ".sig"):
+        content = Store(directory).read(stored + suffix)
+        if content is not None:
+            (to / f"{name}{suffix}").write_bytes(content)
+
+
+def _receive_directory(store: Store, path: Path) -> None:
     for name in store.list_objects():
         if _leaves(name):
             raise ArtifactError(f"{store.locate(name)} has a name that leads out of its directory; it is not fetched.")
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         store.get(name, path / name)
     _make_links(path)
-
-
-def _receive_beside(directory: Store, name: str, to: Path) -> None:
-    for beside in (f"{name}.receipt.json", f"{name}.sig"):
-        content = directory.read(beside)
-        if content is not None:
-            (to / beside).write_bytes(content)
 
 
 def _make_links(artifact: Path) -> None:

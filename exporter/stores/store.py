@@ -97,10 +97,10 @@ class Store:
         """Returns the size of an object; None where there is none."""
         with self._faults_named(name):
             try:
-                size: int = self._files.info(self._path(name))["size"]
+                entry = self._files.info(self._path(name))
             except FileNotFoundError:
                 return None
-        return size
+        return int(entry["size"]) if entry["type"] == "file" else None
 
     def read(self, name: str) -> bytes | None:
         """Reads a small object; None where there is none."""
@@ -191,7 +191,10 @@ class Store:
     def fingerprint(self) -> str:
         """Returns what changes when anything at or below the place does, without reading it."""
         with self._faults_named():
-            found = self._files.find(self._root, detail=True)
+            try:
+                found = self._files.find(self._root, detail=True)
+            except FileNotFoundError:
+                found = {}
         kept = ("size", "ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
         return repr(sorted((path, [str(entry.get(key)) for key in kept]) for path, entry in found.items()))
 
