@@ -4,15 +4,17 @@ An artifact is made and proven on the disk. Then all of it is sent to a director
 `.exporter-<digest>`, and each object is held against the file that it was made from: until then nothing at the place
 has changed, and whoever exports the same again goes on with the objects that are there. Only then each object is
 copied to its place inside the store, `saved_model.pb`, without which no reader takes a directory for a model, as the
-last one; the receipt comes after it. What a former artifact had and this one has not is removed in the end.
+last one; the receipt comes after it, and what a former artifact had and this one has not is removed.
 
-A store has no rename and no lock. A single file is replaced in one step; of a directory that is replaced, a reader sees
-for the time of the copies that there is no model, and never a mixture: the former `saved_model.pb` goes first. Where
-readers must not see that, layout=tf_serving gives each artifact a directory of its own. Who exports to one version is
-decided by an object which the store lets only one writer make (`If-None-Match: *` at S3); two that replace one
-artifact at the same time must be kept apart by whoever starts them.
+A store has no rename and no lock. A single file is replaced in one step. Of a directory, readers that know nothing of
+this project see for the time of the copies that there is no model, and never a mixture; where they must not see that,
+layout=tf_serving gives each artifact a directory of its own. `exporter.load_model` and the commands see the former
+artifact until the new one is complete (`exporter.stores.replacing`), and whatever ends the replacement, a failure, a
+kill or a store that is lost, the former one is put back, at once or by the next export to the place. One writes at a
+time (`exporter.stores.claims`).
 """
 
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -122,8 +124,12 @@ class RemotePlace(Place):
                 self.store.write(f"{name}.receipt.json", receipt.to_json().encode())
                 claim.check()
         waiting = _name_waiting(files)
-        for record in files:
-            self.store.remove(f"{waiting}/{record.path}")
+        try:
+            remove_all(self.store, waiting)
+        except ExportError as error:  # the artifact stands
+            logging.getLogger("exporter").warning(
+                "%s is no longer needed and could not be removed: %s", self.store.locate(waiting), error
+            )
         return receipt
 
     @contextmanager

@@ -1,5 +1,6 @@
 """A real S3 API on loopback, which can be told to fail."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ def serve_objects() -> Iterator[ObjectStore]:
     store.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     # A file system that was made for another server would be taken again: the endpoint is no argument of it.
     S3FileSystem.clear_instance_cache()
     try:

@@ -110,17 +110,17 @@ def replacing(store: Store, name: str) -> Iterator[None]:
     try:
         _hide(store, name)
         yield
+        store.remove(f"{_FORMER.format(name)}/{_COMPLETE}")
     except BaseException as error:
         try:
             put_back(store, name)
         except ExportError as second:
-            where = f"it stands in {store.locate(former)}, and" if there else "there was nothing, and"
+            where = f"It stands in {store.locate(former)}" if there else "There was nothing"
             raise ExportError(
-                f"{error} What was at {store.locate(name)} could not be put back: {second} Of what was there: {where} "
-                "the next export to this place puts it back first."
+                f"{error} What was at {store.locate(name)} could not be put back: {second} {where}, and the next "
+                "export to this place puts it back first."
             ) from error
         raise
-    store.remove(f"{_FORMER.format(name)}/{_COMPLETE}")
     with suppress(ExportError):  # nobody reads what is left of it, and the next one removes it
         _forget(store, name)
 

@@ -18,6 +18,7 @@ from exporter.receipts import Check, Measurements, Receipt, digest_files, record
 from exporter.saving.contents import Holding, LeftOut
 from exporter.stores import Store, is_url
 from exporter.stores.addresses import split_name
+from exporter.stores.replacing import find_former
 
 SCHEMA_VERSION = 1
 ROW = "row.json"
@@ -265,7 +266,7 @@ def _is_stored(row: Row) -> bool:
     directory, name = split_name(row.filepath)
     store = Store(directory)
     text = store.read(f"{name}.receipt.json")
-    if text is None:
+    if text is None or find_former(store, name) is not None:  # it is being replaced, or that was killed
         return False
     files = Receipt.from_json(text.decode()).files
     sizes: dict[str, int | None] = {record.path: record.size for record in files if record.link is None}
