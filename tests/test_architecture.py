@@ -14,7 +14,10 @@ PACKAGE = Path(exporter.__file__).parent
 
 # From the ground up. Modules of one floor may import each other.
 FLOORS = [
-    {"config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema", "_paths"},
+    {
+        *("config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema"),
+        *("_paths", "_collector"),
+    },
     {"stores"},
     {"saving", "safety"},
     {

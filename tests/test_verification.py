@@ -50,7 +50,7 @@ def make_model() -> Any:
 
 @contextmanager
 def started() -> Iterator[FreshProcess]:
-    with FreshProcess("exporter.proof.prover") as process:
+    with FreshProcess("exporter.proof") as process:
         yield process
 
 
@@ -518,7 +518,7 @@ def test_a_process_that_does_not_answer_is_an_error() -> None:
 
 
 def test_the_process_ends_when_its_input_closes() -> None:
-    with FreshProcess("exporter.proof.prover") as process:
+    with FreshProcess("exporter.proof") as process:
         process._requests.close()
         assert process._process.wait(timeout=60) == 0
 

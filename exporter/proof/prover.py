@@ -1,4 +1,4 @@
-"""What runs in the fresh process of a proof: `python -m exporter.proof.prover`.
+"""What runs in the fresh process of a proof: `python -m exporter.proof`.
 
 It reads requests from its standard input, one JSON object a line, and answers each with one. It ends when its
 standard input closes. The requests only read: what they find is compared by `verification.py` on the other side.
@@ -18,7 +18,6 @@ import tensorflow as tf
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter.proof.calls import call_endpoint, name_answers
 from exporter.proof.facts import describe_model, describe_variables, read_values
-from exporter.proof.fresh_process import answer_requests
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
 from exporter.proof.training_steps import take_step
@@ -270,7 +269,3 @@ def _import_objects(custom_objects: Sequence[Sequence[str]]) -> dict[str, Any]:
             continue
         found[name] = value
     return found
-
-
-if __name__ == "__main__":
-    answer_requests(Prover())

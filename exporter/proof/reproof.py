@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from exporter._collector import collector_paused
 from exporter.config import VerifyConfig
 from exporter.errors import ProofError
 from exporter.proof.workshop import Workshop
@@ -32,11 +33,12 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
     """
     with Workshop() as workshop:
         process = workshop.open_process()
-        import tensorflow as tf
+        with collector_paused():
+            import tensorflow as tf
 
-        from exporter.proof import verification
-        from exporter.proof.trials import prepare_trial
-        from exporter.saving import load_model
+            from exporter.proof import verification
+            from exporter.proof.trials import prepare_trial
+            from exporter.saving import load_model
 
         verification.warm_up(process)
         model = load_model(path)

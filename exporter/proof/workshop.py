@@ -31,7 +31,7 @@ class Workshop:
             self._process.close()
             self._process = None
         if self._process is None:
-            self._process = FreshProcess("exporter.proof.prover")
+            self._process = FreshProcess("exporter.proof")
         return self._process
 
     def build(self, model: Any, seed: int, note: Callable[[str], None]) -> tuple[Any, str]:
