@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import keras
 
     from exporter.saving.contents import Contents
+    from exporter.saving.topology import Config
 
 Format = Literal["tf", "h5", "keras"]
 
@@ -62,6 +63,7 @@ class SavePlan:
         options: The `tf.saved_model.SaveOptions`, or None.
         steps: What `signatures` use of the model's training and is traced already; see
             `exporter.saving.functions.trace_functions`.
+        config: The model's configuration, if the check of the format has made it already.
     """
 
     model: "keras.Model"
@@ -71,6 +73,7 @@ class SavePlan:
     signatures: Any = None
     options: Any = None
     steps: Mapping[str, Callable[[Any], Any]] | None = None
+    config: "Config | None" = None
 
     def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
         """Writes the artifact at a path that does not exist yet.
@@ -91,13 +94,15 @@ class SavePlan:
 
     def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
         if self.save_format == "h5":
-            from exporter.saving.hdf5 import write_hdf5
+            from exporter.saving.hdf5 import check_hdf5_holds, write_hdf5
 
-            return write_hdf5(self.model, staged, self.include_optimizer, notes)
+            config = self.config or check_hdf5_holds(self.model, self.include_optimizer)
+            return write_hdf5(self.model, config, staged, self.include_optimizer, notes)
         if self.save_format == "keras":
-            from exporter.saving.keras_archive import write_keras_archive
+            from exporter.saving.keras_archive import check_keras_archive_holds, write_keras_archive
 
-            return write_keras_archive(self.model, staged, self.include_optimizer, notes)
+            config = self.config or check_keras_archive_holds(self.model, self.include_optimizer)
+            return write_keras_archive(self.model, config, staged, self.include_optimizer, notes)
         from exporter.saving.saved_model import write_saved_model
 
         return write_saved_model(
@@ -210,11 +215,11 @@ def plan_save(
     _check_tf_only(chosen, signatures, options)
     _check_h5py(chosen)
     _check_model(model)
-    _check_format_holds(model, chosen, include_optimizer)
+    config = _check_format_holds(model, chosen, include_optimizer)
     _check_target(target, chosen)
     if not overwrite and os.path.lexists(target):
         _ask_to_overwrite(f"{target} exists")
-    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps)
+    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps, config)
 
 
 def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
@@ -256,8 +261,7 @@ def check_space(model: "keras.Model", target: Path, save_format: Format, include
     if include_optimizer and getattr(model, "optimizer", None) is not None:
         variables += model.optimizer.variables
     sizes = {id(each): math.prod(each.shape) * _count_bytes(str(each.dtype)) for each in variables}
-    # The weights of an archive are one file first, and then a member of it.
-    needed = sum(sizes.values()) * (2 if save_format == "keras" else 1)
+    needed = sum(sizes.values())
     directory = next(parent for parent in target.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(directory).free
     if needed > free:
@@ -480,15 +484,16 @@ def _describe_stranger(model: Any) -> str:
     return f"`model` must be a keras.Model of Keras 3. {received}"
 
 
-def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer: bool) -> None:
+def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Config | None":
     if chosen == "h5":
         from exporter.saving.hdf5 import check_hdf5_holds
 
-        check_hdf5_holds(model)
-    elif chosen == "keras":
+        return check_hdf5_holds(model, include_optimizer)
+    if chosen == "keras":
         from exporter.saving.keras_archive import check_keras_archive_holds
 
-        check_keras_archive_holds(model, include_optimizer)
+        return check_keras_archive_holds(model, include_optimizer)
+    return None
 
 
 def _check_target(target: Path, chosen: Format) -> None:
@@ -568,10 +573,10 @@ def _save_to_open_hdf5(
     if file.mode == "r":
         raise ArgumentError(f"The h5py.File {file.filename!r} is open for reading only. Open it with mode 'w' or 'a'.")
     _check_model(model)
-    check_hdf5_holds(model)
+    config = check_hdf5_holds(model, include_optimizer)
     if not overwrite and "model_config" in file.attrs:
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     path = Path(file.filename)
     with _file_faults_unified(path):
-        write_open_hdf5(model, file, include_optimizer, {})
+        write_open_hdf5(model, config, file, include_optimizer, {})
     return path

@@ -32,8 +32,21 @@ def checksum_dataset(dataset: Any, values: int) -> int:
         dataset: The dataset.
         values: The checksum of its bytes.
     """
-    meaning = f"{dataset.dtype.str} {dataset.attrs.get('dtype', '')} {dataset.shape}"
-    return int(google_crc32c.extend(values, meaning.encode()))
+    return _extend(values, describe_dtype(dataset.dtype, dataset.attrs.get("dtype", "")), dataset.shape)
+
+
+def describe_dtype(stored: Any, opaque: object) -> str:
+    """Returns a dataset's dtype as its checksum covers it.
+
+    Args:
+        stored: The dtype as HDF5 has it.
+        opaque: The name of the dtype whose bytes HDF5 does not know; empty for others.
+    """
+    return f"{stored.str} {opaque}"
+
+
+def _extend(values: int, dtype: str, shape: tuple[int, ...]) -> int:
+    return int(google_crc32c.extend(values, f"{dtype} {shape}".encode()))
 
 
 @dataclass(slots=True)
@@ -47,6 +60,17 @@ class Checksums:
 
     tensors: dict[str, int] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
+
+    def add_tensor(self, path: str, values: int, dtype: str, shape: tuple[int, ...]) -> None:
+        """Adds the checksum of a dataset.
+
+        Args:
+            path: Of the dataset.
+            values: The checksum of its bytes.
+            dtype: As `describe_dtype` gives it.
+            shape: Its shape.
+        """
+        self.tensors[path] = _extend(values, dtype, shape)
 
     def add_part(self, name: str, content: bytes) -> bytes:
         """Adds the checksum of a part, and returns its content."""

@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from exporter.safety.configurations import check_configuration
 from exporter.safety.documents import parse_json
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
-from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values, damage_explained
+from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
+from exporter.saving.datasets import Datasets, Stored, lay_out_file, write_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
-from exporter.saving.weights_file import StoredArrays, create_file, find_dataset
+from exporter.saving.weights_file import StoredArrays, find_dataset
 
 OURS = "exporter"
 _LEGACY = ("model_weights", "optimizer_weights")
@@ -53,8 +55,15 @@ _LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.
 _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
 
 
-def check_hdf5_holds(model: keras.Model) -> None:
+def check_hdf5_holds(model: keras.Model, include_optimizer: bool = True) -> Config:
     """Checks that the legacy layout can hold a model.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the optimizer and the compile configuration are to be saved.
+
+    Returns:
+        The model's configuration.
 
     Raises:
         ModelError: The model is subclassed, or a layer of it has no configuration.
@@ -65,14 +74,17 @@ def check_hdf5_holds(model: keras.Model) -> None:
             "layers of Sequential and Functional models only, by their order. "
             "Save it with save_format='tf' or 'keras'."
         )
-    serialize_model(model)
+    return serialize_model(model, include_optimizer)
 
 
-def write_hdf5(model: keras.Model, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]) -> Contents:
+def write_hdf5(
+    model: keras.Model, config: Config, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
+) -> Contents:
     """Writes a new HDF5 file.
 
     Args:
         model: A built Sequential or Functional model.
+        config: Its configuration.
         staged: The path to write.
         include_optimizer: Whether the optimizer and the compile configuration are saved.
         notes: Files that are kept inside, by name.
@@ -80,23 +92,32 @@ def write_hdf5(model: keras.Model, staged: Path, include_optimizer: bool, notes:
     Returns:
         What was written.
     """
-    with create_file(staged) as file:
-        return write_open_hdf5(model, file, include_optimizer, notes)
+    with lay_out_file() as layout:
+        contents = _write(model, config, layout, include_optimizer, notes)
+        write_file(staged, layout)
+    return contents
 
 
 def write_open_hdf5(
-    model: keras.Model, file: h5py.File, include_optimizer: bool, notes: Mapping[str, bytes]
+    model: keras.Model, config: Config, file: h5py.File, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
     """Writes into an open file, in place of a model that it may hold already; everything else in it stays."""
-    config = serialize_model(model, include_optimizer)
-    state = collect(model, include_optimizer)
     for name in (*_LEGACY, OURS):
         if name in file:
             del file[name]
     for name in _ATTRIBUTES:
         file.attrs.pop(name, None)
+    contents = _write(model, config, Datasets(file), include_optimizer, notes)
+    file.flush()
+    return contents
 
-    writer = _Writer(file, state)
+
+def _write(
+    model: keras.Model, config: Config, datasets: Datasets, include_optimizer: bool, notes: Mapping[str, bytes]
+) -> Contents:
+    state = collect(model, include_optimizer)
+    file = datasets.file
+    writer = _Writer(datasets, state)
     file.attrs["keras_version"] = keras.__version__
     file.attrs["backend"] = keras.backend.backend()
     file.attrs[OURS] = 1
@@ -105,11 +126,9 @@ def write_open_hdf5(
         file.attrs["training_config"] = json.dumps(_legacy_training_config(config["compile_config"])).encode()
     _write_model_weights(file, model, writer)
     if include_optimizer and model.compiled and model.optimizer is not None:
-        group = file.create_group("optimizer_weights")
-        writer.write_list(group, model.optimizer.variables)
+        writer.write_list("optimizer_weights", model.optimizer.variables)
+    writer.write_rest()
 
-    ours = file.create_group(OURS)
-    writer.write_rest(ours)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         assets = save_assets(state, Path(directory))
         parts = {f"assets/{name}": Path(directory, name).read_bytes() for name in assets}
@@ -118,61 +137,55 @@ def write_open_hdf5(
     parts["index"] = json.dumps(writer.index).encode()
     parts.update((f"notes/{name}", note) for name, note in notes.items())
     for name, content in parts.items():
-        _write_bytes(ours, name, writer.checksums.add_part(name, content))
-    _write_bytes(ours, _CHECKSUMS, writer.checksums.to_json())
-    file.flush()
+        datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
+    datasets.add_bytes(f"{OURS}/{_CHECKSUMS}", datasets.checksums.to_json())
     return Contents(*describe_holdings(model, state, config, assets), signatures={})
 
 
 class _Writer:
     """Writes every variable once and remembers where."""
 
-    def __init__(self, file: h5py.File, state: State) -> None:
+    def __init__(self, datasets: Datasets, state: State) -> None:
         self.index: dict[str, str] = {}
-        self.checksums = Checksums()
-        self._file = file
+        self._datasets = datasets
         self._state = state
         self._paths = {id(variable): path for path, variable in state.variables.items()}
-        self._datasets: dict[int, h5py.Dataset] = {}
+        self._placed: dict[int, Stored] = {}
 
-    def write_list(self, group: h5py.Group, variables: Iterable[keras.Variable]) -> None:
+    def write_list(self, group: str, variables: Iterable[keras.Variable]) -> None:
         """Writes the variables under their Keras paths, and the list of names that gives their order."""
-        names: list[bytes] = []
+        written = self._datasets.file.create_group(group)
+        names = _Names()
         for variable in variables:
-            name = _free_name(group, variable.path)
-            self._write(group, name, variable)
-            names.append(name.encode())
-        _write_names(group, "weight_names", names)
+            self._write(f"{group}/{names.take(variable.path)}", variable)
+        _write_names(written, "weight_names", names.taken)
 
-    def write_rest(self, ours: h5py.Group) -> None:
+    def write_rest(self) -> None:
         """Writes what the legacy groups have no place for."""
         for path, variable in self._state.variables.items():
-            if id(variable) not in self._datasets:
-                self._write(ours, f"variables/{path}", variable)
+            if id(variable) not in self._placed:
+                self._write(f"{OURS}/variables/{path}", variable)
         for saveable in self._state.tree:
             for key, value in saveable.entries.items():
                 path = join(saveable.path, f"vars/{key}")
-                if isinstance(value, keras.Variable) and id(value) in self._datasets:
-                    self.index[path] = self._datasets[id(value)].name
-                else:
-                    array = np.asarray(keras.ops.convert_to_numpy(value))
-                    self.index[path] = self._create(ours, f"entries/{path}", array).name
+                stored = self._placed.get(id(value))
+                if stored is None:
+                    stored = self._datasets.add(f"{OURS}/entries/{path}", partial(_convert_entry, value))
+                self.index[path] = f"/{stored.path}"
 
-    def _write(self, group: h5py.Group, name: str, variable: keras.Variable) -> None:
-        known = self._datasets.get(id(variable))
+    def _write(self, name: str, variable: keras.Variable) -> None:
+        known = self._placed.get(id(variable))
         if known is not None:
-            group[name] = known  # tied weights: a hard link costs no bytes
+            self._datasets.link(name, known)  # tied weights
             return
-        dataset = self._datasets[id(variable)] = self._create(group, name, to_array(variable))
+        stored = self._placed[id(variable)] = self._datasets.add(name, lambda: _widen(to_array(variable)))
         path = self._paths.get(id(variable))
         if path is not None:
-            self.index[path] = dataset.name
+            self.index[path] = f"/{stored.path}"
 
-    def _create(self, group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
-        stored = _widen(value)
-        dataset = group.create_dataset(name, data=stored)
-        self.checksums.tensors[dataset.name.strip("/")] = checksum_dataset(dataset, checksum_values(stored))
-        return dataset
+
+def _convert_entry(value: Any) -> Array:
+    return _widen(np.asarray(keras.ops.convert_to_numpy(value)))
 
 
 def _widen(array: Array) -> Array:
@@ -191,16 +204,32 @@ def _widen(array: Array) -> Array:
             return array
 
 
-def _free_name(group: h5py.Group, name: str) -> str:
-    """Returns a name that is not taken: sub-layers of one name have variables of one path.
+class _Names:
+    """The names of the datasets of one group.
 
-    A layer may also have a sub-layer and a variable of one name, and a dataset cannot hold a group.
+    Attributes:
+        taken: Those that are taken, in order.
     """
-    *parents, last = name.split("/")
-    path = ""
-    for parent in parents:
-        path = _number(join(path, parent), lambda candidate: not isinstance(group.get(candidate), h5py.Dataset))
-    return _number(join(path, last), lambda candidate: candidate not in group)
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self._datasets: set[str] = set()
+        self._groups: set[str] = set()
+
+    def take(self, name: str) -> str:
+        """Returns the first of `name`, `name_1`, ... that is free: sub-layers of one name have variables of one path.
+
+        A layer may also have a sub-layer and a variable of one name, and a dataset cannot hold a group.
+        """
+        *parents, last = name.split("/")
+        path = ""
+        for parent in parents:
+            path = _number(join(path, parent), lambda candidate: candidate not in self._datasets)
+            self._groups.add(path)
+        path = _number(join(path, last), lambda candidate: candidate not in self._datasets | self._groups)
+        self._datasets.add(path)
+        self.taken.append(path)
+        return path
 
 
 def _number(name: str, is_free: Callable[[str], bool]) -> str:
@@ -213,26 +242,22 @@ def _write_model_weights(file: h5py.File, model: keras.Model, writer: _Writer) -
     group = file.create_group("model_weights")
     group.attrs["backend"] = keras.backend.backend()
     group.attrs["keras_version"] = keras.__version__
-    _write_names(group, "layer_names", [layer.name.encode() for layer in model.layers])
+    _write_names(group, "layer_names", [layer.name for layer in model.layers])
     for layer in model.layers:
-        writer.write_list(group.create_group(layer.name), layer.trainable_weights + layer.non_trainable_weights)
+        writer.write_list(f"model_weights/{layer.name}", layer.trainable_weights + layer.non_trainable_weights)
     listed = {id(variable) for variable in model.weights}
     own = [v for v in [*model._trainable_variables, *model._non_trainable_variables] if id(v) in listed]
-    writer.write_list(group.create_group("top_level_model_weights"), own)
+    writer.write_list("model_weights/top_level_model_weights", own)
 
 
-def _write_names(group: h5py.Group, attribute: str, names: list[bytes]) -> None:
-    array = np.asarray(names) if names else np.asarray([], dtype="S1")
+def _write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+    array = np.asarray([name.encode() for name in names]) if names else np.asarray([], dtype="S1")
     chunks = max(1, -(-array.nbytes // _HEADER_LIMIT))
     if chunks == 1:
         group.attrs[attribute] = array
         return
     for number, chunk in enumerate(np.array_split(array, chunks)):
         group.attrs[f"{attribute}{number}"] = chunk
-
-
-def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
-    group.create_dataset(name, data=np.frombuffer(content, dtype=np.uint8))
 
 
 def _read_bytes(group: h5py.Group, name: str) -> bytes:
@@ -244,9 +269,11 @@ def _legacy_model_config(config: Config, model: keras.Model) -> Config:
 
     It looks a class up by its name alone, also a registered one, and it has no place for the files of a layer.
     """
-    legacy: Config = copy.deepcopy({key: value for key, value in config.items() if key != "compile_config"})
+    legacy = {key: value for key, value in config.items() if key != "compile_config"}
     legacy["class_name"] = legacy.get("registered_name") or legacy["class_name"]
-    _include_vocabularies(legacy, model)
+    if any(isinstance(layer, _LOOKUPS) for layer in model._flatten_layers()):
+        legacy = copy.deepcopy(legacy)
+        _include_vocabularies(legacy, model)
     return legacy
 
 

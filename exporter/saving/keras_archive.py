@@ -7,7 +7,6 @@ the whole archive into a temporary directory when it loads.
 
 import json
 import os
-import shutil
 import tempfile
 import time
 import zipfile
@@ -27,11 +26,12 @@ from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
+from exporter.saving.datasets import BUFFER, lay_out_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import collect
-from exporter.saving.topology import LOAD_FAULTS, serialize_model
-from exporter.saving.weights_file import Entries, StoredArrays, create_file, write_weights
+from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
+from exporter.saving.weights_file import Entries, StoredArrays, write_weights
 from exporter.saving.zip_members import open_member
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
@@ -42,46 +42,54 @@ _STATE = "state"  # the record, inside of the metadata
 _ZIP_EPOCH = 315532800
 
 
-def check_keras_archive_holds(model: keras.Model, include_optimizer: bool = True) -> None:
-    """Raises ModelError if the model has no configuration to write."""
-    serialize_model(model, include_optimizer)
+def check_keras_archive_holds(model: keras.Model, include_optimizer: bool = True) -> Config:
+    """Checks that an archive can hold a model.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the optimizer and the compile configuration are to be saved.
+
+    Returns:
+        The model's configuration.
+
+    Raises:
+        ModelError: The model has no configuration to write.
+    """
+    return serialize_model(model, include_optimizer)
 
 
 def write_keras_archive(
-    model: keras.Model, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
+    model: keras.Model, config: Config, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
     """Writes a `.keras` zip.
 
     Args:
         model: A built model.
+        config: Its configuration.
         staged: The path to write.
         include_optimizer: Whether the optimizer and the compile configuration are saved.
         notes: Files that are kept inside, by name.
 
     Returns:
         What was written.
-
-    Raises:
-        ModelError: The model has no configuration.
     """
-    config = serialize_model(model, include_optimizer)
     state = collect(model, include_optimizer)
-    checksums = Checksums()
-    with tempfile.TemporaryDirectory(prefix=f"{staged.name}-", dir=staged.parent) as scratch:
-        weights = Path(scratch, WEIGHTS)
-        with create_file(weights) as file:
-            write_weights(file, state, checksums)
-        assets_directory = Path(scratch, ASSETS)
-        assets = save_assets(state, assets_directory)
-        record = describe_state(model, state, include_optimizer, assets)
-        parts = {f"{ASSETS}/{name}": assets_directory.joinpath(name).read_bytes() for name in assets}
-        parts[CONFIG] = json.dumps(config).encode()
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        assets = save_assets(state, Path(directory))
+        parts = {f"{ASSETS}/{name}": Path(directory, name).read_bytes() for name in assets}
+    parts[CONFIG] = json.dumps(config).encode()
+    record = describe_state(model, state, include_optimizer, assets)
+    with lay_out_file() as layout:
+        write_weights(layout, state)
         for name, content in parts.items():
-            checksums.add_part(name, content)
-        with zipfile.ZipFile(staged, "w") as archive:
-            _add(archive, METADATA, write_metadata(record, notes, checksums))
+            layout.checksums.add_part(name, content)
+        with staged.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
+            _add(archive, METADATA, write_metadata(record, notes, layout.checksums))
             _add(archive, CONFIG, parts.pop(CONFIG))
-            _add(archive, WEIGHTS, weights)
+            member = _describe_member(WEIGHTS)
+            member.file_size = layout.close()
+            with archive.open(member, "w") as weights:
+                layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
     return Contents(*describe_holdings(model, state, config, assets), signatures={})
@@ -111,15 +119,14 @@ def _source_date() -> int:
     return max(int(os.environ.get("SOURCE_DATE_EPOCH", _ZIP_EPOCH)), _ZIP_EPOCH)
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(_describe_member(name), content)
+
+
+def _describe_member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, time.gmtime(_source_date())[:6])
     member.external_attr = 0o644 << 16
-    if isinstance(content, bytes):
-        archive.writestr(member, content)
-        return
-    member.file_size = content.stat().st_size
-    with content.open("rb") as source, archive.open(member, "w") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+    return member
 
 
 def read_keras_archive(

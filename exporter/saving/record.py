@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class StateRecord:
 
     def to_json(self) -> str:
         """Returns the record as JSON text."""
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=1)
+        variables = {path: _list_fields(each) for path, each in self.variables.items()}
+        return json.dumps({"version": VERSION, **_list_fields(self), "variables": variables})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "StateRecord":
@@ -87,6 +88,11 @@ class StateRecord:
             if isinstance(error, ArtifactError):
                 raise
             raise ArtifactError(f"The artifact's state record is damaged: {error!r}.") from error
+
+
+def _list_fields(record: Any) -> dict[str, Any]:
+    # `dataclasses.asdict` would copy everything below, item by item.
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def describe_state(

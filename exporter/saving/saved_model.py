@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -31,8 +30,9 @@ from exporter.safety.documents import parse_json
 from exporter.safety.files import check_directory
 from exporter.safety.memory import limit_variables
 from exporter.safety.operations import check_graph
-from exporter.saving.checksums import Checksums, checksum_values, damage_explained
+from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
+from exporter.saving.datasets import Stored, lay_out_file, write_file
 from exporter.saving.functions import Functions, trace_functions
 from exporter.saving.graph_gradients import settle_gradients
 from exporter.saving.graph_names import canonicalize_names
@@ -54,7 +54,7 @@ from exporter.saving.signatures import (
 from exporter.saving.state import Array, State, collect
 from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
 from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
-from exporter.saving.weights_file import create_dataset, create_file, write_weights
+from exporter.saving.weights_file import write_weights
 
 GRAPH = "saved_model.pb"
 OURS = Path("assets.extra", "exporter")
@@ -399,23 +399,14 @@ def _write_checkpoint(
 ) -> None:
     """Writes the variables as one HDF5 file, and the index that makes a checkpoint of it."""
     directory.mkdir(exist_ok=True)
-    entries: dict[str, BundleEntry] = {}
-
-    def add_entry(path: str, dataset: h5py.Dataset, value: Array, checksum: int) -> None:
-        entries[path + KEY_SUFFIX] = BundleEntry(
-            dtype=tf.as_dtype(value.dtype).as_datatype_enum,
-            shape=tuple(value.shape),
-            offset=dataset.id.get_offset() or 0,  # an empty dataset has no place
-            size=value.nbytes,
-            crc32c=checksum,
-        )
-
-    with create_file(directory / _DATA) as file:
-        write_weights(file, state, checksums, add_entry)
+    with lay_out_file() as layout:
+        placed = write_weights(layout, state)
         for path, variable in variables.values():
-            if path + KEY_SUFFIX not in entries:
-                value = variable.numpy()
-                add_entry(path, create_dataset(file, path, value), value, checksum_values(value))
+            if path not in placed:
+                placed[path] = layout.add(path, variable.numpy)
+        write_file(directory / _DATA, layout)
+    checksums.tensors.update(layout.checksums.tensors)
+    entries = {path + KEY_SUFFIX: _describe_entry(stored) for path, stored in placed.items()}
     # The object graph trails the HDF5 data, whose reader stops where its own superblock says.
     encoded, checksum = encode_string(object_graph)
     with (directory / _DATA).open("ab") as data:
@@ -423,6 +414,11 @@ def _write_checkpoint(
         data.write(encoded)
     entries[_OBJECT_GRAPH] = BundleEntry(tf.string.as_datatype_enum, (), offset, len(encoded), checksum)
     write_index(directory / "variables.index", entries)
+
+
+def _describe_entry(stored: Stored) -> BundleEntry:
+    dtype = tf.as_dtype(stored.dtype).as_datatype_enum
+    return BundleEntry(dtype, stored.shape, stored.offset, stored.size, stored.checksum)
 
 
 def _write_fingerprint(staged: Path) -> None:

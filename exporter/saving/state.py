@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 
@@ -307,12 +308,11 @@ def to_array(variable: keras.Variable) -> Array:
 
     The array is read-only by convention: it is the variable's own memory.
     """
-    tensor = variable.value
+    tensor = tf.convert_to_tensor(variable.value)
     try:
-        array = np.asarray(memoryview(tensor))
+        return np.asarray(memoryview(tensor))
     except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device
-        array = np.asarray(tensor)
-    return array
+        return np.asarray(tensor)
 
 
 def digest(variable: keras.Variable) -> str:

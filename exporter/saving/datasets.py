@@ -1,0 +1,189 @@
+"""The datasets of an HDF5 file: HDF5 gives each one its place, and the bytes go there in one pass.
+
+HDF5 lays a new file out in memory, where it holds nothing but its structure: a contiguous dataset has its offset as
+soon as it is made. The bytes of the arrays then go from the variables' own memory straight into a file, or into a
+member of a zip, from its start to its end.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+from h5py import h5d, h5o, h5p, h5s, h5t
+
+from exporter._arrays import Array
+from exporter.saving.checksums import Checksums, checksum_values, describe_dtype
+from exporter.saving.sparse_memory import SparseMemory
+
+# HDF5 knows these as opaque bytes of the same width, with the name in the attribute `dtype`, as Keras does for
+# bfloat16.
+OPAQUE_DTYPES = {
+    name: np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4")
+}
+# Of a file that is written in many small pieces and few large ones, in bytes.
+BUFFER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One array in a file.
+
+    Attributes:
+        path: Of its dataset.
+        offset: Of its first byte from the file's start; 0 for an empty array, which has no place.
+        size: Of its bytes.
+        dtype: Its own.
+        shape: Its own.
+        checksum: The CRC-32C of its bytes.
+    """
+
+    path: str
+    offset: int
+    size: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    checksum: int
+
+
+class Datasets:
+    """Adds datasets to an open file.
+
+    Attributes:
+        file: The file.
+        checksums: Those of the datasets that were added.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+        self.checksums = Checksums()
+        self._types: dict[np.dtype[Any], tuple[h5t.TypeID, str]] = {}
+        self._spaces: dict[tuple[int, ...], h5s.SpaceID] = {}
+        self._creation = h5p.create(h5p.DATASET_CREATE)
+        self._creation.set_layout(h5d.CONTIGUOUS)
+        self._creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        self._creation.set_fill_time(h5d.FILL_TIME_NEVER)
+        self._creation.set_obj_track_times(False)
+        self._links = h5p.create(h5p.LINK_CREATE)
+        self._links.set_create_intermediate_group(True)
+        self._links.set_char_encoding(h5t.CSET_UTF8)
+
+    def add(self, path: str, read: Callable[[], Array]) -> Stored:
+        """Adds one array as a contiguous dataset.
+
+        Args:
+            path: Of the dataset; groups in between are made.
+            read: Returns the array, of any dtype of NumPy's or of ml_dtypes; it may be called again later.
+
+        Returns:
+            Where the array is.
+        """
+        value = read()
+        stored_type, meaning = self._find_type(value.dtype)
+        space = self._spaces.get(value.shape)
+        if space is None:
+            space = h5s.create_simple(value.shape) if value.shape else h5s.create(h5s.SCALAR)
+            self._spaces[value.shape] = space
+        dataset = h5d.create(self.file.id, None, stored_type, space, self._creation)
+        h5o.link(dataset, self.file.id, path.encode(), lcpl=self._links)
+        if value.dtype.name in OPAQUE_DTYPES:
+            h5py.Dataset(dataset).attrs["dtype"] = value.dtype.name
+        checksum = checksum_values(value)
+        self.checksums.add_tensor(path, checksum, meaning, value.shape)
+        stored = Stored(path, dataset.get_offset() or 0, value.nbytes, value.dtype, value.shape, checksum)
+        if value.nbytes:
+            self._place(dataset, stored, value, read)
+        return stored
+
+    def add_bytes(self, path: str, content: bytes) -> None:
+        """Adds bytes as an array of them, without a checksum of its own."""
+        self.file.create_dataset(path, data=np.frombuffer(content, dtype=np.uint8))
+
+    def link(self, path: str, stored: Stored) -> None:
+        """Gives a dataset another path, a hard link: tied weights cost no bytes."""
+        h5o.link(h5o.open(self.file.id, stored.path.encode()), self.file.id, path.encode(), lcpl=self._links)
+        self.checksums.tensors[path] = self.checksums.tensors[stored.path]
+
+    def _find_type(self, dtype: np.dtype[Any]) -> tuple[h5t.TypeID, str]:
+        found = self._types.get(dtype)
+        if found is None:
+            stored_type = h5t.py_create(dtype, logical=True)
+            opaque = dtype.name if dtype.name in OPAQUE_DTYPES else ""
+            found = self._types[dtype] = stored_type, describe_dtype(stored_type.dtype, opaque)
+        return found
+
+    def _place(self, dataset: h5d.DatasetID, stored: Stored, value: Array, read: Callable[[], Array]) -> None:
+        dataset.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(value), dataset.get_type())
+
+
+class FileLayout(Datasets):
+    """The datasets of a new file, which is written when all of them are known."""
+
+    def __init__(self, memory: SparseMemory) -> None:
+        super().__init__(h5py.File(memory, "w"))
+        self._memory = memory
+        self._pending: list[tuple[int, Callable[[], Array]]] = []
+
+    def _place(self, dataset: h5d.DatasetID, stored: Stored, value: Array, read: Callable[[], Array]) -> None:
+        # A view of a variable's memory costs nothing to keep; a copy would take the memory of the whole model.
+        kept = read if value.flags.owndata else lambda: value
+        self._pending.append((stored.offset, kept))
+
+    def close(self) -> int:
+        """Ends the structure, and returns the size of the file in bytes."""
+        self.file.close()
+        return self._memory.size
+
+    def write(self, sink: IO[bytes]) -> None:
+        """Writes the file from its start to its end.
+
+        Args:
+            sink: What takes the bytes; it need not seek.
+
+        Raises:
+            OSError: The disk is full, or the file could not be written for another reason.
+        """
+        size = self.close()
+        position = 0
+        for offset, read in sorted(self._pending, key=lambda pending: pending[0]):
+            sink.write(self._memory.read_at(position, offset - position))
+            content = np.ascontiguousarray(read()).reshape(-1).view(np.uint8)
+            sink.write(content.data)
+            position = offset + content.nbytes
+        sink.write(self._memory.read_at(position, size - position))
+
+
+@contextmanager
+def lay_out_file() -> Iterator[FileLayout]:
+    """Makes the layout of a new HDF5 file.
+
+    Yields:
+        The layout, without datasets.
+    """
+    layout = FileLayout(SparseMemory())
+    try:
+        yield layout
+    finally:
+        layout.close()
+
+
+def write_file(path: Path, layout: FileLayout) -> None:
+    """Writes a new file.
+
+    Args:
+        path: Where; nothing may be there.
+        layout: What it holds.
+
+    Raises:
+        OSError: The disk is full, or the file could not be written for another reason.
+    """
+    try:
+        with path.open("xb", buffering=BUFFER) as file:
+            layout.write(file)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

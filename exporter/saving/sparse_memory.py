@@ -1,0 +1,72 @@
+"""A file in memory in which what was never written takes no place."""
+
+import io
+from collections import defaultdict
+from typing import Any
+
+_PAGE = 4096
+
+
+class SparseMemory(io.RawIOBase):
+    """A file that holds the pages which were written; all others read as zeros.
+
+    Attributes:
+        size: Of the file, in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self._pages: dict[int, bytearray] = defaultdict(lambda: bytearray(_PAGE))
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        content = self.read_at(self._position, len(view))
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def read_at(self, start: int, count: int) -> bytes:
+        """Returns so many bytes from there, or as many as there are."""
+        end = min(start + count, self.size)
+        parts = []
+        while start < end:
+            page, inside = divmod(start, _PAGE)
+            length = min(end - start, _PAGE - inside)
+            parts.append(self._pages[page][inside : inside + length] if page in self._pages else bytes(length))
+            start += length
+        return b"".join(parts)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            page, inside = divmod(self._position + written, _PAGE)
+            part = view[written : written + _PAGE - inside]
+            self._pages[page][inside : inside + len(part)] = part
+            written += len(part)
+        self._position += written
+        self.size = max(self.size, self._position)
+        return written
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._position if size is None else size
+        return self.size
