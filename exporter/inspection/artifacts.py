@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
 from exporter.inspection.configurations import list_layers
@@ -16,6 +16,8 @@ from exporter.receipts import Input
 from exporter.safety.documents import parse_json, parse_recipe
 from exporter.safety.files import check_archive, check_directory
 from exporter.saving.checksums import Checksums
+from exporter.saving.structure import check_footer
+from exporter.saving.zip_members import open_member
 
 Config = dict[str, Any]
 
@@ -181,9 +183,10 @@ def _read_checksums(ours: Config, path: Path) -> Checksums:
 
 def _open_directory(path: Path, stack: ExitStack) -> Artifact:
     metadata = _read_json(path / _METADATA) or {}
-    file = stack.enter_context(_open_h5py(path / _WEIGHTS, path / _WEIGHTS))
+    weights = stack.enter_context((path / _WEIGHTS).open("rb"))
     names = [entry.relative_to(path / "assets").as_posix() for entry in (path / "assets").rglob("*") if entry.is_file()]
-    return _describe_native(path, "directory", metadata, _read_json(path / _CONFIG) or {}, file, sorted(names))
+    config = _read_json(path / _CONFIG) or {}
+    return _describe_native(path, "directory", metadata, config, weights, sorted(names), stack)
 
 
 def _open_archive(path: Path, stack: ExitStack) -> Artifact:
@@ -194,22 +197,32 @@ def _open_archive(path: Path, stack: ExitStack) -> Artifact:
         raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
     metadata = _parse_json(archive.read(_METADATA), f"{path}, {_METADATA}")
     config = _parse_json(archive.read(_CONFIG), f"{path}, {_CONFIG}")
-    file = stack.enter_context(_open_h5py(stack.enter_context(archive.open(_WEIGHTS)), path))
     names = [name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")]
-    return _describe_native(path, "keras", metadata, config, file, [name for name in names if name])
+    weights = stack.enter_context(open_member(path, archive, _WEIGHTS))
+    return _describe_native(path, "keras", metadata, config, weights, [name for name in names if name], stack)
 
 
 def _describe_native(
-    path: Path, kind: str, metadata: Config, config: Config, file: Any, vocabularies: list[str]
+    path: Path,
+    kind: str,
+    metadata: Config,
+    config: Config,
+    weights: IO[bytes],
+    vocabularies: list[str],
+    stack: ExitStack,
 ) -> Artifact:
     from exporter.inspection.hdf5_tensors import list_recorded, list_weights
     from exporter.safety.hdf5_objects import check_hdf5
 
-    check_hdf5(file, path)
     ours = metadata.get("exporter")
+    record = ours.get("state") if isinstance(ours, dict) else None
+    checksums = _read_checksums(ours, path) if ours and record else None
+    if checksums is not None:
+        checksums.check_structure(weights, path)
+    file = stack.enter_context(_open_h5py(weights, path))
+    check_hdf5(file, path)
     notes = ours.get("notes", {}) if isinstance(ours, dict) else {}
     versions = _parse_json(notes["versions.json"], f"{path}, versions.json") if "versions.json" in notes else {}
-    record = ours.get("state") if isinstance(ours, dict) else None
     keras_version = str(metadata.get("keras_version", ""))
     return Artifact(
         path=path,
@@ -218,7 +231,7 @@ def _describe_native(
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=list_recorded(file, record, _read_checksums(ours, path)) if ours and record else list_weights(file),
+        tensors=list_weights(file) if checksums is None else list_recorded(file, record or {}, checksums),
         vocabularies=tuple(vocabularies),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(notes.get("recipe.yaml"), path),
@@ -232,6 +245,7 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
     from exporter.inspection import hdf5_tensors
     from exporter.safety.hdf5_objects import check_hdf5
 
+    check_footer(path)
     file = stack.enter_context(_open_h5py(path, path))
     check_hdf5(file, path)
     if "model_config" not in file.attrs:

@@ -190,7 +190,7 @@ def _describe(dataset: Any, checksums: Checksums | None = None, path: str = "") 
 
     def read() -> Array:
         try:
-            value = np.asarray(dataset[()])
+            value = np.asarray(dataset[...])
             if checksums is not None:
                 checksum = checksum_dataset(dataset, checksum_values(value))
                 checksums.check_tensor(path.strip("/"), checksum, dataset.file.filename)

@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
 
 from exporter._arrays import Array
 from exporter.errors import ArtifactError
+from exporter.saving.structure import Structure
 
 
 def checksum_values(value: Array) -> int:
@@ -56,10 +57,12 @@ class Checksums:
     Attributes:
         tensors: Of every dataset, by its path in the HDF5 file.
         parts: Of every file or record that is read, by its name in the artifact.
+        structure: Of the HDF5 file that holds the datasets, where the checksums lie beside it.
     """
 
     tensors: dict[str, int] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
+    structure: Structure | None = None
 
     def add_tensor(self, path: str, values: int, dtype: str, shape: tuple[int, ...]) -> None:
         """Adds the checksum of a dataset.
@@ -76,6 +79,19 @@ class Checksums:
         """Adds the checksum of a part, and returns its content."""
         self.parts[name] = int(google_crc32c.value(content))
         return content
+
+    def check_structure(self, file: IO[bytes], place: object) -> None:
+        """Holds the HDF5 file against the checksum of its structure, before HDF5 opens it.
+
+        Args:
+            file: The file, from the first byte of HDF5 on.
+            place: The artifact, for the error.
+
+        Raises:
+            ArtifactError: It is damaged.
+        """
+        if self.structure is not None:
+            self.structure.check(file, place)
 
     def check_part(self, name: str, content: bytes, place: object) -> bytes:
         """Holds a part against its checksum.
@@ -111,7 +127,8 @@ class Checksums:
 
     def to_json(self) -> bytes:
         """Returns the checksums as JSON, with one of themselves."""
-        body = {"tensors": self.tensors, "parts": self.parts}
+        structure = None if self.structure is None else self.structure.to_fields()
+        body = {"tensors": self.tensors, "parts": self.parts, "structure": structure}
         return json.dumps({"crc32c": _checksum_json(body), "of": body}).encode()
 
     @classmethod
@@ -130,7 +147,8 @@ class Checksums:
             body = fields["of"]
             if fields["crc32c"] != _checksum_json(body):
                 raise ValueError("they do not match their own checksum")
-            return cls(dict(body["tensors"]), dict(body["parts"]))
+            structure = None if body["structure"] is None else Structure.from_fields(body["structure"])
+            return cls(dict(body["tensors"]), dict(body["parts"]), structure)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{place} is damaged: its checksums cannot be read: {error}.") from error
 

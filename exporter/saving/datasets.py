@@ -7,10 +7,11 @@ member of a zip, from its start to its end.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import google_crc32c
 import h5py
 import ml_dtypes
 import numpy as np
@@ -19,6 +20,7 @@ from h5py import h5d, h5o, h5p, h5s, h5t
 from exporter._arrays import Array
 from exporter.saving.checksums import Checksums, checksum_values, describe_dtype
 from exporter.saving.sparse_memory import SparseMemory
+from exporter.saving.structure import Structure
 
 # HDF5 knows these as opaque bytes of the same width, with the name in the attribute `dtype`, as Keras does for
 # bfloat16.
@@ -111,13 +113,14 @@ class Datasets:
     def _find_type(self, dtype: np.dtype[Any]) -> tuple[h5t.TypeID, str]:
         found = self._types.get(dtype)
         if found is None:
-            stored_type = h5t.py_create(dtype, logical=True)
             opaque = dtype.name if dtype.name in OPAQUE_DTYPES else ""
+            stored_type = h5t.py_create(np.dtype((np.void, dtype.itemsize)) if opaque else dtype, logical=True)
             found = self._types[dtype] = stored_type, describe_dtype(stored_type.dtype, opaque)
         return found
 
     def _place(self, dataset: h5d.DatasetID, stored: Stored, value: Array, read: Callable[[], Array]) -> None:
-        dataset.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(value), dataset.get_type())
+        content = np.ascontiguousarray(value).view(dataset.dtype).reshape(value.shape)
+        dataset.write(h5s.ALL, h5s.ALL, content, dataset.get_type())
 
 
 class FileLayout(Datasets):
@@ -126,17 +129,30 @@ class FileLayout(Datasets):
     def __init__(self, memory: SparseMemory) -> None:
         super().__init__(h5py.File(memory, "w"))
         self._memory = memory
-        self._pending: list[tuple[int, Callable[[], Array]]] = []
+        self._pending: list[tuple[Stored, Callable[[], Array]]] = []
+        self._structure: Structure | None = None
 
     def _place(self, dataset: h5d.DatasetID, stored: Stored, value: Array, read: Callable[[], Array]) -> None:
         # A view of a variable's memory costs nothing to keep; a copy would take the memory of the whole model.
         kept = read if value.flags.owndata else lambda: value
-        self._pending.append((stored.offset, kept))
+        self._pending.append((stored, kept))
 
-    def close(self) -> int:
-        """Ends the structure, and returns the size of the file in bytes."""
-        self.file.close()
-        return self._memory.size
+    def close(self) -> Structure:
+        """Ends the structure of the file.
+
+        Returns:
+            Where the arrays will be, and the checksum of all else.
+        """
+        if self._structure is None:
+            self.file.close()
+            self._pending.sort(key=lambda pending: pending[0].offset)
+            arrays = tuple((stored.offset, stored.size) for stored, _ in self._pending)
+            structure = Structure(self._memory.size, arrays, 0)
+            crc32c = 0
+            for start, end in structure.list_gaps():
+                crc32c = google_crc32c.extend(crc32c, self._memory.read_at(start, end - start))
+            self._structure = replace(structure, crc32c=crc32c)
+        return self._structure
 
     def write(self, sink: IO[bytes]) -> None:
         """Writes the file from its start to its end.
@@ -147,14 +163,12 @@ class FileLayout(Datasets):
         Raises:
             OSError: The disk is full, or the file could not be written for another reason.
         """
-        size = self.close()
-        position = 0
-        for offset, read in sorted(self._pending, key=lambda pending: pending[0]):
-            sink.write(self._memory.read_at(position, offset - position))
-            content = np.ascontiguousarray(read()).reshape(-1).view(np.uint8)
-            sink.write(content.data)
-            position = offset + content.nbytes
-        sink.write(self._memory.read_at(position, size - position))
+        gaps = self.close().list_gaps()
+        for (_, read), (start, end) in zip(self._pending, gaps, strict=False):  # one gap is left, the last
+            sink.write(self._memory.read_at(start, end - start))
+            sink.write(np.ascontiguousarray(read()).reshape(-1).view(np.uint8).data)
+        start, end = next(gaps)
+        sink.write(self._memory.read_at(start, end - start))
 
 
 @contextmanager
@@ -171,12 +185,13 @@ def lay_out_file() -> Iterator[FileLayout]:
         layout.close()
 
 
-def write_file(path: Path, layout: FileLayout) -> None:
+def write_file(path: Path, layout: FileLayout, behind: bytes = b"") -> None:
     """Writes a new file.
 
     Args:
         path: Where; nothing may be there.
         layout: What it holds.
+        behind: What follows behind its end, where HDF5 does not look.
 
     Raises:
         OSError: The disk is full, or the file could not be written for another reason.
@@ -184,6 +199,7 @@ def write_file(path: Path, layout: FileLayout) -> None:
     try:
         with path.open("xb", buffering=BUFFER) as file:
             layout.write(file)
+            file.write(behind)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise

@@ -34,6 +34,7 @@ from exporter.saving.datasets import Datasets, Stored, lay_out_file, write_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
+from exporter.saving.structure import check_footer, make_footer
 from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
 from exporter.saving.weights_file import StoredArrays, find_dataset
 
@@ -94,7 +95,7 @@ def write_hdf5(
     """
     with lay_out_file() as layout:
         contents = _write(model, config, layout, include_optimizer, notes)
-        write_file(staged, layout)
+        write_file(staged, layout, behind=make_footer(layout.close()))
     return contents
 
 
@@ -331,6 +332,7 @@ def read_hdf5(
         return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
     with ExitStack() as stack:
         with damage_explained(source):
+            check_footer(source)
             file = stack.enter_context(h5py.File(source, "r"))
         return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
 

@@ -11,9 +11,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import keras
@@ -83,11 +83,12 @@ def write_keras_archive(
         write_weights(layout, state)
         for name, content in parts.items():
             layout.checksums.add_part(name, content)
+        layout.checksums.structure = layout.close()
         with staged.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
             _add(archive, METADATA, write_metadata(record, notes, layout.checksums))
             _add(archive, CONFIG, parts.pop(CONFIG))
             member = _describe_member(WEIGHTS)
-            member.file_size = layout.close()
+            member.file_size = layout.checksums.structure.size
             with archive.open(member, "w") as weights:
                 layout.write(weights)
             for name, content in parts.items():
@@ -144,13 +145,13 @@ def read_keras_archive(
             if missing:
                 raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
             # Members are stored, not compressed, so HDF5 reads them in place.
-            file = stack.enter_context(h5py.File(stack.enter_context(open_member(path, archive, WEIGHTS)), "r"))
+            weights = stack.enter_context(open_member(path, archive, WEIGHTS))
 
         def read(name: str) -> bytes:
             with damage_explained(path, name):
                 return archive.read(name)
 
-        return _read(path, read, file, None, custom_objects, compile, safe_mode)
+        return _read(path, read, weights, None, custom_objects, compile, safe_mode)
 
 
 def read_keras_directory(
@@ -167,16 +168,13 @@ def read_keras_directory(
         with damage_explained(path, name):
             return (path / name).read_bytes()
 
-    with ExitStack() as stack:
-        with damage_explained(path, WEIGHTS):
-            file = stack.enter_context(h5py.File(path / WEIGHTS, "r"))
-        return _read(path, read, file, known, custom_objects, compile, safe_mode)
+    return _read(path, read, path / WEIGHTS, known, custom_objects, compile, safe_mode)
 
 
 def _read(
     path: Path,
     read: Callable[[str], bytes],
-    file: h5py.File,
+    weights: Path | IO[bytes],
     known: tuple[StateRecord, Checksums] | None,
     custom_objects: Mapping[str, Any] | None,
     compiled: bool,
@@ -187,9 +185,14 @@ def _read(
         metadata = parse_json(read(METADATA), f"{path}, {METADATA}")
         ours = metadata.get("exporter") if isinstance(metadata, dict) else None
         known = _read_record(ours, path) if ours is not None else None
-    with damage_explained(path, WEIGHTS):
-        stored = check_hdf5(file, path)
-    with limit_variables(stored if safe_mode else None):
+    with ExitStack() as stack:
+        with damage_explained(path, WEIGHTS):
+            if known is not None:
+                with weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
+                    known[1].check_structure(content, path)
+            file = stack.enter_context(h5py.File(weights, "r"))
+            stored = check_hdf5(file, path)
+        stack.enter_context(limit_variables(stored if safe_mode else None))
         if known is None:
             if safe_mode:
                 check_configuration(parse_json(config, f"{path}, {CONFIG}"), custom_objects)

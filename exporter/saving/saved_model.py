@@ -404,14 +404,12 @@ def _write_checkpoint(
         for path, variable in variables.values():
             if path not in placed:
                 placed[path] = layout.add(path, variable.numpy)
-        write_file(directory / _DATA, layout)
-    checksums.tensors.update(layout.checksums.tensors)
+        checksums.tensors.update(layout.checksums.tensors)
+        checksums.structure = layout.close()
+        encoded, checksum = encode_string(object_graph)
+        write_file(directory / _DATA, layout, behind=encoded)
     entries = {path + KEY_SUFFIX: _describe_entry(stored) for path, stored in placed.items()}
-    # The object graph trails the HDF5 data, whose reader stops where its own superblock says.
-    encoded, checksum = encode_string(object_graph)
-    with (directory / _DATA).open("ab") as data:
-        offset = data.tell()
-        data.write(encoded)
+    offset = checksums.structure.size
     entries[_OBJECT_GRAPH] = BundleEntry(tf.string.as_datatype_enum, (), offset, len(encoded), checksum)
     write_index(directory / "variables.index", entries)
 

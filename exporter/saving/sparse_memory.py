@@ -20,21 +20,31 @@ class SparseMemory(io.RawIOBase):
         self._pages: dict[int, bytearray] = defaultdict(lambda: bytearray(_PAGE))
         self._position = 0
 
+    @property
+    def held(self) -> int:
+        """How many bytes of memory it takes."""
+        return len(self._pages) * _PAGE
+
     def seekable(self) -> bool:
+        """Says that it can."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place, also behind the end."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = base + offset
         return self._position
 
     def tell(self) -> int:
+        """Returns the place of the next read or write."""
         return self._position
 
     def readable(self) -> bool:
+        """Says that it can."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fills a buffer, as far as there is something."""
         view = memoryview(buffer).cast("B")
         content = self.read_at(self._position, len(view))
         view[: len(content)] = content
@@ -53,9 +63,11 @@ class SparseMemory(io.RawIOBase):
         return b"".join(parts)
 
     def writable(self) -> bool:
+        """Says that it can."""
         return True
 
     def write(self, data: Any) -> int:
+        """Writes all of the bytes."""
         view = memoryview(data).cast("B")
         written = 0
         while written < len(view):
@@ -64,9 +76,17 @@ class SparseMemory(io.RawIOBase):
             self._pages[page][inside : inside + len(part)] = part
             written += len(part)
         self._position += written
-        self.size = max(self.size, self._position)
+        if written:
+            self.size = max(self.size, self._position)
         return written
 
     def truncate(self, size: int | None = None) -> int:
-        self.size = self._position if size is None else size
-        return self.size
+        """Cuts the file off, or makes it longer by zeros."""
+        size = self._position if size is None else size
+        if size < self.size:
+            page, inside = divmod(size, _PAGE)
+            self._pages[page][inside:] = bytes(_PAGE - inside)
+            for beyond in [number for number in self._pages if number > page]:
+                del self._pages[beyond]
+        self.size = size
+        return size

@@ -75,7 +75,7 @@ class StoredArrays:
         path = path.strip("/")
         with damage_explained(self.place, path):
             dataset = find_dataset(self.file, path, self.place)
-            value = np.asarray(dataset[()])
+            value = np.asarray(dataset[...])
             if self.checksums is not None:
                 self.checksums.check_tensor(path, checksum_dataset(dataset, checksum_values(value)), self.place)
             name = dataset.attrs.get("dtype")

@@ -1,0 +1,135 @@
+"""A checksum of what HDF5 itself reads of a file, taken before it does.
+
+The arrays of a file have their own checksums. What is left is the structure: headers, names, trees. HDF5 reads it in
+C, and a flipped bit there can end the process. So what we write says where the arrays are and what the CRC-32C of all
+other bytes is: a SavedModel and an archive beside the weights, and an HDF5 file behind its own end, where HDF5 does not
+look. Whoever changes such a file with HDF5 cuts that off, or leaves it where it is and makes the file longer.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import google_crc32c
+
+from exporter.errors import ArtifactError
+
+_FOOTER = b"\nexporter structure "
+_DIGITS = 12
+# What may follow the footer, such as the digest with which an exported file ends.
+_BEHIND = 256
+_CHUNK_BYTES = 1 << 20
+# The end-of-file address in a superblock of version 0, which is what we write: HDF5 File Format Specification, II.A.
+_END = slice(40, 48)
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The bytes of an HDF5 file that are not those of its arrays.
+
+    Attributes:
+        size: Of the whole file, in bytes.
+        arrays: The offset and the size of each array, in the order of the file.
+        crc32c: Of all other bytes.
+    """
+
+    size: int
+    arrays: tuple[tuple[int, int], ...]
+    crc32c: int
+
+    def list_gaps(self) -> Iterator[tuple[int, int]]:
+        """Gives where each part begins and ends that belongs to no array."""
+        start = 0
+        for offset, size in self.arrays:
+            yield start, offset
+            start = offset + size
+        yield start, self.size
+
+    def check(self, file: IO[bytes], place: object) -> None:
+        """Reads all bytes but those of the arrays.
+
+        Args:
+            file: The file, from the first byte of HDF5 on.
+            place: The artifact, for the error.
+
+        Raises:
+            ArtifactError: They do not match the checksum.
+        """
+        crc32c = 0
+        for start, end in self.list_gaps():
+            file.seek(start)
+            while start < end:
+                content = file.read(min(end - start, _CHUNK_BYTES))
+                if not content:
+                    raise ArtifactError(f"{place} is damaged: it ends after {start} bytes of {self.size}.")
+                crc32c = google_crc32c.extend(crc32c, content)
+                start += len(content)
+        if crc32c != self.crc32c:
+            raise ArtifactError(f"{place} is damaged: the structure of its HDF5 file does not match its checksum.")
+
+    def to_fields(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return {"size": self.size, "arrays": self.arrays, "crc32c": self.crc32c}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Structure":
+        """Reads what `to_fields` returned.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        arrays = tuple((int(offset), int(size)) for offset, size in fields["arrays"])
+        structure = cls(int(fields["size"]), arrays, int(fields["crc32c"]))
+        if any(start > end for start, end in structure.list_gaps()):
+            raise ValueError("the arrays of its structure overlap")
+        return structure
+
+
+def make_footer(structure: Structure) -> bytes:
+    """Returns what stands behind the end of an HDF5 file that is an artifact of its own."""
+    body = json.dumps(structure.to_fields()).encode()
+    fields = json.dumps({"crc32c": int(google_crc32c.value(body)), "of": body.decode()}).encode()
+    return fields + _FOOTER + f"{len(fields):0{_DIGITS}d}".encode()
+
+
+def check_footer(path: Path) -> None:
+    """Holds an HDF5 file against the footer that stands behind it, if one does.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    with path.open("rb") as file:
+        structure = _read_footer(file, path)
+        if structure is not None and structure.size == _read_end(file):
+            structure.check(file, path)
+
+
+def _read_end(file: IO[bytes]) -> int:
+    """Reads where HDF5 ends: a file that it made longer since may still hold the footer that it had."""
+    file.seek(_END.start)
+    return int.from_bytes(file.read(_END.stop - _END.start), "little")
+
+
+def _read_footer(file: IO[bytes], place: object) -> Structure | None:
+    size = file.seek(0, 2)
+    start = max(0, size - _BEHIND)
+    file.seek(start)
+    tail = file.read()
+    found = tail.rfind(_FOOTER)
+    if found < 0:
+        return None
+    try:
+        length = int(tail[found + len(_FOOTER) :][:_DIGITS])
+        file.seek(max(0, start + found - length))
+        fields = json.loads(file.read(length))
+        body = fields["of"].encode()
+        if fields["crc32c"] != google_crc32c.value(body):
+            raise ValueError("it does not match its own checksum")
+        return Structure.from_fields(json.loads(body))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{place} is damaged: the checksum of its structure cannot be read: {error}.") from error
