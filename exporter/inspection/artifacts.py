@@ -245,9 +245,11 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
     from exporter.inspection import hdf5_tensors
     from exporter.safety.hdf5_objects import check_hdf5
 
-    check_footer(path)
+    is_whole = check_footer(path)
     file = stack.enter_context(_open_h5py(path, path))
     check_hdf5(file, path)
+    if not is_whole and "exporter" in file:
+        raise ArtifactError(f"{path} is damaged or incomplete: the checksum behind its end is cut off.")
     if "model_config" not in file.attrs:
         tensors = hdf5_tensors.list_weights(file)
         if not tensors:

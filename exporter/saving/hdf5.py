@@ -332,8 +332,10 @@ def read_hdf5(
         return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
     with ExitStack() as stack:
         with damage_explained(source):
-            check_footer(source)
+            is_whole = check_footer(source)
             file = stack.enter_context(h5py.File(source, "r"))
+            if not is_whole and OURS in file.attrs:
+                raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
         return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
 
 

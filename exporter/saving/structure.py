@@ -21,7 +21,8 @@ _DIGITS = 12
 # What may follow the footer, such as the digest with which an exported file ends.
 _BEHIND = 256
 _CHUNK_BYTES = 1 << 20
-# The end-of-file address in a superblock of version 0, which is what we write: HDF5 File Format Specification, II.A.
+# A superblock of version 0, which is what we write, and its end-of-file address: HDF5 File Format Specification, II.A.
+_SUPERBLOCK = b"\x89HDF\r\n\x1a\n\0"
 _END = slice(40, 48)
 
 
@@ -94,25 +95,28 @@ def make_footer(structure: Structure) -> bytes:
     return fields + _FOOTER + f"{len(fields):0{_DIGITS}d}".encode()
 
 
-def check_footer(path: Path) -> None:
+def check_footer(path: Path) -> bool:
     """Holds an HDF5 file against the footer that stands behind it, if one does.
 
     Args:
         path: The file.
 
+    Returns:
+        False if something else stands behind the end of the file, such as a part of a footer. HDF5 itself leaves
+        nothing there.
+
     Raises:
         ArtifactError: It is damaged.
     """
     with path.open("rb") as file:
+        head = file.read(_END.stop)
+        end = int.from_bytes(head[_END], "little")
         structure = _read_footer(file, path)
-        if structure is not None and structure.size == _read_end(file):
+        # A file that HDF5 made longer since may still hold the footer that it had.
+        if structure is not None and structure.size == end:
             structure.check(file, path)
-
-
-def _read_end(file: IO[bytes]) -> int:
-    """Reads where HDF5 ends: a file that it made longer since may still hold the footer that it had."""
-    file.seek(_END.start)
-    return int.from_bytes(file.read(_END.stop - _END.start), "little")
+            return True
+        return not head.startswith(_SUPERBLOCK) or path.stat().st_size == end
 
 
 def _read_footer(file: IO[bytes], place: object) -> Structure | None:
