@@ -12,12 +12,12 @@ import fsspec
 import numpy as np
 import pytest
 from object_store import ObjectStore, serve_objects
+from stored_models import make_model, run
 
 from exporter import load_model
 from exporter.commands import run_command
-from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat, VerifyConfig, VerifyMode
+from exporter.config import LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
-from exporter.jobs import export
 from exporter.receipts import Receipt
 from exporter.saving.contents import format_bytes
 from exporter.stores import Store, explain_url, fetch
@@ -49,18 +49,7 @@ def bucket(server: ObjectStore, request: pytest.FixtureRequest) -> Iterator[str]
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    import keras
-
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((4,), name="pixels"), keras.layers.Dense(3, name="scores")], name="tiny")
-    model.compile("adam", "mse")
-    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
-    return model
-
-
-def run(model: Any, filepath: str, **settings: Any) -> Receipt:
-    settings.setdefault("verify", VerifyConfig(mode=VerifyMode.NONE))
-    return export(ExportConfig(model=model, filepath=filepath, **settings))
+    return make_model()
 
 
 def list_objects(url: str) -> list[str]:
@@ -70,7 +59,7 @@ def list_objects(url: str) -> list[str]:
 @pytest.mark.parametrize("name", ["model", "model.h5", "model.keras"])
 def test_an_artifact_comes_back_from_the_store_in_the_exact_state(bucket: str, model: Any, name: str) -> None:
     url = f"{bucket}/{name}"
-    receipt = run(model, url)
+    receipt = run(url)
     assert receipt.filepath == url
     assert Receipt.from_json(Store(bucket).read(f"{name}.receipt.json").decode()) == receipt  # type: ignore[union-attr]
     assert not [each for each in list_objects(bucket) if each.startswith(".")]
@@ -84,7 +73,7 @@ def test_an_artifact_comes_back_from_the_store_in_the_exact_state(bucket: str, m
 def test_the_graph_becomes_visible_last_and_the_weights_are_sent_once(
     bucket: str, model: Any, server: ObjectStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    receipt = run(model, f"{bucket}/model")
+    receipt = run(f"{bucket}/model")
     placed = [path for path in server.list_sent() if "/model/" in path]
     assert placed[-1].endswith("/model/saved_model.pb")
     assert server.list_sent()[-1].endswith("/model.receipt.json")
@@ -101,18 +90,18 @@ def test_the_graph_becomes_visible_last_and_the_weights_are_sent_once(
 
 
 def test_replacing_leaves_nothing_of_the_former_artifact(bucket: str, model: Any) -> None:
-    run(model, f"{bucket}/model")
+    run(f"{bucket}/model")
     Store(bucket).write("model/assets/stale.txt", b"stale")
     before = list_objects(f"{bucket}/model")
-    run(model, f"{bucket}/model")
+    run(f"{bucket}/model")
     assert set(before) - set(list_objects(f"{bucket}/model")) == {"assets/stale.txt"}
 
 
 def test_what_exists_is_not_replaced_without_overwrite(bucket: str, model: Any) -> None:
-    run(model, f"{bucket}/model.h5")
+    run(f"{bucket}/model.h5")
     before = Store(bucket).read("model.h5")
     with pytest.raises(TargetExistsError) as refused:
-        run(model, f"{bucket}/model.h5", overwrite=False)
+        run(f"{bucket}/model.h5", overwrite=False)
     assert str(refused.value) == (
         f"{bucket}/model.h5 exists, and `overwrite` is false. Choose another `filepath`, or allow it with "
         "overwrite=true."
@@ -122,7 +111,7 @@ def test_what_exists_is_not_replaced_without_overwrite(bucket: str, model: Any) 
 
 def test_versions_are_numbered_and_the_older_ones_go(bucket: str, model: Any) -> None:
     layout = LayoutConfig(kind=LayoutKind.TF_SERVING, keep=2, warmup=False)
-    receipts = [run(model, f"{bucket}/model", layout=layout) for _ in range(3)]
+    receipts = [run(f"{bucket}/model", layout=layout) for _ in range(3)]
     assert [receipt.filepath for receipt in receipts] == [f"{bucket}/model/{number}" for number in (1, 2, 3)]
     names = list_objects(f"{bucket}/model")
     assert {name.split("/")[0] for name in names} == {"1.receipt.json", "2", "2.receipt.json", "3", "3.receipt.json"}
@@ -130,24 +119,24 @@ def test_versions_are_numbered_and_the_older_ones_go(bucket: str, model: Any) ->
 
 def test_transient_faults_are_tried_again(bucket: str, model: Any, server: ObjectStore) -> None:
     server.refuses = lambda number, method, path: number % 25 == 0
-    run(model, f"{bucket}/model")
+    run(f"{bucket}/model")
     server.forget()
     assert load_model(f"{bucket}/model").name == "tiny"
 
 
 def test_an_interrupted_upload_goes_on_with_what_has_arrived(bucket: str, model: Any, server: ObjectStore) -> None:
-    run(model, f"{bucket}/model.h5")
+    run(f"{bucket}/model.h5")
     before = Store(bucket).read("model.h5")
     server.refuses = lambda number, method, path: method == "PUT" and path.endswith("saved_model.pb")
     server.refusal = 403
     with pytest.raises(ExportError) as refused:
-        run(model, f"{bucket}/model")
+        run(f"{bucket}/model")
     assert str(refused.value).startswith(f"The store does not allow it: {bucket}/.exporter-")
     assert str(refused.value).endswith("Use credentials that may list, read, write and delete there.")
     arrived = [name for name in list_objects(bucket) if name.startswith(".exporter-")]
     assert not Store(bucket).exists("model")
     server.forget()
-    run(model, f"{bucket}/model")
+    run(f"{bucket}/model")
     sent = [path.partition(f"{bucket.removeprefix('s3:/')}/")[2] for path in server.list_sent()]
     assert arrived
     assert not set(sent) & set(arrived)
@@ -199,7 +188,7 @@ def test_a_url_that_cannot_be_used_says_why(url: str, message: str) -> None:
 
 def test_a_missing_bucket_is_named_before_the_model_is_built(server: ObjectStore) -> None:
     with pytest.raises(ExportError) as refused:
-        run({"_target_": "never.called"}, "s3://nowhere/dir/model")
+        run("s3://nowhere/dir/model", {"_target_": "never.called"})
     assert str(refused.value).startswith("s3://nowhere/dir was not found in its store (")
     assert str(refused.value).endswith("). Create the bucket, or correct the URL.")
 
@@ -218,9 +207,9 @@ def test_threads_that_fetch_at_the_same_time_share_one_copy(bucket: str) -> None
 
 
 def test_a_url_is_a_source_too(bucket: str, model: Any, tmp_path: Path) -> None:
-    run(model, f"{bucket}/model.keras")
+    run(f"{bucket}/model.keras")
     source = {"_target_": "exporter.sources.file", "filepath": f"{bucket}/model.keras"}
-    receipt = run(source, str(tmp_path / "model"), save_format=SaveFormat.TF)
+    receipt = run(str(tmp_path / "model"), source, save_format=SaveFormat.TF)
     assert [(each.key, each.path) for each in receipt.inputs] == [("model.filepath", f"{bucket}/model.keras")]
     assert load_model(receipt.filepath).name == "tiny"
 
@@ -228,6 +217,6 @@ def test_a_url_is_a_source_too(bucket: str, model: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("root", ["memory://models", "file://{}"], ids=["memory", "file"])
 def test_other_stores_take_an_artifact_too(root: str, model: Any, tmp_path: Path) -> None:
     url = f"{root.format(tmp_path)}/tiny"
-    run(model, url)
-    run(model, url)
+    run(url)
+    run(url)
     assert load_model(url).name == "tiny"

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from exporter.errors import ExporterError, UsageError
+from exporter.stores import show_urls
 
 # The module of each command, below this one: `add_arguments(parser)` and `run(arguments) -> exit code`.
 COMMANDS = {
@@ -54,7 +55,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except UsageError as error:
         parser.error("; ".join(f"{fault.path}: {fault.message}" for fault in error.faults))
     except ExporterError as error:
-        print(f"exporter: {error}", file=sys.stderr)
+        print(f"exporter: {show_urls(str(error))}", file=sys.stderr)
         return getattr(command, "TROUBLE", error.exit_code)
     except BrokenPipeError:  # a pager that was closed
         sys.stdout = None

@@ -7,10 +7,10 @@ With --signatures, only a change that breaks a client of the first counts as a d
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from exporter.stores import find_artifact
+from exporter.stores import find_artifact, show_urls
 
 TROUBLE = 2
 
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.inspection.comparison import compare_artifacts
 
     comparison = compare_artifacts(first, second)
+    comparison = replace(comparison, first=show_urls(comparison.first), second=show_urls(comparison.second))
     if arguments.json:
         print(comparison.to_json(), end="")
     else:
@@ -51,5 +52,5 @@ def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
     else:
         from exporter.inspection.comparison_page import print_signatures
 
-        print_signatures(first, second, differences, sys.stdout)
+        print_signatures(show_urls(str(first)), show_urls(str(second)), differences, sys.stdout)
     return 0 if compatible else 1

@@ -4,8 +4,9 @@ Nothing of it is run, and TensorFlow is not imported.
 """
 
 import argparse
+from dataclasses import replace
 
-from exporter.stores import find_artifact
+from exporter.stores import find_artifact, show_urls
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.inspection import inspect_artifact
 
     inspection = inspect_artifact(find_artifact(arguments.path))
+    receipt = inspection.receipt
+    if receipt is not None:
+        receipt = replace(receipt, path=show_urls(receipt.path), fault=show_urls(receipt.fault))
+    inspection = replace(inspection, path=show_urls(inspection.path), receipt=receipt)
     if arguments.json:
         print(inspection.to_json(), end="")
     else:

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from exporter._page import FORMAT_NAMES, Page, escape_markup, make_console
@@ -26,7 +25,7 @@ def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> No
 
 
 def print_signatures(
-    first: Path, second: Path, differences: Sequence[SignatureDifference], stream: TextIO | None = None
+    first: str, second: str, differences: Sequence[SignatureDifference], stream: TextIO | None = None
 ) -> None:
     """Prints what has changed for the clients of the first artifact.
 
@@ -37,7 +36,7 @@ def print_signatures(
         stream: Where to print; None for the standard output.
     """
     page = _ComparisonPage(make_console(stream or sys.stdout))
-    page.print_signatures(str(first), str(second), differences)
+    page.print_signatures(first, second, differences)
 
 
 class _ComparisonPage(Page):

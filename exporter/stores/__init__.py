@@ -5,7 +5,7 @@ itself: connections, credentials, parts and retries are fsspec's and those of it
 """
 
 from exporter.stores.addresses import explain_url, is_url
-from exporter.stores.fetching import fetch, find_artifact
+from exporter.stores.fetching import fetch, find_artifact, show_urls
 from exporter.stores.store import Store
 
-__all__ = ["Store", "explain_url", "fetch", "find_artifact", "is_url"]
+__all__ = ["Store", "explain_url", "fetch", "find_artifact", "is_url", "show_urls"]

@@ -18,6 +18,9 @@ from exporter.stores.store import Store
 # What a recipe reads is hashed by one thread while another one builds the model from it.
 _one_at_a_time = threading.Lock()
 
+# Where the directories of fetched artifacts are, and their URLs.
+_fetched: dict[str, str] = {}
+
 _TRIES = 5
 _MANIFEST = "assets.extra/exporter/manifest.json"
 
@@ -48,6 +51,7 @@ def fetch(url: str) -> Path:
         key = hashlib.sha256((url + state.fingerprint).encode()).hexdigest()[:16]
         with _one_at_a_time:
             place = _open_cache() / key
+            _fetched[str(place)] = redact(directory)
             path = place / name
             if path.exists():
                 return path
@@ -71,6 +75,17 @@ def find_artifact(filepath: str) -> Path:
         filepath: As it was typed.
     """
     return fetch(filepath) if is_url(filepath) else Path(filepath).expanduser()
+
+
+def show_urls(text: str) -> str:
+    """Names what was fetched by its URL again, in words that are for its user.
+
+    Args:
+        text: In which paths of fetched files may stand.
+    """
+    for path, url in _fetched.items():
+        text = text.replace(path, url)
+    return text
 
 
 @cache

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ class Store:
         self.url = url.rstrip("/")
         with self._faults_named():
             fsspec = importlib.import_module("fsspec")
+            _silence("gcsfs")
             # A listing that is kept would not show what others have done since.
             self._files, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
 
@@ -210,21 +212,20 @@ class Store:
             raise ExportError(
                 f"{url} was not found in its store ({_first_line(error)}). Create the bucket, or correct the URL."
             ) from error
-        except PermissionError as error:
-            raise ExportError(
-                f"The store does not allow it: {url} ({_first_line(error)}). Use credentials that may list, read, "
-                "write and delete there."
-            ) from error
         except Exception as error:
             words = f"{type(error).__name__} {error}"
-            if "redential" in words or "Anonymous" in words:
+            if not isinstance(error, PermissionError) and ("redential" in words or "Anonymous" in words):
                 raise ExportError(
                     f"There are no credentials for {url}. Give them as the store's own tools take them: AWS_PROFILE or "
                     "AWS_ACCESS_KEY_ID for s3, GOOGLE_APPLICATION_CREDENTIALS for gs, AZURE_STORAGE_CONNECTION_STRING "
                     "for az."
                 ) from error
-            package = type(error).__module__.partition(".")[0]
-            if isinstance(error, OSError) or package in ("botocore", "aiohttp", "gcsfs", "google", "azure"):
+            if _is_forbidden(error):
+                raise ExportError(
+                    f"The store does not allow it: {url} ({_first_line(error)}). Use credentials that may list, read, "
+                    "write and delete there."
+                ) from error
+            if _is_of_a_store(error):
                 raise ExportError(
                     f"The store refused, also when it was asked again: {url}: {_first_line(error)}. Try again later: "
                     "what has arrived is not sent twice."
@@ -232,18 +233,52 @@ class Store:
             raise
 
 
+def _silence(library: str) -> None:
+    """Keeps a library from logging what it raises too, with tracebacks, unless its user has chosen a level."""
+    logger = logging.getLogger(library)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+
+
+def _is_forbidden(error: Exception) -> bool:
+    codes = {getattr(error, name, None) for name in ("code", "status", "status_code")}  # gcsfs, aiohttp, azure
+    return isinstance(error, PermissionError) or bool(codes & {401, 403}) or str(error).startswith("Forbidden")
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    known = package in ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google")
+    return known or isinstance(error, OSError) or str(error).startswith("Bad Request")  # gcsfs
+
+
 def _first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line), type(error).__name__)
 
 
 def _is_kept_digest(entry: Mapping[str, Any], file: Path) -> bool:
-    """Whether the digest that a store keeps of an object is that of a file: MD5 at S3 (ETag) and gs (md5Hash)."""
+    """Whether the digest that a store keeps of an object is that of a file.
+
+    It is the MD5 at S3 (ETag; of an object that was sent in parts, that of their MD5s) and at Google (md5Hash; of an
+    object that was put together from others, only crc32c). Azure keeps what its client says, which proves nothing.
+    """
     etag = str(entry.get("ETag", "")).strip('"')
-    kept = entry.get("md5Hash")
-    if "-" not in etag:
-        expected = etag or (base64.b64decode(kept).hex() if kept else "")
-        return bool(expected) and _digest_parts(file, None) == expected
-    return _digest_parts(file, _PART_BYTES) == etag
+    if "-" in etag:
+        return _digest_parts(file, _PART_BYTES) == etag
+    if etag:
+        return _digest_parts(file, None) == etag
+    if md5 := entry.get("md5Hash"):
+        return _digest_parts(file, None) == base64.b64decode(md5).hex()
+    return "crc32c" in entry and _digest_crc32c(file) == entry["crc32c"]
+
+
+def _digest_crc32c(file: Path) -> str:
+    import google_crc32c
+
+    digest = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest = google_crc32c.extend(digest, chunk)
+    return base64.b64encode(digest.to_bytes(4, "big")).decode()
 
 
 def _digest_parts(file: Path, part_bytes: int | None) -> str:
