@@ -1,9 +1,9 @@
 """Words for what an artifact holds of a model, and for what it leaves out."""
 
+import math
 from typing import Any
 
 import keras
-import numpy as np
 
 from exporter.saving.contents import Holding, LeftOut, format_bytes
 from exporter.saving.state import State
@@ -64,7 +64,7 @@ def _describe_tensors(variables: list[keras.Variable]) -> str:
 
 def _size(variable: keras.Variable) -> int:
     # A bool or an 8-bit number takes one byte, whatever its name says of bits.
-    return int(np.prod(variable.shape)) * int(variable.value.dtype.size)
+    return math.prod(variable.shape) * int(variable.value.dtype.size)
 
 
 def _describe_compile(config: Config) -> str:

@@ -20,6 +20,9 @@ from keras.src.utils.naming import to_snake_case
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# What is a variable, or may hold one.
+_HOLDERS = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
+
 # Keras reads these values as they are given, so a layer's variables can be stored without copying them.
 Entries = dict[str, Any]
 
@@ -156,7 +159,7 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
             continue
         if is_saveable(value):
             yield join(path, name), value
-        elif isinstance(value, (list, dict, tuple)):
+        elif isinstance(value, (list, dict, tuple)) and value:
             yield from _container_items(join(path, name), value, set())
 
 
@@ -281,7 +284,8 @@ def _own_variables(target: Any) -> list[keras.Variable]:
 def _attribute_variables(target: Any) -> Iterator[tuple[str, keras.Variable]]:
     """Finds variables that a layer holds and Keras does not track, such as the state of a stateful RNN."""
     if isinstance(target, keras.layers.Layer):
-        for name, value in sorted(vars(target).items()):
+        holders = [(name, value) for name, value in vars(target).items() if isinstance(value, _HOLDERS)]
+        for name, value in sorted(holders, key=lambda item: item[0]):
             yield from _contained_variables(name, value, set())
 
 
@@ -290,10 +294,11 @@ def _contained_variables(path: str, value: Any, open_containers: set[int]) -> It
         yield path, value
     elif isinstance(value, keras.random.SeedGenerator):
         yield path, value.state
-    elif isinstance(value, (list, tuple, dict)) and id(value) not in open_containers:
+    elif id(value) not in open_containers:
         open_containers.add(id(value))
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            yield from _contained_variables(f"{path}/{key}", item, open_containers)
+            if isinstance(item, _HOLDERS):
+                yield from _contained_variables(f"{path}/{key}", item, open_containers)
 
 
 def _metric_variables(model: keras.Model) -> list[keras.Variable]:
