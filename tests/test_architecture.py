@@ -75,6 +75,12 @@ def test_a_module_imports_only_from_lower_floors(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_private_code_of_keras_and_tensorflow_is_imported_in_one_place(file: Path) -> None:
+    private = [name for name, _ in list_imports(file) if name.startswith(("keras.src", "tensorflow.python"))]
+    assert not private or file.relative_to(PACKAGE) == Path("saving", "internals.py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_only_the_top_floor_knows_hydra(file: Path) -> None:
     known = {name.partition(".")[0] for name, _ in list_imports(file)}
     assert name_room(file) in KNOW_HYDRA or not known & {"hydra", "omegaconf"}

@@ -12,8 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.saved_model import save_context
-from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
 from exporter._arrays import Array
 from exporter._schema import show
@@ -32,6 +30,7 @@ from exporter.endpoints.pipelines import (
 )
 from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
 from exporter.proof.training_steps import everything_kept
+from exporter.saving.internals import ResourceTracker, resource_tracker_scope, saving_context
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, holds_tables
 
 
@@ -133,7 +132,7 @@ def build_endpoints(
     known = tf.saved_model.SaveOptions(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
-    with save_context.save_context(known), calls_undone(model):
+    with saving_context(known), calls_undone(model):
         share = not holds_tables(model)
         built = [builder.trace(draft, share) for draft in drafts if draft is not None]
     builder.faults.raise_all()

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.utils.naming import to_snake_case
 
 from exporter._arrays import Array, find_dtype
 from exporter.errors import ArgumentError, Fault, UsageError
 from exporter.proof.predictions import draw_batch, match_arrays, read_file
+from exporter.saving.internals import to_snake_case
 from exporter.saving.signatures import (
     InputLeaf,
     Inputs,

@@ -10,11 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.utils.tracking import Tracker
 
 from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch
+from exporter.saving.internals import Tracker, global_state
 from exporter.saving.signatures import Inputs, build_structure
 from exporter.saving.state import is_saveable
 

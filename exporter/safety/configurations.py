@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-from keras.src.api_export import get_symbol_from_name
 
 from exporter.errors import ArtifactError
 from exporter.safety.documents import MAX_DEPTH
+from exporter.saving.internals import get_symbol_from_name
 
 Config = dict[str, Any]
 

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from keras.src.backend import Variable
-
 from exporter.errors import ArtifactError
+from exporter.saving.internals import BackendVariable as Variable
 
 # What Keras makes and no file holds: counters, caches of layers, and the like.
 _ALLOWANCE = 1 << 22

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from exporter.saving.internals import AutoTrackable
 from exporter.saving.signatures import (
     build_structure,
     calls_undone,
@@ -26,8 +27,6 @@ from exporter.saving.signatures import (
 )
 from exporter.saving.state import State, join, walk
 from exporter.saving.topology import REVIVED_MODULE, Config, serialize_compile_config
-
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
 # The names of traced functions that are not those of a layer.
 MODEL = "model"

@@ -19,9 +19,6 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
-from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
-from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.safety.configurations import check_configuration
@@ -32,6 +29,7 @@ from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import Datasets, Stored, lay_out_file, write_file
 from exporter.saving.holdings import describe_holdings
+from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer

@@ -64,7 +64,7 @@ def _describe_tensors(variables: list[keras.Variable]) -> str:
 
 def _size(variable: keras.Variable) -> int:
     # A bool or an 8-bit number takes one byte, whatever its name says of bits.
-    return math.prod(variable.shape) * int(variable.value.dtype.size)
+    return int(math.prod(variable.shape) * variable.value.dtype.size)
 
 
 def _describe_compile(config: Config) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.initializers.random_initializers import RandomInitializer
 
 from exporter.safety.memory import charge
+from exporter.saving.internals import RandomInitializer
 
 _INITIALIZE = "_initialize_with_initializer"
 _FROM_CONFIG = "from_config"

@@ -25,7 +25,6 @@ from exporter.saving.functions import (
     LEARNING_RATE,
     MODEL,
     STEP,
-    AutoTrackable,
     CallForm,
     Functions,
     Parameter,
@@ -36,6 +35,7 @@ from exporter.saving.functions import (
     find_own_methods,
     list_layers,
 )
+from exporter.saving.internals import AutoTrackable
 from exporter.saving.keras_archive import ASSETS
 from exporter.saving.record import (
     StateReader,

@@ -22,8 +22,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_debug_info_pb2
 from tensorflow.core.protobuf import fingerprint_pb2, meta_graph_pb2, saved_model_pb2, trackable_object_graph_pb2
-from tensorflow.python.saved_model import fingerprinting_utils, save_context
-from tensorflow.python.saved_model import save as tensorflow_save
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.safety.documents import parse_json
@@ -38,6 +36,7 @@ from exporter.saving.graph_gradients import settle_gradients
 from exporter.saving.graph_names import canonicalize_names
 from exporter.saving.graph_saver import add_saver
 from exporter.saving.holdings import describe_holdings
+from exporter.saving.internals import AutoTrackable, Trackable, make_fingerprint, saving_context, write_graph
 from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
 from exporter.saving.revival import is_at_hand, revive_foreign, revive_model
@@ -64,9 +63,6 @@ _DEBUG_INFO = Path("debug", "saved_model_debug_info.pb")
 _DATA = "variables.data-00000-of-00001"
 _CHECKSUMS = OURS / "checksums.json"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-
-Trackable = tf.__internal__.tracking.Trackable
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
 
 def write_saved_model(
@@ -112,8 +108,7 @@ def _write_directory(
 ) -> Contents:
     state = collect(model, include_optimizer)
     config, left_out = _serialize(model, include_optimizer)
-    # TensorFlow keeps traces for saving apart from others: made here, they are the ones that it finds when it saves.
-    with save_context.save_context(options):
+    with saving_context(options):
         functions = trace_functions(model, state, config, include_optimizer, steps)
         if signatures is None:
             call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
@@ -309,11 +304,11 @@ def _write_graph_and_variables(
     """Writes what TensorFlow reads. Returns why the variables are not one HDF5 file, or None if they are."""
     reason = _find_reason_for_tensorflow(options)
     if reason is None:
-        nodes, _ = tensorflow_save.save_and_return_nodes(
-            build_root(whole=False), str(staged), endpoints, _without_saver(options), experimental_skip_checkpoint=True
-        )
+        nodes = write_graph(build_root(whole=False), staged, endpoints, _without_saver(options)) or []
         strange = [node for node in nodes if not isinstance(node, tf.Variable) and _serializes_itself(node)]
-        if strange:
+        if not nodes:
+            reason = f"TensorFlow {tf.__version__} writes them in its own way only"
+        elif strange:
             reason = f"{type(strange[0]).__name__} is saved by TensorFlow's own code"
     if reason is not None:
         tf.saved_model.save(build_root(whole=True), str(staged), endpoints, options)
@@ -422,7 +417,8 @@ def _describe_entry(stored: Stored) -> BundleEntry:
 def _write_fingerprint(staged: Path) -> None:
     """Writes `fingerprint.pb`, whose uuid is a function of the content instead of a random number."""
     (staged / "fingerprint.pb").unlink(missing_ok=True)
-    fingerprinting_utils.write_fingerprint(str(staged))
+    if not make_fingerprint(staged):
+        return
     fingerprint = fingerprint_pb2.FingerprintDef.FromString((staged / "fingerprint.pb").read_bytes())
     fingerprint.uuid = ""
     content = hashlib.sha256(fingerprint.SerializeToString(deterministic=True))

@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter.errors import ArgumentError, ArtifactError, ModelError
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
+from exporter.saving.internals import global_state
 
 _INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.compile_utils import CompileMetrics
-from keras.src.utils.naming import to_snake_case
+
+from exporter.saving.internals import CompileMetrics, to_snake_case
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.losses.losses import LossFunctionWrapper
-from keras.src.metrics.reduction_metrics import MeanMetricWrapper
-from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.safety.configurations import check_configuration
+from exporter.saving.internals import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
 from exporter.saving.keras_internals import values_come_later
 
 Config = dict[str, Any]

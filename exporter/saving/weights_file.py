@@ -14,11 +14,11 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
-from keras.src.saving.saving_lib import safe_get_h5_dataset
 
 from exporter.errors import ArtifactError
 from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values, damage_explained
 from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored
+from exporter.saving.internals import safe_get_h5_dataset
 from exporter.saving.state import Array, State, join, to_array
 
 

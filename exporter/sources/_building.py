@@ -84,8 +84,8 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
 def _as_in_a_new_process(seed: int) -> Iterator[None]:
     """Lets Keras number layers and draw seeds as if nothing had been built before, and go on as before afterwards."""
     import keras
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    from exporter.saving.internals import GLOBAL_SEED_GENERATOR, global_state
 
     names = global_state.get_global_attribute("object_name_uids", defaultdict(int), set_to_default=True)
     kept_names = dict(names)

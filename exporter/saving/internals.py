@@ -1,0 +1,140 @@
+"""What we use of the private code of Keras and TensorFlow, imported here and nowhere else.
+
+Tried with Keras 3.15 and TensorFlow 2.21, the versions that the package asks for. What is imported has no public way to
+the same, so a name that is gone is an ImportError at once. What is a function below has one, and takes it where
+TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a name or a signature changes.
+
+- `AutoTrackable`, `Trackable`: the objects of a SavedModel's graph, and what they can have to say about themselves.
+- `BackendVariable`, `RandomInitializer`: the kinds of what is not filled with random numbers before it is loaded.
+- `CompileMetrics`, `Tracker`: kinds that hold metrics and variables in places of their own.
+- `GLOBAL_SEED_GENERATOR`, `global_state`: the state of the process: automatic names, the global seed generator.
+- `LossFunctionWrapper`, `MeanMetricWrapper`: their configurations forget the arguments of the function inside.
+- `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
+- `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
+- `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
+- `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
+- `safe_get_h5_dataset`: Keras's own guard against links and bombs.
+- `to_snake_case`: the names in Keras's addresses.
+"""
+
+import importlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from keras.src.api_export import get_symbol_from_name
+from keras.src.backend import Variable as BackendVariable
+from keras.src.backend.common import global_state
+from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
+from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
+from keras.src.losses.losses import LossFunctionWrapper
+from keras.src.metrics.reduction_metrics import MeanMetricWrapper
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.saving.saving_lib import safe_get_h5_dataset
+from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
+from keras.src.trainers.compile_utils import CompileMetrics
+from keras.src.utils.naming import to_snake_case
+from keras.src.utils.tracking import Tracker
+from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
+
+__all__ = [
+    "GLOBAL_SEED_GENERATOR",
+    "AutoTrackable",
+    "BackendVariable",
+    "CompileMetrics",
+    "LossFunctionWrapper",
+    "MeanMetricWrapper",
+    "ObjectSharingScope",
+    "RandomInitializer",
+    "ResourceTracker",
+    "SafeModeScope",
+    "Trackable",
+    "Tracker",
+    "compile_args_from_training_config",
+    "get_symbol_from_name",
+    "global_state",
+    "load_model_from_hdf5",
+    "make_fingerprint",
+    "resource_tracker_scope",
+    "safe_get_h5_dataset",
+    "saving_context",
+    "to_snake_case",
+    "write_graph",
+]
+
+Trackable = tf.__internal__.tracking.Trackable
+AutoTrackable = tf.__internal__.tracking.AutoTrackable
+
+# Those with a public way beside them, by the module that has them.
+PREFERRED = {
+    "save_context": "tensorflow.python.saved_model.save_context",
+    "save_and_return_nodes": "tensorflow.python.saved_model.save",
+    "write_fingerprint": "tensorflow.python.saved_model.fingerprinting_utils",
+}
+
+
+def find_preferred(name: str) -> Any:
+    """Returns a private function of TensorFlow, or None if it lacks that.
+
+    Args:
+        name: One of `PREFERRED`.
+    """
+    try:
+        return getattr(importlib.import_module(PREFERRED[name]), name, None)
+    except ImportError:
+        return None
+
+
+def saving_context(options: tf.saved_model.SaveOptions) -> AbstractContextManager[Any]:
+    """Tells TensorFlow that what is traced inside is for a SavedModel.
+
+    It keeps such traces apart from others, and finds them again when it saves. Without this, which is the public way,
+    it traces a second time what it saves.
+
+    Args:
+        options: Those with which the model will be saved.
+    """
+    save_context = find_preferred("save_context")
+    context: AbstractContextManager[Any] = nullcontext() if save_context is None else save_context(options)
+    return context
+
+
+def write_graph(
+    root: Any, path: Path, signatures: Mapping[str, Any], options: tf.saved_model.SaveOptions
+) -> list[Any] | None:
+    """Writes the graph of a SavedModel without its variables.
+
+    Args:
+        root: The object to save.
+        path: The directory.
+        signatures: The endpoints, by name.
+        options: As for `tf.saved_model.save`.
+
+    Returns:
+        The objects of its graph, in their order. None if nothing was written: TensorFlow can only write the graph and
+        the variables together, which `tf.saved_model.save` does.
+    """
+    save_and_return_nodes = find_preferred("save_and_return_nodes")
+    if save_and_return_nodes is None:
+        return None
+    nodes, _ = save_and_return_nodes(root, str(path), signatures, options, experimental_skip_checkpoint=True)
+    return list(nodes)
+
+
+def make_fingerprint(path: Path) -> bool:
+    """Writes the `fingerprint.pb` of a SavedModel whose graph was changed.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        Whether it was written; there is no public way, and no reader needs it.
+    """
+    write_fingerprint = find_preferred("write_fingerprint")
+    if write_fingerprint is None:
+        return False
+    write_fingerprint(str(path))
+    return True
