@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -100,7 +101,12 @@ def export(
             _refuse(settings, "belongs to the config; set it there")
             if given is not None:
                 raise UsageError([Fault("filepath", f"received {given}; it belongs to the config; set it there")])
-    return run_job(config, run_directory=run_directory, reporter=reporter)
+    had_frozen = gc.get_freeze_count() > 0
+    try:
+        return run_job(config, run_directory=run_directory, reporter=reporter)
+    finally:
+        if not had_frozen:
+            gc.unfreeze()  # this process is the caller's, and so is what was alive when TensorFlow was imported
 
 
 def _refuse(settings: dict[str, Any], remedy: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporter._collector import collector_paused
+from exporter._collector import imports_set_aside
 from exporter._environment import hide
 from exporter._limits import check_limits
 from exporter._staging import stage_beside
@@ -67,7 +67,7 @@ def export(
         workshop = workshop or stack.enter_context(Workshop())
         process = workshop.open_process() if prove_it or measure_it else None
 
-        with _measured("start TensorFlow", reporter, seconds), collector_paused():
+        with _measured("start TensorFlow", reporter, seconds), imports_set_aside():
             _start_tensorflow()
             # These import TensorFlow: the other process shall do so at the same time, and not after this one.
             from exporter.endpoints.building import build_endpoints, kept_for_endpoints

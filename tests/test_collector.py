@@ -1,21 +1,24 @@
 """The garbage collector during an import."""
 
 import gc
+import sys
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from exporter._collector import collector_paused
+from exporter._collector import imports_set_aside
 
 
 @pytest.fixture(autouse=True)
 def collector_enabled() -> Iterator[None]:
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def fail_inside() -> None:
-    with collector_paused():
+    with imports_set_aside():
         assert not gc.isenabled()
         raise ImportError
 
@@ -27,3 +30,25 @@ def test_it_is_off_inside_and_as_before_afterwards(was_enabled: bool) -> None:
     with pytest.raises(ImportError):
         fail_inside()
     assert gc.isenabled() == was_enabled
+
+
+class Cycle:
+    """Only the collector ends one."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first import", "TensorFlow is there"])
+def test_what_the_first_import_made_is_set_aside(is_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    if not is_first:
+        monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    with imports_set_aside():
+        inside = weakref.ref(Cycle())
+    later = weakref.ref(Cycle())
+    gc.collect()
+    assert [inside() is None, later() is None] == [not is_first, True]
+    gc.unfreeze()
+    gc.collect()
+    assert inside() is None

@@ -141,6 +141,7 @@ def test_a_notebook_shows_the_receipt_and_keeps_its_own_hydra(tmp_path: Path) ->
         f"import hydra\nhydra.initialize_config_dir({str(tmp_path)!r}, version_base='1.3')",
         f"exporter.export('mine', config_dir={str(tmp_path)!r})",
         "hydra.compose('own').answer",
+        "import gc\ngc.get_freeze_count()",
     ]
     notebook: Any = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     # The kernel of the environment that runs the tests, whatever else is registered on the machine.
@@ -165,6 +166,7 @@ def test_a_notebook_shows_the_receipt_and_keeps_its_own_hydra(tmp_path: Path) ->
     assert "<b>from_a_recipe</b> is written, not proven in" in html
     assert "serving_default: pixels" in html
     assert notebook.cells[3].outputs[0].data["text/plain"] == "42"
+    assert notebook.cells[4].outputs[0].data["text/plain"] == "0"  # the collector looks at everything again
 
 
 def test_the_table_escapes_what_a_model_is_called() -> None:

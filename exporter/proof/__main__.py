@@ -1,16 +1,13 @@
 """`python -m exporter.proof`: the fresh process of a proof; see `prover`."""
 
-import gc
-
-from exporter._collector import collector_paused
+from exporter._collector import imports_set_aside
 from exporter.proof.fresh_process import answer_requests
 
 
 def main() -> None:
     """Imports TensorFlow and answers requests."""
-    with collector_paused():
+    with imports_set_aside():
         from exporter.proof.prover import Prover
-    gc.freeze()  # what was imported stays: the collections between two artifacts need not look at it
     answer_requests(Prover())
 
 

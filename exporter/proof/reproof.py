@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter._collector import collector_paused
+from exporter._collector import imports_set_aside
 from exporter.config import VerifyConfig
 from exporter.errors import ProofError
 from exporter.proof.workshop import Workshop
@@ -33,7 +33,7 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
     """
     with Workshop() as workshop:
         process = workshop.open_process()
-        with collector_paused():
+        with imports_set_aside():
             import tensorflow as tf
 
             from exporter.proof import verification
