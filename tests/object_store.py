@@ -1,13 +1,21 @@
 """A real S3 API on loopback, which can be told to fail."""
 
+import io
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+_REFUSALS = {
+    403: ("AccessDenied", "403 Forbidden"),
+    500: ("InternalError", "500 Internal Server Error"),
+    503: ("SlowDown", "503 Slow Down"),
+}
 
 
 @dataclass
@@ -19,7 +27,9 @@ class ObjectStore:
         application: What answers.
         requests: The method and the path of each request.
         refuses: Whether a request, by its number, method and path, is answered by `refusal`.
-        refusal: 503, which is tried again, or 403, which is not.
+        refusal: 503 or 500, which are tried again, or 403, which is not.
+        pauses: How many seconds a request waits for its answer, by its number, method and path.
+        spoils: Whether other bytes arrive than were sent, by the request's method and path.
     """
 
     endpoint: str
@@ -27,15 +37,23 @@ class ObjectStore:
     requests: list[tuple[str, str]] = field(default_factory=list)
     refuses: Callable[[int, str, str], bool] = lambda number, method, path: False
     refusal: int = 503
+    pauses: Callable[[int, str, str], float] = lambda number, method, path: 0.0
+    spoils: Callable[[str, str], bool] = lambda method, path: False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append((method, path))
         if self.refuses(len(self.requests), method, path):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            code, words = ("SlowDown", "503 Slow Down") if self.refusal == 503 else ("AccessDenied", "403 Forbidden")
+            code, words = _REFUSALS[self.refusal]
             start_response(words, [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>{words}</Message></Error>".encode()]
+        time.sleep(self.pauses(len(self.requests), method, path))
+        if self.spoils(method, path):
+            environ["wsgi.input"] = io.BytesIO(bytes(len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))))
+            # They arrived well, and were spoiled later.
+            for name in [name for name in environ if name.startswith("HTTP_X_AMZ_CHECKSUM")]:
+                del environ[name]
         return self.application(environ, start_response)
 
     def list_sent(self) -> list[str]:
@@ -47,6 +65,8 @@ class ObjectStore:
         self.requests.clear()
         self.refuses = lambda number, method, path: False
         self.refusal = 503
+        self.pauses = lambda number, method, path: 0.0
+        self.spoils = lambda method, path: False
 
 
 @contextmanager

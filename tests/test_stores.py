@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ import fsspec
 import numpy as np
 import pytest
 from object_store import ObjectStore, serve_objects
+from s3fs import S3FileSystem
 from stored_models import make_model, run
+from unreliable_network import UnreliableNetwork, lose_connections
 
 from exporter import load_model
 from exporter.commands import run_command
@@ -50,6 +53,11 @@ def bucket(server: ObjectStore, request: pytest.FixtureRequest) -> Iterator[str]
 @pytest.fixture(scope="module")
 def model() -> Any:
     return make_model()
+
+
+def make_file(path: Path, size: int) -> tuple[Path, str]:
+    path.write_bytes(np.random.default_rng(1).bytes(size))
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def list_objects(url: str) -> list[str]:
@@ -117,11 +125,148 @@ def test_versions_are_numbered_and_the_older_ones_go(bucket: str, model: Any) ->
     assert {name.split("/")[0] for name in names} == {"1.receipt.json", "2", "2.receipt.json", "3", "3.receipt.json"}
 
 
-def test_transient_faults_are_tried_again(bucket: str, model: Any, server: ObjectStore) -> None:
-    server.refuses = lambda number, method, path: number % 25 == 0
-    run(f"{bucket}/model")
+@pytest.mark.parametrize("status", [503, 500])
+def test_transient_faults_are_tried_again(bucket: str, model: Any, server: ObjectStore, status: int) -> None:
+    server.refusal = status
+    server.refuses = lambda number, method, path: number % 30 == 0
+    run(f"{bucket}/model.h5")
     server.forget()
-    assert load_model(f"{bucket}/model").name == "tiny"
+    assert load_model(f"{bucket}/model.h5").name == "tiny"
+
+
+@pytest.fixture
+def network(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[UnreliableNetwork]:
+    with lose_connections(int(server.endpoint.rpartition(":")[2])) as network:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", network.endpoint)
+        S3FileSystem.clear_instance_cache()
+        yield network
+        S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize("way", ["sent", "received"])
+@pytest.mark.parametrize("limit", [pytest.param(0, id="at once"), pytest.param(500_000, id="in the middle")])
+def test_a_connection_that_is_reset_costs_nothing(
+    bucket: str, network: UnreliableNetwork, tmp_path: Path, way: str, limit: int
+) -> None:
+    file, digest = make_file(tmp_path / "weights", 3 << 20)
+    store = Store(bucket)
+    setattr(network, way, lambda number: limit if number < 2 else None)
+    store.put(file, "weights")
+    store.get("weights", tmp_path / "fetched")
+    assert network.connections > 2
+    assert store.holds("weights", file, digest)
+    assert (tmp_path / "fetched").read_bytes() == file.read_bytes()
+
+
+def test_an_export_over_a_network_that_loses_connections_is_complete(
+    bucket: str, model: Any, network: UnreliableNetwork
+) -> None:
+    network.sent = lambda number: 700 if number % 20 == 0 else None
+    network.received = lambda number: 100 if number % 20 == 10 else None
+    receipt = run(f"{bucket}/model")
+    assert network.connections > 40
+    assert run_command(["verify", receipt.filepath, "--files-only"]) == 0
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(
+    bucket: str, server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What users write into FSSPEC_S3 or a file of fsspec's.
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
+    S3FileSystem.clear_instance_cache()
+    file, digest = make_file(tmp_path / "weights", 1000)
+    store = Store(bucket)
+    server.pauses = lambda number, method, path: 1.0 if number == 1 else 0.0
+    store.put(file, "weights")
+    assert len(server.list_sent()) >= 2
+    assert store.holds("weights", file, digest)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "attempts"),
+    [
+        pytest.param(503, "503 Slow Down", 1, id="slow down"),  # s3fs asks again
+        pytest.param(500, "500 Internal Server Error", 2, id="error"),  # botocore does
+    ],
+)
+def test_a_store_that_keeps_refusing_is_one_short_message(
+    bucket: str,
+    server: ObjectStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    words: str,
+    attempts: int,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", str(attempts))
+    S3FileSystem.clear_instance_cache()
+    file, _ = make_file(tmp_path / "weights", 1000)
+    server.refusal = status
+    server.refuses = lambda number, method, path: True
+    with pytest.raises(ExportError) as refused:
+        Store(bucket).put(file, "weights")
+    assert str(refused.value) == (
+        f"The store refused, also when it was asked again: {bucket}/weights: {words}. Try again later: what has "
+        "arrived is not sent twice."
+    )
+    assert len(server.list_sent()) >= 2
+
+
+def test_a_store_that_cannot_be_reached_is_one_short_message(
+    bucket: str, network: UnreliableNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    network.sent = lambda number: 0
+    file, _ = make_file(tmp_path / "weights", 1000)
+    with pytest.raises(ExportError) as refused:
+        Store(bucket).put(file, "weights")
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(f"The store refused, also when it was asked again: {bucket}/weights: ")
+
+
+@pytest.mark.parametrize("spoiled", ["/.exporter-", "/model.h5"], ids=["sent", "copied"])
+def test_other_bytes_than_were_sent_cost_nothing(bucket: str, model: Any, server: ObjectStore, spoiled: str) -> None:
+    run(f"{bucket}/model.h5")
+    before = Store(bucket).read("model.h5")
+    server.spoils = lambda method, path: method == "PUT" and "former" not in path and spoiled in path
+    with pytest.raises(ExportError) as refused:
+        run(f"{bucket}/model.h5")
+    assert "does not have the bytes that were sent (sha256 " in str(refused.value)
+    server.forget()
+    assert Store(bucket).read("model.h5") == before
+    assert load_model(f"{bucket}/model.h5").name == "tiny"
+
+
+def test_a_large_object_is_sent_in_parts_and_held_against_their_digests(
+    bucket: str, server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.stores.store._PART_BYTES", 5 << 20)
+    file, digest = make_file(tmp_path / "weights", 11 << 20)
+    store = Store(bucket)
+    store.put(file, "weights")
+    assert len(server.list_sent()) == 3
+    store.copy("weights", "copy")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store._files), "open", None)  # nothing is read back
+        assert store.holds("weights", file, digest)
+        assert store.holds("copy", file, digest)
+    file.write_bytes(file.read_bytes()[::-1])
+    assert not store.holds("weights", file, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def test_parts_of_an_upload_that_fails_are_not_left(
+    bucket: str, server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.stores.store._PART_BYTES", 5 << 20)
+    file, _ = make_file(tmp_path / "weights", 11 << 20)
+    server.refusal = 403
+    server.refuses = lambda number, method, path: len(server.list_sent()) == 2
+    store = Store(bucket)
+    with pytest.raises(ExportError, match="The store does not allow it"):
+        store.put(file, "weights")
+    server.forget()
+    assert store._files.list_multipart_uploads("models") == []
+    assert store.list_objects() == {}
 
 
 def test_an_interrupted_upload_goes_on_with_what_has_arrived(bucket: str, model: Any, server: ObjectStore) -> None:

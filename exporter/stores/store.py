@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from exporter.errors import ArgumentError, ExportError
 from exporter.stores.addresses import explain_url, redact
 
 _CHUNK_BYTES = 1 << 20
-# s3fs sends larger objects in parts of this size; the ETag of such an object is a digest of the digests of its parts.
+# At S3, large objects are sent in parts of this size; the ETag of such an object is a digest of those of its parts.
 _PART_BYTES = 50 << 20
 
 Note = Callable[[str], None]
@@ -139,7 +140,8 @@ class Store:
         """Sends a file to an object, which appears when it is complete."""
         with self._faults_named(name):
             self._make_parent(name)
-            self._files.put_file(str(file), self._path(name))
+            parts = {"chunksize": _PART_BYTES} if "s3" in self._files.protocol else {}
+            self._files.put_file(str(file), self._path(name), **parts)
 
     def get(self, name: str, file: Path) -> None:
         """Receives an object as a file."""
@@ -252,7 +254,8 @@ def _is_of_a_store(error: Exception) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line), type(error).__name__)
+    words = re.sub(r"^\[Errno -?\d+\] ", "", str(error))  # s3fs finds a number for every answer
+    return next((line for line in words.splitlines() if line), type(error).__name__)
 
 
 def _is_kept_digest(entry: Mapping[str, Any], file: Path) -> bool:
