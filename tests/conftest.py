@@ -1,5 +1,6 @@
 """What the tests share: the installed command in a process of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# What is imported stays, so nothing is collected until all of it is there; `pytest_collection_finish` goes on.
+gc.disable()
 
 # A machine that is busy is no fault of what is tested.
 settings.register_profile("exporter", deadline=None)
@@ -31,6 +35,13 @@ sys.meta_path.insert(0, Blocker())
 """
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_finish() -> None:
+    """Collects garbage from now on, less often than Python does: TensorFlow traces a graph in many small objects."""
+    gc.freeze()
+    gc.set_threshold(50_000)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

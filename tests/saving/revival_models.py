@@ -29,11 +29,11 @@ from .revival_worker import (
     Data,
     Outcome,
     go_on,
+    prepare_process,
     recompile,
     take,
     to_tensors,
     train,
-    use_one_thread,
     write,
 )
 
@@ -887,7 +887,7 @@ def make(case: Case, place: Path, rows: Data) -> Outcome:
 def main() -> None:
     """Makes the cases of the command line."""
     folder, *identities = sys.argv[1:]
-    use_one_thread()
+    prepare_process()
     for identity in identities:
         place = Path(folder, identity)
         place.mkdir()
