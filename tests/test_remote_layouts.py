@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 from fragile_store import FragileFileSystem, failing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from object_store import serve_objects
+from s3fs import S3FileSystem
 from test_receipts import RECEIPT
 
 from exporter.config import ExportConfig, LayoutConfig, SaveFormat
@@ -217,3 +224,49 @@ def test_other_things_than_a_model_are_not_replaced() -> None:
         "save_format='tf'."
     )
     assert list_raw(URL) == {"data/rows.csv": b"1,2"}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with serve_objects() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        fsspec.filesystem("s3").mkdir("races")
+        yield "s3://races"
+        S3FileSystem.clear_instance_cache()
+
+
+def race(program: str, count: int) -> None:
+    """Runs a program in several processes at once; it knows its number."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", f"number = {number}\n{program}"], env=environment)
+        for number in range(count)
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0] * count
+
+
+@pytest.mark.xdist_group("stores")
+def test_processes_that_race_mix_no_version_and_no_artifact(bucket: str) -> None:
+    program = """
+from exporter.config import LayoutConfig, LayoutKind
+from test_remote_layouts import publish
+for turn in range(2):
+    content = f"{number} {turn}".encode()
+    tree = {"saved_model.pb": content, "variables/x": content, f"assets/{number}": content}
+    publish(tree, "s3://races/versions", layout=LayoutConfig(kind=LayoutKind.TF_SERVING, warmup=False))
+publish(tree, "s3://races/model")
+"""
+    race(program, 3)
+    versions = [list_raw(f"{bucket}/versions/{number}") for number in range(1, 7)]
+    assert [len(set(version.values())) for version in versions] == [1] * 6
+    assert {version["saved_model.pb"] for version in versions} == {
+        f"{number} {turn}".encode() for number in range(3) for turn in range(2)
+    }
+    model = list_raw(f"{bucket}/model")
+    assert len(set(model.values())) == 1
+    assert len(model) == 3
+    assert read(f"{bucket}/model") == model
+    assert [name for name in Store(bucket).list_objects() if ".exporter-" in name] == []

@@ -18,7 +18,7 @@ from exporter.stores.store import Store
 
 _FRESH_SECONDS = 5.0
 _DEAD_SECONDS = 30.0
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 PATTERN = r"\.exporter-claim-[0-9]+-"  # what stands before the name
 

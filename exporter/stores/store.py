@@ -64,11 +64,16 @@ class Store:
         root = self._path(below).rstrip("/") + "/"
         with self._faults_named():
             try:
-                found = self._files.find(root.rstrip("/"), detail=True)
+                found = self._find(root.rstrip("/"))
             except FileNotFoundError:
                 self._check_bucket()
                 return {}
         return {path.removeprefix(root): entry["size"] for path, entry in found.items() if path.startswith(root)}
+
+    def _find(self, path: str) -> dict[str, Any]:
+        found = self._files.find(path, detail=True)
+        # adlfs gives a list where the path is that of one object.
+        return found if isinstance(found, dict) else {each: self._files.info(each) for each in found}
 
     def check_reachable(self) -> None:
         """Asks the store for the first time.
@@ -196,7 +201,7 @@ class Store:
         """Returns what changes when anything at or below the place does, without reading it."""
         with self._faults_named():
             try:
-                found = self._files.find(self._root, detail=True)
+                found = self._find(self._root)
             except FileNotFoundError:
                 found = {}
         kept = ("size", "ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
