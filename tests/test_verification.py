@@ -264,11 +264,18 @@ def spoil(y_true, y_pred):
 """
 
 
+@pytest.fixture(scope="module")
+def losses_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests: what can be imported decides whether two share the fresh process."""
+    folder = tmp_path_factory.mktemp("losses")
+    (folder / "own_losses.py").write_text(LOSSES)
+    return folder
+
+
 @pytest.fixture
-def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def own_losses(losses_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module that the fresh process can import as well."""
-    (tmp_path / "own_losses.py").write_text(LOSSES)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(losses_folder)
     yield importlib.import_module("own_losses")
     del sys.modules["own_losses"]
 

@@ -1,13 +1,18 @@
 """`python -m exporter.proof`: the fresh process of a proof; see `prover`."""
 
+import sys
+
 from exporter._collector import imports_set_aside
 from exporter.proof.fresh_process import answer_requests
 
 
 def main() -> None:
     """Imports TensorFlow and answers requests."""
+    # Keras imports this wherever it is installed, for its galleries of pictures: a seventh of the start.
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]
     with imports_set_aside():
         from exporter.proof.prover import Prover
+    del sys.modules["matplotlib"]  # the code of a model may import it
     answer_requests(Prover())
 
 
