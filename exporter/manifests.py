@@ -192,7 +192,10 @@ def _read_manifest(path: Path) -> list[FileRecord]:
                 f"{path} is of version {fields['version']!r}; this exporter reads version {VERSION}. "
                 "Verify it with the exporter that wrote it."
             )
-        return [FileRecord(**record) for record in fields["files"]]
+        records = [FileRecord(**record) for record in fields["files"]]
+        if not all(isinstance(each.path, str) and type(each.size) is int for each in records):
+            raise TypeError("a file needs a path and a size")
+        return records
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, ArtifactError):
             raise

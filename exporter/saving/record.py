@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.state import Array, Saveable, State, collect, walk
-from exporter.saving.topology import Config, compile_model, rebuild_model, serialize_compile_extras
+from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
 
@@ -184,18 +185,32 @@ def revive_state(
     if safe_mode:
         check_configuration(record.dtype_policies, custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
-    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-        load_layers(model, record, reader, Path(directory))
-    restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
+    with _misfits_explained():
+        with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+            load_layers(model, record, reader, Path(directory))
+        restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
-        build_optimizers(model, record)
-        for saveable in walk(model):
-            if saveable.path in record.optimizers:
-                _load_entries(saveable, reader)
-    restore_variables(model, record, reader, include_optimizer=compiled)
+    with _misfits_explained():
+        if compiled:
+            build_optimizers(model, record)
+            for saveable in walk(model):
+                if saveable.path in record.optimizers:
+                    _load_entries(saveable, reader)
+        restore_variables(model, record, reader, include_optimizer=compiled)
     return model
+
+
+@contextmanager
+def _misfits_explained() -> Iterator[None]:
+    """Makes an ArtifactError of what Keras says of a state that does not fit."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
+        raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {error}") from error
 
 
 def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateRecord) -> None:

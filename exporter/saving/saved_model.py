@@ -468,7 +468,10 @@ def read_saved_model(
             for name in checksums.parts:
                 if name.startswith(f"{ASSETS}/"):
                     read(Path(name))
-            with limit_variables(_count_stored(path) if safe_mode else None):
+            with (
+                limit_variables(_count_stored(path) if safe_mode else None),
+                damage_explained(path, str(OURS / FUNCTIONS), LOAD_FAULTS),
+            ):
                 return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
     if (path / CONFIG).is_file():
         return read_keras_directory(path, custom_objects, compile, safe_mode, (record, checksums))
