@@ -6,6 +6,7 @@ stock Keras's again, so that what it hands to stock Keras is read by stock Keras
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -45,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # TensorFlow traces a graph in many small objects: less often than Python does, and not among what was imported.
+    gc.freeze()
+    gc.set_threshold(50_000)
     config.addinivalue_line("markers", "requires_trainable_backend: Keras's own mark; TensorFlow is one")
     config.stash[OUTCOMES] = {}
     if config.getoption("--as-saved-model"):

@@ -70,6 +70,11 @@ def no_cluster(directory: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     yield ["hydra.launcher.n_jobs=2"], {}
 
 
+def has_started(log: Path) -> bool:
+    """Reads it in the log: asking Ray takes a second of the processor each time, which the start could have had."""
+    return "Ray runtime started." in log.read_text()
+
+
 @contextmanager
 def ray_cluster(directory: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """A head and a second node, with room for one job each."""
@@ -82,8 +87,9 @@ def ray_cluster(directory: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     folder = Path("/tmp") / f"ray-{secrets.token_hex(4)}"
     head = [ray, "start", "--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false"]
     with running([*head, f"--temp-dir={folder}", *shared], directory / "head.log"):
-        wait_for(lambda: succeeds([ray, "status", f"--address={address}"]), "the head of the cluster")
+        wait_for(lambda: has_started(directory / "head.log"), "the head of the cluster")
         with running([ray, "start", f"--address={address}", *shared], directory / "node.log"):
+            wait_for(lambda: has_started(directory / "node.log"), "the second node")
             command = [ray, "status", f"--address={address}"]
             wait_for(lambda: succeeds(command, "/2.0 CPU"), "the second node")
             yield [f"hydra.launcher.ray.init.address='{address}'", "hydra.launcher.ray.remote.num_cpus=1"], {}
