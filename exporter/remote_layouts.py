@@ -32,7 +32,7 @@ from exporter.saving.contents import LeftOut, format_bytes
 from exporter.stores import Store
 from exporter.stores.addresses import split_name
 from exporter.stores.claims import PATTERN as CLAIM
-from exporter.stores.claims import Claim, claim_free, hold
+from exporter.stores.claims import Claim, claim_free, claim_of_the_dead, hold
 from exporter.stores.replacing import PATTERN as FORMER
 from exporter.stores.replacing import VISIBLE, find_former, list_artifact, put_back, remove_all, replacing
 
@@ -147,8 +147,20 @@ class RemotePlace(Place):
             chosen = claim_free(self.store, name)
         try:
             yield name, chosen
+            self._clear_the_dead(chosen)
         finally:
             chosen.release()
+
+    def _clear_the_dead(self, living: Claim) -> None:
+        """Removes the versions that were being written by those who were killed."""
+        found = (re.match(rf"{CLAIM}([0-9]+)$", name) for name in self.store.list_objects())
+        for name in {match[1] for match in found if match}:
+            claim = claim_of_the_dead(self.store, name, living)
+            if claim is not None:
+                try:
+                    put_back(self.store, name)
+                finally:
+                    claim.release()
 
     def _place(self, staged: Path, files: Sequence[FileRecord], name: str, claim: Claim) -> None:
         waiting = _name_waiting(files)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import fsspec
@@ -20,7 +21,7 @@ from object_store import serve_objects
 from s3fs import S3FileSystem
 from test_receipts import RECEIPT
 
-from exporter.config import ExportConfig, LayoutConfig, SaveFormat
+from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ArgumentError, ExportError
 from exporter.receipts import Receipt, record_files
 from exporter.remote_layouts import choose_remote_place
@@ -224,6 +225,24 @@ def test_other_things_than_a_model_are_not_replaced() -> None:
         "save_format='tf'."
     )
     assert list_raw(URL) == {"data/rows.csv": b"1,2"}
+
+
+def test_a_version_of_one_that_was_killed_is_removed_by_the_next() -> None:
+    tree = {"saved_model.pb": b"1", "x": b"1"}
+    layout = LayoutConfig(kind=LayoutKind.TF_SERVING, warmup=False)
+    prepare(None, tree)
+    versions = "fragile://bucket/versions"
+    publish(tree, versions, layout=layout)
+    with failing(range(9, 1000)), pytest.raises(ExportError):
+        publish({"saved_model.pb": b"2", "x": b"2"}, versions, layout=layout)
+    assert {"2/x", ".exporter-claim-1-2", ".exporter-former-2/complete"} <= set(Store(versions).list_objects())
+    publish({"saved_model.pb": b"3", "x": b"3"}, versions, layout=layout)
+    assert "2/x" in Store(versions).list_objects()  # it may still be written
+    FragileFileSystem.store["/bucket/versions/.exporter-claim-1-2"].modified -= timedelta(minutes=2)
+    publish({"saved_model.pb": b"4", "x": b"4"}, versions, layout=layout)
+    names = {name.split("/")[0] for name in Store(versions).list_objects()}
+    assert {name for name in names if name.isdigit()} == {"1", "3", "4"}
+    assert not [name for name in names if "claim" in name or "former" in name]
 
 
 @pytest.fixture

@@ -35,6 +35,11 @@ class Claim:
         self._thread = threading.Thread(target=self._keep_fresh, name="exporter-claim", daemon=True)
         self._thread.start()
 
+    @property
+    def object_name(self) -> str:
+        """The name of the object."""
+        return _name_claim(self._name, self._number)
+
     def check(self) -> None:
         """Makes sure that nobody can have taken this holder for dead.
 
@@ -61,7 +66,7 @@ class Claim:
             count += 1
             begun = time.monotonic()
             with suppress(ExportError):  # the next time may do
-                self._store.write(_name_claim(self._name, self._number), f"{self._token} {count}".encode())
+                self._store.write(self.object_name, f"{self._token} {count}".encode())
                 self._fresh = begun
 
 
@@ -76,6 +81,23 @@ def claim_free(store: Store, name: str) -> Claim | None:
         ExportError: The store refused.
     """
     return Claim(store, name, 1) if store.write(_name_claim(name, 1), b"", only_new=True) else None
+
+
+def claim_of_the_dead(store: Store, name: str, living: Claim) -> Claim | None:
+    """Claims what a holder has left who is dead by the clock of the store; None where that is not certain.
+
+    Args:
+        store: The directory.
+        name: In it.
+        living: A claim that is fresh, for comparison.
+
+    Raises:
+        ExportError: The store refused.
+    """
+    number, _ = _find_last(store, name)
+    if not number or store.measure_time(_name_claim(name, number), living.object_name) < 2 * _DEAD_SECONDS:
+        return None
+    return Claim(store, name, number + 1) if store.write(_name_claim(name, number + 1), b"", only_new=True) else None
 
 
 @contextmanager

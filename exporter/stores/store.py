@@ -110,6 +110,23 @@ class Store:
                 return None
         return int(entry["size"]) if entry["type"] == "file" else None
 
+    def measure_time(self, earlier: str, later: str) -> float:
+        """Returns the seconds between the last writes of two objects, by the clock of the store.
+
+        Args:
+            earlier: An object.
+            later: Another one.
+
+        Returns:
+            The seconds; 0 where one of them is not there, or the store does not know.
+        """
+        with self._faults_named(earlier):
+            try:
+                first, last = (self._files.modified(self._path(name)) for name in (earlier, later))
+            except (FileNotFoundError, NotImplementedError):
+                return 0.0
+        return float((last - first).total_seconds())
+
     def read(self, name: str) -> bytes | None:
         """Reads a small object; None where there is none."""
         with self._faults_named(name):
