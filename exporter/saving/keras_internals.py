@@ -26,7 +26,7 @@ _lock = threading.Lock()
 _users = 0
 _limit = 0
 _replaced: dict[str, Any] = {}
-_zeros: dict[tuple[tuple[int, ...], str], tf.Tensor] = {}
+_values: dict[tuple[Callable[..., tf.Tensor], tuple[int, ...], str], tf.Tensor] = {}
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def values_come_later(layers: int = 0) -> Iterator[None]:
     """Builds models faster while it is open, in every thread.
 
     - A variable that Keras's own initializers would fill with random numbers gets zeros: its value is loaded anyway.
-      Zeros of one shape share their memory until something is assigned.
+      Zeros, or ones, of one shape share their memory until something is assigned.
     - A Sequential model is built once, where Keras builds it anew after each layer, in quadratic time.
     - Python's limit of recursion leaves room for that of Keras.
 
@@ -60,7 +60,7 @@ def values_come_later(layers: int = 0) -> Iterator[None]:
                 for name, original in _replaced.items():
                     setattr(_find_owner(name), name, original)
                 _replaced.clear()
-                _zeros.clear()
+                _values.clear()
 
 
 def find_originals() -> dict[str, Any]:
@@ -74,19 +74,20 @@ def _find_owner(name: str) -> type:
     return next((kind for kind in kinds if name in vars(kind)), kinds[0])
 
 
-def _fill_with_zeros(original: Callable[..., None]) -> Any:
+def _share_first_values(original: Callable[..., None]) -> Any:
     def initialize(variable: Any, initializer: Any) -> None:
-        # What is not random costs nothing, and a metric may need it: nothing loads its accumulators.
-        spared = isinstance(initializer, (RandomInitializer, keras.initializers.Zeros))
+        # What is not random is as it would be, since a metric may need it: nothing loads its accumulators.
+        spared = isinstance(initializer, (RandomInitializer, keras.initializers.Zeros, keras.initializers.Ones))
         native = type(initializer).__module__.partition(".")[0] == "keras"
         if not (spared and native and tf.executing_eagerly()):
             original(variable, initializer)
             return
-        key = (tuple(variable._shape), variable._dtype)
+        make = tf.ones if isinstance(initializer, keras.initializers.Ones) else tf.zeros
+        key = (make, tuple(variable._shape), variable._dtype)
         charge(variable)
-        if key not in _zeros:
-            _zeros[key] = tf.zeros(*key)
-        variable._initialize(_zeros[key])
+        if key not in _values:
+            _values[key] = make(*key[1:])
+        variable._initialize(_values[key])
 
     return initialize
 
@@ -110,4 +111,4 @@ def _build_once(original: Any) -> Any:
     return classmethod(from_config)
 
 
-_MAKERS: Mapping[str, Callable[[Any], Any]] = {_INITIALIZE: _fill_with_zeros, _FROM_CONFIG: _build_once}
+_MAKERS: Mapping[str, Callable[[Any], Any]] = {_INITIALIZE: _share_first_values, _FROM_CONFIG: _build_once}

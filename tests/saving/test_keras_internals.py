@@ -63,11 +63,17 @@ def test_random_values_are_not_drawn_and_others_are_kept() -> None:
     np.testing.assert_array_equal(layer.bias, np.ones(2))
 
 
-def test_variables_of_shared_zeros_change_by_themselves() -> None:
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [pytest.param(keras.initializers.Zeros, 0, id="zeros"), pytest.param(keras.initializers.Ones, 1, id="ones")],
+)
+def test_variables_of_shared_values_change_by_themselves(make: type[keras.Initializer], value: int) -> None:
     with values_come_later():
-        first, second = (keras.Variable(keras.initializers.Zeros(), shape=(3,)) for _ in range(2))
+        first, second = (keras.Variable(make(), shape=(3,), dtype="float16") for _ in range(2))
+    assert second.value.dtype == "float16"
     first.assign_add([1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(second, np.zeros(3))
+    np.testing.assert_array_equal(second, np.full(3, value))
+    np.testing.assert_array_equal(first, np.array([1, 2, 3]) + value)
 
 
 def test_keras_is_as_before_when_it_is_closed() -> None:
