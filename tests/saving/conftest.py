@@ -14,7 +14,7 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from .resume_worker import Report
 
-# As many processes at a time as there are workers of pytest-xdist; each takes every second case.
+# As many processes at a time as there are cores; each takes every second case.
 _SHARDS = 2
 _TESTS = Path(__file__).parent.parent
 _SECONDS = 900
