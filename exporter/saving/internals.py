@@ -15,6 +15,21 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
 - `to_snake_case`: the names in Keras's addresses.
+
+Beside these names there are attributes of objects, which are read where the object is. None has a public way to the
+same, and a model cannot be saved or loaded without it; the same test names each, with the object that has it.
+
+- of layers and models: what they consist of (`_flatten_layers`, `_layers`, `_metrics`, `_seed_generators`, `_tracker`,
+  `_trainable_variables`, `_non_trainable_variables`), how they are called (`_call_has_training_arg`, `_call_signature`,
+  `_inbound_nodes`, `_inputs_struct`, `_obj_type`), what a call leaves behind (`_called`, `_losses`, `_loss_ids`,
+  `_tracked`, `_get_own_losses`) and how they are trained (`_compile_config`, `_flatten_metrics_in_order`,
+  `_symbolic_build`);
+- of variables, optimizers, losses and metrics: names and values that have no setter (`_name`, `_path`, `_shape`,
+  `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`);
+- of tensors: the layer and the mask that they come with (`_keras_history`, `_keras_mask`);
+- of TensorFlow's objects: what they are saved as (`_serialize_to_tensors`, `_gather_saveables_for_checkpoint`,
+  `_shared_name`, `_expand_distributed_variables`) and were traced for (`_list_all_concrete_functions`,
+  `_element_spec`).
 """
 
 import importlib

@@ -1,6 +1,9 @@
 """The private names that we use are there, as we know them; without those that have a public way, that way works."""
 
+import ast
 import inspect
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,30 @@ PREFERRED_SIGNATURES = {
     "write_fingerprint": "(export_dir: str) -> None",
 }
 
+# The attributes that are read of objects, by the kind of object; `list_objects` makes one of each.
+ATTRIBUTES = {
+    "layer": (
+        *("_call_has_training_arg", "_call_signature", "_called", "_flatten_layers", "_get_own_losses"),
+        *("_inbound_nodes", "_layers", "_loss_ids", "_losses", "_metrics", "_non_trainable_variables", "_obj_type"),
+        *("_seed_generators", "_tracked", "_tracker", "_trainable_variables"),
+    ),
+    "model": ("_compile_config", "_flatten_metrics_in_order", "_inputs_struct", "_symbolic_build"),
+    "sequential": ("_functional", "_maybe_rebuild"),
+    "variable": ("_dtype", "_initialize", "_initialize_with_initializer", "_name", "_path", "_shape", "_value"),
+    "optimizer": ("_iterations", "_learning_rate"),
+    "loss": ("_fn_kwargs",),
+    "tensor": ("_keras_history",),
+    "trackable": ("_gather_saveables_for_checkpoint", "_serialize_to_tensors"),
+    "TensorFlow's variable": ("_shared_name",),
+    "policy": ("_expand_distributed_variables",),
+    "function": ("_list_all_concrete_functions",),
+    "iterator": ("_element_spec",),
+}
+# They are given to the object by whoever makes it: Keras reads and writes them itself.
+GIVEN = {"_keras_mask"}
+# Of other libraries, in the two modules that know Hydra; and a type of Python's own.
+OTHERS = {"_actions", "_apply_overrides_to_config", "_normalize_file_name", "_Hash"}
+
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_a_private_name_has_the_signature_that_we_know(name: str) -> None:
@@ -63,6 +90,50 @@ def test_variables_and_trackables_are_of_the_kinds_that_we_ask_for() -> None:
     assert isinstance(tf.Variable(1.0), internals.Trackable)
     assert issubclass(internals.AutoTrackable, internals.Trackable)
     assert {"_serialize_to_tensors", "_gather_saveables_for_checkpoint"} <= vars(internals.Trackable).keys()
+
+
+def list_objects() -> dict[str, Any]:
+    inputs = keras.Input((2,))
+    layer = keras.layers.Dense(1)
+    model = keras.Model(inputs, layer(inputs))
+    model.compile("adam", "mse")
+    return {
+        "layer": layer,
+        "model": model,
+        "sequential": keras.Sequential([layer]),
+        "variable": layer.kernel,
+        "optimizer": model.optimizer,
+        "loss": keras.losses.MeanSquaredError(),
+        "tensor": inputs,
+        "trackable": internals.Trackable(),
+        "TensorFlow's variable": tf.Variable(1.0),
+        "policy": tf.saved_model.experimental.VariablePolicy.NONE,
+        "function": tf.function(lambda: 1),
+        "iterator": iter(tf.data.Dataset.range(1)),
+    }
+
+
+def test_objects_have_the_attributes_that_we_read() -> None:
+    objects = list_objects()
+    missing = [(kind, name) for kind, names in ATTRIBUTES.items() for name in names if not hasattr(objects[kind], name)]
+    assert missing == []
+
+
+def test_no_other_attribute_of_theirs_is_read() -> None:
+    known = {name for names in ATTRIBUTES.values() for name in names} | GIVEN | OTHERS
+    assert set(list_private_attributes(Path(exporter.__file__).parent)) == known
+
+
+def list_private_attributes(package: Path) -> Iterator[str]:
+    """Gives the attributes with an underscore that no module of ours defines, and those that Keras defines as well."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in package.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    read = [node for node in nodes if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr)]
+    own = {node.attr for node in read if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    own |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    theirs = {name for names in ATTRIBUTES.values() for name in names}
+    yield from (node.attr for node in read if node.attr not in own or node.attr in theirs)
 
 
 @pytest.mark.parametrize("name", internals.PREFERRED)
