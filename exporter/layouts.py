@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter import _staging
+from exporter._companions import name_request
 from exporter._exchange import sync_tree
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError
-from exporter.publishing import name_request, place_request, publish_artifact
+from exporter.publishing import place_request, publish_artifact
 from exporter.receipts import Receipt, Request
 from exporter.saving.api import Format, check_target
 from exporter.stores import is_url

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from exporter._companions import name_receipt
 from exporter.errors import ArtifactError
-from exporter.publishing import name_receipt
 from exporter.receipts import FileRecord, Receipt, record_files
 
 VERSION = 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from exporter import _staging
+from exporter._companions import name_receipt, name_request
 from exporter.receipts import Receipt, Request
 
 _LONGEST_LINE = 400  # of a request that a person can read on the command line
@@ -28,11 +29,6 @@ def publish_artifact(staged: Path, target: Path, replace: bool, receipt: Receipt
     _staging.publish(staged, target, replace=replace, beside=beside)
 
 
-def name_receipt(target: Path) -> Path:
-    """Returns where the receipt of an artifact stands: beside it, under its whole name."""
-    return target.with_name(f"{target.name}.receipt.json")
-
-
 def locate_receipt(filepath: str) -> str:
     """Returns where the receipt of an artifact stands.
 
@@ -40,11 +36,6 @@ def locate_receipt(filepath: str) -> str:
         filepath: Of the artifact, as the receipt says it: an absolute path, or a URL.
     """
     return f"{filepath}.receipt.json"
-
-
-def name_request(target: Path) -> Path:
-    """Returns where a long request to an artifact stands: beside it, under its whole name."""
-    return target.with_name(f"{target.name}.request.json")
 
 
 def place_request(made: tuple[str, str] | None, target: Path) -> tuple[Request | None, str | None]:

@@ -21,10 +21,10 @@ from typing import Any
 from without_exchange import deny_exchange
 
 from exporter import _exchange, _locks, _signals, _staging, layouts, publishing
+from exporter._companions import name_receipt, name_request
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, SaveFormat, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
 from exporter.layouts import choose_place
-from exporter.publishing import name_receipt, name_request
 from exporter.receipts import FileRecord, Receipt, Request, record_files
 
 # Modules that a process imports before others are forked from it.

@@ -9,9 +9,10 @@ import pytest
 from test_receipts import RECEIPT
 
 from exporter import _staging
+from exporter._companions import name_receipt, name_request
 from exporter._staging import stage_beside
 from exporter.errors import ExportError, TargetExistsError
-from exporter.publishing import keep_receipt, name_receipt, name_request, place_request, publish_artifact
+from exporter.publishing import keep_receipt, place_request, publish_artifact
 from exporter.receipts import Receipt, Request
 
 

@@ -20,8 +20,8 @@ from object_store import ObjectStore, serve_objects
 from survival import NAMES
 from without_exchange import IS_KNOWN
 
+from exporter._companions import name_receipt
 from exporter.manifests import examine
-from exporter.publishing import name_receipt
 from exporter.receipts import record_files
 from exporter.stores import Store, fetch
 

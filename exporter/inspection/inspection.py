@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from exporter._companions import name_receipt
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact, Config, open_artifact
 from exporter.inspection.configurations import (
@@ -18,7 +19,6 @@ from exporter.inspection.configurations import (
     list_random,
 )
 from exporter.inspection.tensors import StoredTensor
-from exporter.publishing import name_receipt
 from exporter.receipts import FileRecord, Receipt, digest_files, record_files
 from exporter.saving.contents import Endpoint, Holding, LeftOut, format_bytes
 

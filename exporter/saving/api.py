@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter._companions import name_receipt, name_request
 from exporter._exchange import read_whole
 from exporter._staging import publish, stage_beside
 from exporter.errors import (
@@ -173,7 +174,10 @@ def save_model(
     check_space(model, plan.target, plan.save_format, include_optimizer)
     with stage_beside(plan.target) as staged:
         plan.write(staged)
-        publish(staged, plan.target, replace=may_replace)
+        # An export's receipt and request speak of what was here before.
+        spoken = (name_receipt(plan.target), name_request(plan.target))
+        beside = dict.fromkeys(path for path in spoken if os.path.lexists(path))
+        publish(staged, plan.target, replace=may_replace, beside=beside)
     return plan.target
 
 

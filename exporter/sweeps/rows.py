@@ -9,11 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._companions import name_receipt
 from exporter._environment import hide
 from exporter._staging import replace_text
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
-from exporter.publishing import name_receipt
 from exporter.receipts import Check, Measurements, Receipt, digest_files, record_files
 from exporter.saving.contents import Holding, LeftOut
 from exporter.stores import Store, is_url

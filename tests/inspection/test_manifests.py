@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_receipts import RECEIPT
 
+from exporter._companions import name_receipt
 from exporter.commands import run_command
 from exporter.errors import ArtifactError
 from exporter.manifests import MANIFEST, examine, seal
-from exporter.publishing import name_receipt
 from exporter.receipts import record_files
 
 from .conftest import Command

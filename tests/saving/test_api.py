@@ -504,6 +504,8 @@ def test_overwriting_leaves_nothing_of_the_old(tmp_path: Path, model: keras.Mode
     if target.is_dir():
         (target / "assets").mkdir(exist_ok=True)
         (target / "assets" / "stale.txt").write_text("stale")
+    for name in ("receipt", "request"):  # an export's, which speak of the old
+        (tmp_path / f"target.{name}.json").write_text("stale")
     save_model(model, target, save_format=save_format)
     assert os.listdir(tmp_path) == ["target"]
     save_model(model, tmp_path / "fresh", save_format=save_format)
