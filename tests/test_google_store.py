@@ -93,9 +93,10 @@ def test_an_object_is_held_against_its_digest_without_reading_it(
     assert store.holds("weights", file, digest)
 
 
-def test_a_bucket_that_is_not_there_is_named() -> None:
+@pytest.mark.parametrize("place", ["gs://nowhere", "gs://nowhere/dir"])
+def test_a_bucket_that_is_not_there_is_named(place: str) -> None:
     with pytest.raises(ExportError) as refused:
-        run("gs://nowhere/dir/model", {"_target_": "never.called"})
+        run(f"{place}/model", {"_target_": "never.called"})
     assert str(refused.value) == (
-        "gs://nowhere/dir was not found in its store (b/nowhere/o). Create the bucket, or correct the URL."
+        f"{place} was not found in its store (b/nowhere/o). Create the bucket, or correct the URL."
     )

@@ -332,10 +332,11 @@ def test_a_url_that_cannot_be_used_says_why(url: str, message: str) -> None:
     assert explain_url(url) == message
 
 
-def test_a_missing_bucket_is_named_before_the_model_is_built(server: ObjectStore) -> None:
+@pytest.mark.parametrize("place", ["s3://nowhere", "s3://nowhere/dir"])
+def test_a_missing_bucket_is_named_before_the_model_is_built(server: ObjectStore, place: str) -> None:
     with pytest.raises(ExportError) as refused:
-        run("s3://nowhere/dir/model", {"_target_": "never.called"})
-    assert str(refused.value).startswith("s3://nowhere/dir was not found in its store (")
+        run(f"{place}/model", {"_target_": "never.called"})
+    assert str(refused.value).startswith(f"{place} was not found in its store (")
     assert str(refused.value).endswith("). Create the bucket, or correct the URL.")
 
 

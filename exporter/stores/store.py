@@ -87,9 +87,8 @@ class Store:
 
     def _check_bucket(self) -> None:
         """Tells a bucket that is not there from one that holds nothing at this place."""
-        bucket, slash, _ = self._root.lstrip("/").partition("/")
-        if slash and self._files.protocol not in (("file", "local"), "memory"):
-            self._files.ls(bucket, detail=False)
+        if self._files.protocol not in (("file", "local"), "memory"):
+            self._files.ls(self._root.lstrip("/").partition("/")[0], detail=False)
 
     def exists(self, name: str) -> bool:
         """Whether there is an object, or any below it."""
