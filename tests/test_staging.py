@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from without_exchange import IS_KNOWN
 
+from exporter import _staging
 from exporter._exchange import read_whole as read_whole_directory
 from exporter._staging import publish, replace_text, stage_beside
 
@@ -99,6 +100,41 @@ def test_an_old_target_is_replaced_as_a_whole(folder: Path, make_old: Kind, make
         written = describe(staged)
         publish(staged, folder / "target")
     assert describe(folder) == {"target": written}
+
+
+@pytest.mark.parametrize("make_new", NEW, ids=name)
+@pytest.mark.parametrize("make_old", [None, *OLD], ids=lambda make: make.__name__ if make else "nothing")
+def test_all_of_it_is_on_the_disk_before_it_takes_its_place_and_its_name_after(
+    folder: Path, make_old: Kind | None, make_new: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = folder / "made" / "target"
+    if make_old is not None:
+        target.parent.mkdir()
+        make_old(target, "old")
+    events: list[str | int] = []
+
+    def sync(descriptor: int) -> None:
+        events.append(os.fstat(descriptor).st_ino)
+        real_sync(descriptor)
+
+    def take(*arguments: Path) -> None:
+        events.append("takes its place")
+        real_take(*arguments)
+
+    real_sync, real_take = os.fsync, _staging.take_place
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(_staging, "take_place", take)
+    with stage_beside(target) as staged:
+        make_new(staged, "new")
+        publish(staged, target, beside={target.with_name("target.json"): "text"})
+
+    moment = events.index("takes its place")
+    entries = [target, target.with_name("target.json"), *target.rglob("*")]
+    for path in [entry for entry in entries if not entry.is_symlink()]:
+        assert path.stat().st_ino in events[:moment], path
+    assert target.parent.stat().st_ino in events[moment:]
+    if make_old is None:
+        assert folder.stat().st_ino in events, "the name of a new directory"
 
 
 @pytest.mark.parametrize("make_old", [make_link_to_file, make_link_to_directory], ids=name)
