@@ -46,7 +46,7 @@ class Reporter(Protocol):
             text: One line; it replaces the one before.
         """
 
-    def tell_wait(self, target: Path, holder: str) -> None:
+    def tell_wait(self, target: Path | str, holder: str) -> None:
         """Tells that another process has to finish first.
 
         Args:
@@ -65,7 +65,7 @@ class SilentReporter:
     def note(self, text: str) -> None:
         """Does nothing."""
 
-    def tell_wait(self, target: Path, holder: str) -> None:
+    def tell_wait(self, target: Path | str, holder: str) -> None:
         """Does nothing."""
 
 
@@ -157,7 +157,7 @@ class TerminalReporter:
 
             self._progress.update(self._task, note=escape(text))
 
-    def tell_wait(self, target: Path, holder: str) -> None:
+    def tell_wait(self, target: Path | str, holder: str) -> None:
         """Shows a line that stays."""
         self._console.print(f"wait: {target} is being written by {holder}", soft_wrap=True, markup=False)
 

@@ -53,8 +53,8 @@ def export(
     faults = check_limits(config)
     if faults:
         raise UsageError(faults)
-    place = choose_place(config)
     reporter = reporter or SilentReporter()
+    place = choose_place(config, reporter.tell_wait)
     started = datetime.now(UTC)
     seconds: dict[str, float] = {}
     prove_it = config.verify.mode is not VerifyMode.NONE

@@ -127,11 +127,13 @@ class Place:
                     name_request(older).unlink(missing_ok=True)
 
 
-def choose_place(config: ExportConfig) -> Place:
+def choose_place(config: ExportConfig, on_wait: Callable[[Path | str, str], None] | None = None) -> Place:
     """Chooses where an artifact goes, and refuses a place that it cannot take, before anything is built.
 
     Args:
         config: The export, checked.
+        on_wait: Is called with a URL and its present writer, in words, where this one has to wait; None for a warning
+            in the log.
 
     Returns:
         The place.
@@ -143,9 +145,9 @@ def choose_place(config: ExportConfig) -> Place:
     layout = config.layout
     version = None if layout.kind is LayoutKind.SINGLE else layout.version
     if is_url(config.filepath):
-        from exporter.remote_layouts import choose_remote_place  # above this module, and not needed on the disk
+        from exporter.remote_layouts import choose_remote_place, warn  # above this module, and not needed on the disk
 
-        return choose_remote_place(config)
+        return choose_remote_place(config, on_wait or warn)
     filepath = Path(config.filepath).expanduser()
     if version is not None:
         if (filepath / "saved_model.pb").exists():

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from exporter.config import ExportConfig, LayoutKind
@@ -46,10 +47,12 @@ class RemotePlace(Place):
     Attributes:
         store: The directory that the artifact, or the directory of a version, is put in.
         room: On the disk, for the artifact until it is sent.
+        on_wait: Is called with the URL and its present writer, in words, where this one has to wait.
     """
 
     store: Store = field(kw_only=True)
     room: tempfile.TemporaryDirectory[str] = field(kw_only=True)
+    on_wait: Callable[[str, str], None] = field(kw_only=True)
 
     @property
     def shown(self) -> str:
@@ -136,7 +139,8 @@ class RemotePlace(Place):
     def _claimed(self) -> Iterator[tuple[str, Claim]]:
         """Chooses the name, and makes sure that nobody else writes there meanwhile."""
         if self.version is None or not self.is_named_late:
-            with hold(self.store, self.target.name) as claim:
+            tell = partial(self.on_wait, self.shown, "another export, or by one that was killed")
+            with hold(self.store, self.target.name, tell) as claim:
                 put_back(self.store, self.target.name)
                 _refuse_taken(self.store, self.target.name, self.save_format, self.replace)
                 yield self.target.name, claim
@@ -205,11 +209,17 @@ class RemotePlace(Place):
                 self.store.remove(f"{version}.request.json")
 
 
-def choose_remote_place(config: ExportConfig) -> RemotePlace:
+def warn(url: Path | str, holder: str) -> None:
+    """Says in the log that somebody else is writing at a place."""
+    logging.getLogger("exporter").warning("%s is being written by %s: waiting for it.", url, holder)
+
+
+def choose_remote_place(config: ExportConfig, on_wait: Callable[[str, str], None] = warn) -> RemotePlace:
     """Chooses where an artifact goes in a store, and refuses a place that it cannot take, before anything is built.
 
     Args:
         config: The export, checked; `filepath` is a URL.
+        on_wait: See `RemotePlace`.
 
     Returns:
         The place. Close it in the end.
@@ -240,7 +250,7 @@ def choose_remote_place(config: ExportConfig) -> RemotePlace:
     except BaseException:
         room.cleanup()
         raise
-    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room)
+    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room, on_wait=on_wait)
 
 
 def _refuse_taken(store: Store, name: str, save_format: Format, may_replace: bool) -> None:

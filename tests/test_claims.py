@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -14,23 +15,24 @@ from exporter.stores import Store, claims
 from exporter.stores.claims import claim_free, hold
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Store:
+@pytest.fixture(params=["memory", "file"])
+def store(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     monkeypatch.setattr(claims, "_FRESH_SECONDS", 0.02)
     monkeypatch.setattr(claims, "_DEAD_SECONDS", 0.6)
     monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.02)
-    url = f"memory://claims/{request.node.name}"
-    fsspec.filesystem("memory").makedirs(url, exist_ok=True)
+    url = f"{request.param}://{tmp_path}/claims"
+    fsspec.filesystem(request.param).makedirs(url, exist_ok=True)
     return Store(url)
 
 
-def take_turns(store: Store, count: int) -> int:
-    """Lets some write at one name, and returns how many did so at the same time."""
+def take_turns(store: Store, count: int) -> tuple[int, int]:
+    """Lets some write at one name; returns how many did so at the same time, and how many had to wait."""
+    waited: list[int] = []
     inside: list[int] = []
     most: list[int] = []
 
     def write(number: int) -> None:
-        with hold(store, "model") as claim:
+        with hold(store, "model", lambda: waited.append(number)) as claim:
             inside.append(number)
             most.append(len(inside))
             time.sleep(0.05)
@@ -40,20 +42,19 @@ def take_turns(store: Store, count: int) -> int:
     with ThreadPoolExecutor(count) as executor:
         list(executor.map(write, range(count)))
     assert len(most) == count
-    return max(most)
+    return max(most), len(waited)
 
 
 def test_one_writes_at_a_time(store: Store) -> None:
-    assert take_turns(store, 4) == 1
+    assert take_turns(store, 4) == (1, 3)
     assert store.list_objects() == {}
 
 
-def test_a_dead_holder_is_waited_for_as_long_as_it_may_be_alive(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_holder_is_waited_for_as_long_as_it_may_be_alive(store: Store) -> None:
     store.write(".exporter-claim-1-model", b"of one that was killed")
     begun = time.monotonic()
-    assert take_turns(store, 3) == 1
+    assert take_turns(store, 3) == (1, 3)
     assert time.monotonic() - begun > 0.6
-    assert f"{store.url}/model is being written by another export: waiting for it." in caplog.messages
     assert store.list_objects() == {}
 
 
@@ -78,7 +79,7 @@ def test_a_living_holder_is_waited_for_longer(store: Store) -> None:
 
 def test_a_holder_that_may_be_taken_for_dead_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "_FRESH_SECONDS", 60.0)
-    with hold(store, "model") as claim:
+    with hold(store, "model", lambda: None) as claim:
         claim.check()
         monkeypatch.setattr(claims, "_DEAD_SECONDS", 0.0)
         with pytest.raises(ExportError) as refused:

@@ -6,7 +6,6 @@ it by a clock of its own, so the clocks of machines do not matter. A claim that 
 holder: then the next number is claimed, which again only one can do.
 """
 
-import logging
 import secrets
 import threading
 import time
@@ -101,35 +100,35 @@ def claim_of_the_dead(store: Store, name: str, living: Claim) -> Claim | None:
 
 
 @contextmanager
-def hold(store: Store, name: str) -> Iterator[Claim]:
+def hold(store: Store, name: str, on_wait: Callable[[], None]) -> Iterator[Claim]:
     """Lets only one at a time write at a name; another one waits until its holder is done, or dead.
 
     Args:
         store: The directory.
         name: In it.
+        on_wait: Is called once where this one has to wait.
 
     Raises:
         ExportError: The store refused.
     """
-    claim = _wait_for(store, name)
+    claim = _wait_for(store, name, on_wait)
     try:
         yield claim
     finally:
         claim.release()
 
 
-def _wait_for(store: Store, name: str, now: Callable[[], float] = time.monotonic) -> Claim:
+def _wait_for(store: Store, name: str, on_wait: Callable[[], None]) -> Claim:
     seen: tuple[int, bytes | None] | None = None
-    since = now()
+    since, told = time.monotonic(), False
     while True:
         number, content = _find_last(store, name)
         if (number, content) != seen:
-            if seen is None and number:
-                logging.getLogger("exporter").warning(
-                    "%s is being written by another export: waiting for it.", store.locate(name)
-                )
-            seen, since = (number, content), now()
-        if (not number or now() - since > _DEAD_SECONDS) and store.write(
+            if number and not told:
+                on_wait()
+                told = True
+            seen, since = (number, content), time.monotonic()
+        if (not number or time.monotonic() - since > _DEAD_SECONDS) and store.write(
             _name_claim(name, number + 1), b"", only_new=True
         ):
             return Claim(store, name, number + 1)

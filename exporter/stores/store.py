@@ -5,8 +5,9 @@ import hashlib
 import importlib
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Store:
         with self._faults_named():
             fsspec = importlib.import_module("fsspec")
             _silence("gcsfs")
+            warnings.filterwarnings("ignore", "Failed to fetch container properties", UserWarning)  # adlfs
             # A listing that is kept would not show what others have done since.
             self._files, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
 
@@ -141,8 +143,7 @@ class Store:
         Args:
             name: Of the object.
             content: Of the object.
-            only_new: Whether an object that is there stays as it is: the store decides who is the first where it
-                knows a conditional write, as S3 does.
+            only_new: Whether an object that is there stays as it is: the store decides who is the first.
 
         Returns:
             Whether it was written.
@@ -152,7 +153,11 @@ class Store:
         with self._faults_named(name):
             self._make_parent(name)
             try:
-                self._files.pipe_file(self._path(name), content, **({"mode": "create"} if only_new else {}))
+                if only_new and "file" in self._files.protocol:  # whose pipe_file looks, and then writes
+                    with self._files.open(self._path(name), "xb") as stream:
+                        stream.write(content)
+                else:
+                    self._files.pipe_file(self._path(name), content, **({"mode": "create"} if only_new else {}))
             except FileExistsError:
                 return False
         return True
@@ -182,10 +187,17 @@ class Store:
                 self._files.rm_file(self._path(name))
             except FileNotFoundError:
                 return
+            self._remove_empty_parents(name)
 
     def _make_parent(self, name: str) -> None:
         if "file" in self._files.protocol:
             self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+    def _remove_empty_parents(self, name: str) -> None:
+        if "file" in self._files.protocol:
+            with suppress(OSError):  # there is something else in it
+                while name := name.rpartition("/")[0]:
+                    self._files.rmdir(self._path(name))
 
     def holds(self, name: str, file: Path, sha256: str | None) -> bool:
         """Whether an object has the bytes of a file.

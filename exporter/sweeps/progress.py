@@ -94,7 +94,7 @@ class ProgressWriter:
         if time.monotonic() - self._written > _SECONDS_BETWEEN_NOTES:
             self._write(text)
 
-    def tell_wait(self, target: Path, holder: str) -> None:
+    def tell_wait(self, target: Path | str, holder: str) -> None:
         """Writes the line."""
         self._write(f"waits for {holder}")
 
