@@ -4,7 +4,7 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -35,6 +35,9 @@ def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], seed: 
     tensors = convert_batch(specs, arrays)
     parts = [build_structure(structure, tensors) for structure in specs.structure]
     data = parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts)
+    with suppress(Exception):  # what cannot be made ahead is made in the step
+        # A step that makes variables, such as those of metrics that were not used yet, is traced a second time.
+        model._symbolic_build(data_batch=data)
     random.seed(seed)
     np.random.seed(seed)
     global_state.set_global_attribute(_SEED_GENERATOR, keras.random.SeedGenerator(seed, name=_SEED_GENERATOR))
