@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from exporter._companions import name_receipt, name_request
 from exporter._exchange import read_whole
 from exporter._staging import publish, stage_beside
+from exporter._values import describe_value, escape
 from exporter.errors import (
     ArgumentError,
     ArtifactError,
@@ -309,7 +310,7 @@ def load_model(
     if not isinstance(custom_objects, (Mapping, type(None))):
         raise ArgumentError(
             "`custom_objects` must be a dict of names and classes or functions. "
-            f"Received: {custom_objects!r} (of type {type(custom_objects).__name__})."
+            f"Received: {describe_value(custom_objects)} (of type {type(custom_objects).__name__})."
         )
     if _is_open_hdf5(filepath):
         from exporter.saving.hdf5 import read_hdf5
@@ -338,13 +339,13 @@ def _find_reader(path: Path) -> "Callable[..., keras.Model]":
 
             return read_keras_directory
         raise ArtifactError(
-            f"{path} is a directory without a model. Expected `saved_model.pb` (a SavedModel) or `config.json` "
-            f"(an unzipped .keras archive). Received: {_list_directory(path)}."
+            f"{escape(str(path))} is a directory without a model. Expected `saved_model.pb` (a SavedModel) or "
+            f"`config.json` (an unzipped .keras archive). Received: {_list_directory(path)}."
         )
     if not path.exists():
-        raise ArtifactError(f"There is no file or directory at {path}. Give the path of a saved model.")
+        raise ArtifactError(f"There is no file or directory at {escape(str(path))}. Give the path of a saved model.")
     if not path.is_file():
-        raise ArtifactError(f"{path} is neither a file nor a directory. Give the path of a saved model.")
+        raise ArtifactError(f"{escape(str(path))} is neither a file nor a directory. Give the path of a saved model.")
     with path.open("rb") as file:
         head = file.read(8)
     if head == b"\x89HDF\r\n\x1a\n":
@@ -358,8 +359,8 @@ def _find_reader(path: Path) -> "Callable[..., keras.Model]":
 
         return read_keras_archive
     raise ArtifactError(
-        f"{path} is neither an HDF5 file nor a .keras archive: it begins with {head!r}. Expected a file that "
-        "`save_model` or Keras wrote; the file may be damaged or incomplete."
+        f"{escape(str(path))} is neither an HDF5 file nor a .keras archive: it begins with {head!r}. Expected a "
+        "file that `save_model` or Keras wrote; the file may be damaged or incomplete."
     )
 
 
@@ -373,26 +374,32 @@ def _check_path(filepath: Any) -> Path:
     if not isinstance(filepath, (str, os.PathLike)):
         raise ArgumentError(
             "`filepath` must be a str, a pathlib.Path or an open h5py.File. "
-            f"Received: {filepath!r} (of type {type(filepath).__name__})."
+            f"Received: {describe_value(filepath)} (of type {type(filepath).__name__})."
         )
     text = os.fspath(filepath)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ArgumentError(f"`filepath` must name a file or a directory. Received: {filepath!r}.")
+        raise ArgumentError(f"`filepath` must name a file or a directory. Received: {describe_value(filepath)}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         raise ArgumentError(
             "`filepath` must be a local path, not a URL; exporter.export(model, URL) saves to a store. "
-            f"Received: {redact(text)!r}."
+            f"Received: {describe_value(redact(text))}."
         )
     try:
         text.encode()
         path = Path(text).expanduser()
         path.is_dir()
     except UnicodeEncodeError as error:  # TensorFlow takes names of files in UTF-8 only
-        raise ArgumentError(f"`filepath` must be text that UTF-8 can encode. Received: {filepath!r}.") from error
+        raise ArgumentError(
+            f"`filepath` must be text that UTF-8 can encode. Received: {describe_value(filepath)}."
+        ) from error
     except RuntimeError as error:
-        raise ArgumentError(f"`filepath` names a user without a home directory. Received: {filepath!r}.") from error
+        raise ArgumentError(
+            f"`filepath` names a user without a home directory. Received: {describe_value(filepath)}."
+        ) from error
     except OSError as error:
-        raise ArgumentError(f"`filepath` cannot be used: {error.strerror}. Received: {filepath!r}.") from error
+        raise ArgumentError(
+            f"`filepath` cannot be used: {error.strerror}. Received: {describe_value(filepath)}."
+        ) from error
     return path
 
 
@@ -401,7 +408,9 @@ def _choose_format(target: Path, save_format: str | None) -> Format:
     if save_format is None:
         return by_suffix or "tf"
     if not isinstance(save_format, str) or save_format not in FORMATS:
-        raise ArgumentError(f"`save_format` must be 'tf', 'h5', 'keras' or None. Received: {save_format!r}.")
+        raise ArgumentError(
+            f"`save_format` must be 'tf', 'h5', 'keras' or None. Received: {describe_value(save_format)}."
+        )
     chosen: Format = next(known for known in FORMATS if known == save_format)
     if by_suffix is not None and by_suffix != chosen:
         raise ArgumentError(
@@ -415,7 +424,7 @@ def _check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise ArgumentError(
-                f"`{name}` must be True or False. Received: {value!r} (of type {type(value).__name__})."
+                f"`{name}` must be True or False. Received: {describe_value(value)} (of type {type(value).__name__})."
             )
 
 
@@ -431,7 +440,7 @@ def _check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
 
         if not isinstance(options, tf.saved_model.SaveOptions):
             raise ArgumentError(
-                f"`options` must be a tf.saved_model.SaveOptions. Received: {options!r} "
+                f"`options` must be a tf.saved_model.SaveOptions. Received: {describe_value(options)} "
                 f"(of type {type(options).__name__})."
             )
         check_save_options(options)
@@ -502,12 +511,16 @@ def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer:
 
 def _check_target(target: Path, chosen: Format) -> None:
     if target.name in ("", ".."):
-        raise ArgumentError(f"`filepath` must end with a name of the artifact's own. Received: {str(target)!r}.")
+        raise ArgumentError(
+            f"`filepath` must end with a name of the artifact's own. Received: {describe_value(str(target))}."
+        )
     for parent in target.parents:
         if parent.is_dir():
             longest = max(target.relative_to(parent).parts, key=lambda part: len(os.fsencode(part)))
             if len(os.fsencode(longest)) > os.pathconf(parent, "PC_NAME_MAX"):
-                raise ArgumentError(f"`filepath` cannot be used: File name too long. Received: {str(target)!r}.")
+                raise ArgumentError(
+                    f"`filepath` cannot be used: File name too long. Received: {describe_value(str(target))}."
+                )
             break
         if os.path.lexists(parent):
             raise ArgumentError(
@@ -567,7 +580,7 @@ def _save_to_open_hdf5(
 
     if not (save_format is None or (isinstance(save_format, str) and save_format == "h5")):
         raise ArgumentError(
-            f"An open h5py.File takes save_format='h5' or None. Received: {save_format!r}. "
+            f"An open h5py.File takes save_format='h5' or None. Received: {describe_value(save_format)}. "
             "Give a path to save in another format."
         )
     _check_flags(overwrite=overwrite, include_optimizer=include_optimizer)

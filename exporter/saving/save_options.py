@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from exporter._values import describe_value
 from exporter.errors import ArgumentError, ModelError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def explain_namespace(namespace: str) -> str | None:
     if _NAMESPACE.fullmatch(namespace):
         return None
     expected = before if _NAMESPACE.fullmatch(before) else "a name with a capital letter first, such as Addons"
-    return f"received {namespace!r}; expected the part of an operation's name before its '>': {expected}"
+    return f"received {describe_value(namespace)}; expected the part of an operation's name before its '>': {expected}"
 
 
 def explain_tags(tags: Sequence[str]) -> str | None:
@@ -35,7 +36,7 @@ def explain_tags(tags: Sequence[str]) -> str | None:
     if "serve" in tags:
         return "received 'serve', which every SavedModel has; leave it out"
     repeated = sorted({tag for tag in tags if tags.count(tag) > 1})
-    return f"received {', '.join(map(repr, repeated))} more than once; once is enough" if repeated else None
+    return f"received {', '.join(map(describe_value, repeated))} more than once; once is enough" if repeated else None
 
 
 def explain_device(device: str) -> str | None:
@@ -44,7 +45,8 @@ def explain_device(device: str) -> str | None:
     kinds = ["device" if match is None else next(filter(None, match.groups()), "device") for match in matches]
     if all(matches) and len(set(kinds)) == len(kinds):
         return None
-    return f"received {device!r}; expected a device such as /job:localhost or /job:worker/task:1/device:CPU:0"
+    expected = "a device such as /job:localhost or /job:worker/task:1/device:CPU:0"
+    return f"received {describe_value(device)}; expected {expected}"
 
 
 def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
@@ -58,7 +60,8 @@ def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
     """
     faults = [f"`{name}`: {message}." for name, message in _find_faults(options)]
     if faults:
-        raise ArgumentError("`options` cannot be used.\n" + "\n".join(faults))
+        more = [f"and {len(faults) - 3} more."] if len(faults) > 3 else []
+        raise ArgumentError("\n".join(["`options` cannot be used.", *faults[:3], *more]))
 
 
 def _find_faults(options: "tf.saved_model.SaveOptions") -> Iterator[tuple[str, str]]:
@@ -67,18 +70,18 @@ def _find_faults(options: "tf.saved_model.SaveOptions") -> Iterator[tuple[str, s
     tags = options.extra_tags
     if tags is not None:
         if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
-            yield "extra_tags", f"received {tags!r}; expected a list of texts"
+            yield "extra_tags", f"received {describe_value(tags)}; expected a list of texts"
         elif message := explain_tags(tags):
             yield "extra_tags", message
     functions = (tf.types.experimental.ConcreteFunction, tf.types.experimental.PolymorphicFunction)
     aliases = options.function_aliases
     if not isinstance(aliases, Mapping):
-        yield "function_aliases", f"received {aliases!r}; expected a dict of names and functions"
+        yield "function_aliases", f"received {describe_value(aliases)}; expected a dict of names and functions"
     else:
         for alias, function in aliases.items():
             members = function if isinstance(function, (list, tuple)) else [function]
             if not isinstance(alias, str) or not members or not all(isinstance(each, functions) for each in members):
-                received = f"received {alias!r}: {function!r}"
+                received = f"received {describe_value(alias)}: {describe_value(function)}"
                 yield "function_aliases", f"{received}; expected a name and a tf.function or a concrete function"
     if (device := options.experimental_io_device) is not None and (message := _find_device_fault(device)):
         yield "experimental_io_device", message
@@ -88,7 +91,7 @@ def _find_device_fault(device: Any) -> str | None:
     import tensorflow as tf
 
     if not isinstance(device, str):
-        return f"received {device!r}; expected the name of a device"
+        return f"received {describe_value(device)}; expected the name of a device"
     if message := explain_device(device):
         return message
     asked = tf.DeviceSpec.from_string(device)
@@ -99,7 +102,7 @@ def _find_device_fault(device: Any) -> str | None:
         there = alone.make_merged_spec(tf.DeviceSpec.from_string(name))
         if all(getattr(asked, part) in (None, getattr(there, part)) for part in parts):
             return None
-    return f"received {device!r}, and there is no such device here. Devices: {', '.join(names)}"
+    return f"received {describe_value(device)}, and there is no such device here. Devices: {', '.join(names)}"
 
 
 def check_namespaces(functions: Mapping[str, Any], allowed: Sequence[str] | None) -> None:

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from exporter._values import describe_value
 from exporter.errors import ArgumentError, ArtifactError, ModelError
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.internals import global_state
@@ -386,21 +387,22 @@ def canonicalize(signatures: Any) -> dict[str, Any]:
     traced: dict[str, Any] = {}
     for name, function in signatures.items():
         if not isinstance(name, str) or not name:
-            raise ArgumentError(f"`signatures` must have names of type str. Received the name: {name!r}.")
+            raise ArgumentError(f"`signatures` must have names of type str. Received the name: {describe_value(name)}.")
         if isinstance(function, tf.types.experimental.ConcreteFunction):
             traced[name] = function
         elif isinstance(function, tf.types.experimental.PolymorphicFunction):
             if function.input_signature is None:
                 raise ArgumentError(
-                    f"The signature {name!r} is a tf.function without an input signature, so its shapes are not known. "
+                    f"The signature {describe_value(name)} is a tf.function without an input signature, "
+                    "so its shapes are not known. "
                     "Decorate it with `@tf.function(input_signature=[tf.TensorSpec(...)])`, or give "
                     "`function.get_concrete_function(...)`."
                 )
             traced[name] = function.get_concrete_function()
         else:
             raise ArgumentError(
-                f"The signature {name!r} must be a tf.function or a concrete function. "
-                f"Received: {function!r} (of type {type(function).__name__})."
+                f"The signature {describe_value(name)} must be a tf.function or a concrete function. "
+                f"Received: {describe_value(function)} (of type {type(function).__name__})."
             )
     return traced
 

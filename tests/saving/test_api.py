@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 import exporter
 from exporter import load_model, save_model
+from exporter._values import describe_value
 from exporter.saving.state import collect_state, digest
 
 FORMATS = ["tf", "h5", "keras"]
@@ -307,7 +308,7 @@ REFUSED_PATHS: dict[str, tuple[Any, str]] = {
         "~nobody-of-this-name/model",
         "`filepath` names a user without a home directory. Received: '~nobody-of-this-name/model'.",
     ),
-    "too long": (TOO_LONG, f"`filepath` cannot be used: File name too long. Received: '{TOO_LONG}'."),
+    "too long": (TOO_LONG, f"`filepath` cannot be used: File name too long. Received: {describe_value(TOO_LONG)}."),
 }
 
 
