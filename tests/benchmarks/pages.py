@@ -1,5 +1,6 @@
 """The tables and the picture of a benchmark."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ Figures = Mapping[str, Mapping[str, float]]
 
 def print_tables(medians: Medians, verdicts: Sequence[Verdict]) -> None:
     """Prints the medians of every case, with the ratios of ours to the peers, and then the targets."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for measure, cases in medians.items():
         for case, figures in cases.items():
             console.print(_tabulate_case(measure, case, figures))

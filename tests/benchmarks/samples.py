@@ -80,9 +80,9 @@ def _build_transformer(keras: Any, blocks: int, width: int, heads: int, length: 
     hidden = keras.layers.Embedding(words, width)(inputs)
     for _ in range(blocks):
         attended = keras.layers.MultiHeadAttention(heads, width // heads)(hidden, hidden)
-        hidden = keras.layers.LayerNormalization()(hidden + attended)
+        hidden = keras.layers.LayerNormalization()(keras.layers.Add()([hidden, attended]))
         wide = keras.layers.Dense(4 * width, activation="relu")(hidden)
-        hidden = keras.layers.LayerNormalization()(hidden + keras.layers.Dense(width)(wide))
+        hidden = keras.layers.LayerNormalization()(keras.layers.Add()([hidden, keras.layers.Dense(width)(wide)]))
     return keras.Model(inputs, keras.layers.Dense(words // 64)(hidden))
 
 
