@@ -22,7 +22,8 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
-from exporter._schema import explain_unknown
+from exporter._schema import explain_unknown, is_encodable, show
+from exporter._values import describe_value
 from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
 
@@ -115,6 +116,7 @@ def compose(
     """
     from exporter._preflight import Preflight
 
+    _check_arguments(recipe, overrides, config_dir)
     [job, *others] = Preflight(_open_loader(config_dir), recipe, place="the overrides").check(overrides)
     if others:
         message = f"is a sweep of {len(others) + 1} jobs; add the override hydra.mode=RUN to compose one of them"
@@ -242,15 +244,35 @@ def instantiate(mapping: Mapping[str, Any], **extra: Any) -> Any:
         raise ArgumentError(f"{mapping.get('_target_')} could not be called: {reason}") from (cause or error)
 
 
+def _check_arguments(recipe: Any, overrides: Any, config_dir: Any) -> None:
+    """Refuses what is no text where one is needed: a command line has nothing else, and Python does."""
+    faults = []
+    if not _is_text(recipe):
+        faults.append(Fault("recipe", f"received {describe_value(recipe)}; expected the name of a recipe"))
+    listed = overrides if isinstance(overrides, list | tuple) else [None]
+    if not all(isinstance(each, str) for each in listed):
+        expected = "expected a list of texts, such as ['save_format=h5']"
+        faults.append(Fault("overrides", f"received {describe_value(overrides)}; {expected}"))
+    directory = os.fspath(config_dir) if isinstance(config_dir, os.PathLike) else config_dir
+    if directory is not None and not _is_text(directory):
+        faults.append(Fault("config_dir", f"received {describe_value(config_dir)}; expected the path of a directory"))
+    if faults:
+        raise UsageError(faults)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value and is_encodable(value)
+
+
 def _open_loader(config_dir: str | os.PathLike[str] | None) -> ConfigLoaderImpl:
     setup_globals()
     search_path = create_config_search_path(str(CONFIG_DIRECTORY))
     if config_dir is not None:
-        directory = Path(config_dir).resolve()
-        if not directory.is_dir():
-            fault = Fault("--config-dir", f"received {config_dir}; there is no such directory", COMMAND_LINE)
+        directory = Path(config_dir)
+        if not os.path.isdir(directory):
+            fault = Fault("--config-dir", f"received {show(str(config_dir))}; there is no such directory", COMMAND_LINE)
             raise UsageError([fault])
-        search_path.prepend("command-line", f"file://{directory}", anchor=SearchPathQuery(provider="schema"))
+        search_path.prepend("command-line", f"file://{directory.resolve()}", anchor=SearchPathQuery(provider="schema"))
     return ConfigLoaderImpl(search_path)
 
 

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter._schema import explain_choice, show
+from exporter._schema import explain_choice, is_encodable, show
+from exporter._values import describe_value
 from exporter.config import (
     ExportConfig,
     JobConfig,
@@ -58,7 +59,12 @@ def _check_meeting(config: ExportConfig) -> Iterator[Fault]:
 
 def _check_target(config: ExportConfig) -> Iterator[Fault]:
     if not config.filepath.strip() or "\0" in config.filepath:
-        yield Fault("filepath", f"received {config.filepath!r}; expected the path of a file or a directory")
+        yield Fault(
+            "filepath", f"received {describe_value(config.filepath)}; expected the path of a file or a directory"
+        )
+        return
+    if not is_encodable(config.filepath):
+        yield Fault("filepath", f"received {describe_value(config.filepath)}; expected text that UTF-8 can encode")
         return
     if is_url(config.filepath) and (message := explain_url(config.filepath)):
         yield Fault("filepath", message)

@@ -9,7 +9,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -320,14 +320,15 @@ class Preflight:
     # ---- composing
 
     def _check_recipe_exists(self) -> None:
-        if self._loader.repository.config_exists(self._recipe):
-            return
+        with suppress(OSError):  # a name that is too long for any file
+            if self._loader.repository.config_exists(self._recipe):
+                return
         known = [name for name in self._loader.get_group_options("", ObjectType.CONFIG) if not name.startswith("_")]
         here = Path(ConfigSource._normalize_file_name(self._recipe))
         remedy = suggest(self._recipe, known)
-        if here.is_file():
+        if os.path.isfile(here):
             remedy = f"; {here} is in this directory: add --config-dir ."
-        self._add(self._recipe, f"no recipe of this name; allowed: {', '.join(known)}{remedy}", self._place)
+        self._add(show(self._recipe), f"no recipe of this name; allowed: {', '.join(known)}{remedy}", self._place)
         raise UsageError(list(self._faults))
 
     def _compose(self, overrides: Sequence[Override]) -> DictConfig | None:

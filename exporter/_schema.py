@@ -101,6 +101,15 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def is_encodable(text: str) -> bool:
+    """Whether text can be the name of a file: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def join(path: str, name: object) -> str:
     """Writes the dotted path of an entry."""
     return f"{path}.{name}" if path else str(name)
@@ -240,7 +249,7 @@ def _convert_items(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any
 def _convert_scalar(value: Any, hint: Any, optional: bool, path: str, faults: list[Fault]) -> Any:
     if issubclass(hint, Enum):
         allowed = [member.value for member in hint]
-        if value in allowed:
+        if isinstance(value, str | int) and value in allowed:
             return hint(value)
         faults.append(Fault(path, explain_choice(value, [*allowed, "null"] if optional else allowed)))
         return BROKEN

@@ -20,7 +20,7 @@ from exporter._environment import hide
 from exporter._paths import CONFIG_DIRECTORY
 from exporter._signals import Terminated, raise_endings
 from exporter.config import ExportConfig
-from exporter.errors import ExporterError, UsageError
+from exporter.errors import MOST_FAULTS, ExporterError, UsageError
 
 _UNEXPECTED = 1
 
@@ -149,5 +149,7 @@ def print_faults(error: UsageError) -> None:
     places = list(dict.fromkeys(fault.place for fault in error.faults))
     where = f" in {' and '.join(places)}" if all(places) else ""
     print(f"exporter: {len(error.faults)} fault{'s' * (len(error.faults) > 1)}{where}", file=sys.stderr)
-    for fault in error.faults:
+    for fault in error.faults[:MOST_FAULTS]:
         print(f"  {fault.path}: {hide(fault.message)}", file=sys.stderr)
+    if len(error.faults) > MOST_FAULTS:
+        print(f"  and {len(error.faults) - MOST_FAULTS:,} more", file=sys.stderr)

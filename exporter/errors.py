@@ -36,6 +36,10 @@ class Fault:
     place: str = ""
 
 
+# Of one recipe that are written out.
+MOST_FAULTS = 20
+
+
 class UsageError(ExporterError, ValueError):
     """A recipe or a command line that cannot be run; holds every fault that was found, not only the first."""
 
@@ -43,7 +47,10 @@ class UsageError(ExporterError, ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(f"{fault.path}: {fault.message}" for fault in self.faults))
+        lines = [f"{fault.path}: {fault.message}" for fault in self.faults[:MOST_FAULTS]]
+        if len(self.faults) > MOST_FAULTS:
+            lines.append(f"and {len(self.faults) - MOST_FAULTS:,} more")
+        super().__init__("\n".join(lines))
 
 
 class ExportError(ExporterError, RuntimeError):

@@ -91,7 +91,7 @@ def export(
     """
     if isinstance(source, str):
         _refuse(settings, "belongs to the recipe; write it as an override: ['{name}=VALUE']")
-        overrides = [given] if isinstance(given, str) else list(given or ())
+        overrides = [given] if isinstance(given, str) else () if given is None else given
         config: ExportConfig = compose(source, overrides, config_dir)
     else:
         if config_dir is not None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from without_exchange import IS_KNOWN
 
-from exporter import _staging
 from exporter._exchange import read_whole as read_whole_directory
+from exporter._exchange import take_place
 from exporter._staging import publish, replace_text, stage_beside
 
 Kind = Callable[[Path, str], None]
@@ -119,11 +119,11 @@ def test_all_of_it_is_on_the_disk_before_it_takes_its_place_and_its_name_after(
 
     def take(*arguments: Path) -> None:
         events.append("takes its place")
-        real_take(*arguments)
+        take_place(*arguments)
 
-    real_sync, real_take = os.fsync, _staging.take_place
+    real_sync = os.fsync
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(_staging, "take_place", take)
+    monkeypatch.setattr("exporter._staging.take_place", take)
     with stage_beside(target) as staged:
         make_new(staged, "new")
         publish(staged, target, beside={target.with_name("target.json"): "text"})

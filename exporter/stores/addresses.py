@@ -3,6 +3,10 @@
 import importlib.util
 import re
 
+from exporter._schema import shorten
+
+_LONGEST_SHOWN = 120
+
 # Protocol -> the package that fsspec needs for it, and the extra that brings it.
 _EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), ("s3fs", "s3")),
@@ -33,10 +37,11 @@ def explain_url(url: str) -> str | None:
         What was received, what is expected and how to fix it; None where nothing is wrong.
     """
     match = _URL.match(url)
-    shown = redact(url)
+    redacted = redact(url)
+    shown = shorten(redacted, _LONGEST_SHOWN)
     if match is None:
         return f"received {shown}; expected a URL such as s3://bucket/models/digits"
-    if shown != url:
+    if redacted != url:
         return (
             f"received {shown}, which holds credentials, and a recipe is kept and shown; take them out. "
             "They are read from the environment or the files of the store's own tools, such as AWS_PROFILE"
