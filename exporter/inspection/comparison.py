@@ -130,8 +130,13 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
         ArtifactError: One of them cannot be read.
     """
     with open_artifact(first) as one, open_artifact(second) as other:
-        config = tuple(find_differences(_plain_config(one), _plain_config(other)))
-        layers = tuple(_compare_layers(one, other))
+        try:
+            config = tuple(find_differences(_plain_config(one), _plain_config(other)))
+            layers = tuple(_compare_layers(one, other))
+        except RecursionError:
+            raise ArtifactError(
+                f"The configuration in {first} or in {second} is refused: it is nested too deeply."
+            ) from None
         optimizer = tuple(_compare_optimizers(one, other))
         losses = tuple(find_differences(_name_losses(one), _name_losses(other)))
         tensors = tuple(_compare_tensors(one.tensors, other.tensors))

@@ -1,0 +1,145 @@
+"""Every command on files that were prepared to do harm: a short message or a sound answer, and none of it runs."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+from test_receipts import RECEIPT
+
+from exporter._companions import name_receipt
+from exporter.commands import run_command
+from exporter.receipts import record_files
+
+from . import test_hostile_files as files
+
+pytestmark = [
+    pytest.mark.xdist_group("safety"),
+    pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning"),
+]
+
+
+def change_hdf5(change: Callable[[h5py.File], None]) -> files.Attack:
+    def attack(path: Path, canary: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return attack
+
+
+def write_graph(name: str) -> files.Attack:
+    def attack(path: Path, canary: Path) -> None:
+        shutil.rmtree(path)
+        files.make_graph(lambda text: files.GRAPHS[name][0](text, str(canary)), path)
+
+    return attack
+
+
+def point_outside(path: Path, canary: Path) -> None:
+    (path / "model.weights.h5").unlink(missing_ok=True)
+    (path / "model.weights.h5").symlink_to(canary)
+
+
+def write_recipe(text: str) -> files.Attack:
+    def attack(path: Path, canary: Path) -> None:
+        (path / "assets.extra/exporter/recipe.yaml").write_text(text.format(canary=canary))
+
+    return attack
+
+
+CORPUS: dict[str, tuple[str, files.Attack]] = {
+    **{f"configuration: {name}": ("stock.h5", attack) for name, (attack, _) in files.CONFIGURATIONS.items()},
+    **{f"configuration in a zip: {name}": ("stock.keras", each[0]) for name, each in files.CONFIGURATIONS.items()},
+    **{f"archive: {name}": ("keras", attack) for name, (attack, _) in files.ARCHIVES.items()},
+    "brackets": ("stock.keras", files.nest_text),
+    "shape": ("stock.h5", files.widen),
+    **{f"hdf5: {name}": ("stock.h5", change_hdf5(change)) for name, (change, _) in files.HDF5.items()},
+    **{f"graph: {name}": ("graph", write_graph(name)) for name in files.GRAPHS},
+    "link": ("tf", point_outside),
+    "recipe that asks for Python": ("tf", write_recipe("!!python/object/apply:os.mknod ['{canary}']")),
+    "recipe with a target": ("tf", write_recipe("model: {{_target_: os.mknod, path: '{canary}'}}\n")),
+    "recipe of brackets": ("tf", write_recipe("[" * 50_000)),
+}
+# What a proof would load and run, when everything else of the artifact fits.
+LOADED = [
+    "configuration: lambda",
+    "configuration in a zip: lambda of Keras 2",
+    "graph: WriteFile",
+    "graph: PrintV2",
+    "link",
+]
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def prepare(name: str, originals: Mapping[str, Path], folder: Path, canary: Path) -> Path:
+    """Makes a file of the corpus, with a receipt beside it that fits: whoever changes one can write the other."""
+    original, attack = CORPUS[name]
+    path = files.copy(originals[original], folder)
+    attack(path, canary)
+    receipt = replace(RECEIPT, filepath=str(path), files=record_files(path, path.name))
+    name_receipt(path).write_text(receipt.to_json())
+    return path
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Runs a command; returns its exit code and what it says of a fault."""
+    try:
+        code = run_command(arguments)
+    except SystemExit as end:  # of a fault in the command line
+        code = int(end.code or 0)
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors
+    assert len(errors) <= 1_500
+    assert len(errors.splitlines()) <= 8
+    return code, errors
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_no_command_runs_what_a_file_brings(
+    name: str,
+    originals: Mapping[str, Path],
+    tmp_path: Path,
+    canary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = prepare(name, originals, tmp_path, canary)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["inspect", str(path)],
+        ["inspect", str(path), "--json"],
+        ["verify", "--files-only", str(path)],
+        ["diff", str(path), str(originals["keras"])],
+        ["diff", "--signatures", str(path), str(originals["tf"])],
+        ["rerun", str(path)],
+    ):
+        code, errors = run(arguments, capsys)
+        assert code == 0 or errors or arguments[0] == "diff", arguments
+        assert not canary.exists(), arguments
+    assert run(["rerun", str(path)], capsys)[0] != 0
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_a_proof_does_not_run_what_a_file_brings(
+    name: str, originals: Mapping[str, Path], tmp_path: Path, canary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = prepare(name, originals, tmp_path, canary)
+    code, errors = run(["verify", str(path)], capsys)
+    assert code != 0
+    assert errors
+    assert not canary.exists()
+
+
+def test_a_proof_takes_a_recipe_as_data(
+    originals: Mapping[str, Path], tmp_path: Path, canary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = prepare("recipe with a target", originals, tmp_path, canary)
+    assert run(["verify", str(path)], capsys)[0] == 0
+    assert not canary.exists()
