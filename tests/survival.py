@@ -88,7 +88,10 @@ def export(folder: Path, kind: str, number: int, connection: Connection) -> None
 def export_to_store(url: str, settings: dict[str, str], number: int, connection: Connection) -> None:
     """Exports a model to a store, and tells when it begins."""
     from exporter import jobs
+    from exporter.stores import claims
 
+    # The next one waits until the claim of the killed one has stood still for so long.
+    vars(claims).update(_FRESH_SECONDS=0.3, _DEAD_SECONDS=3.0)
     os.environ.update(settings)
     model = make_model(number)
     connection.send("begins")

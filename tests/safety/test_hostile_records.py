@@ -29,7 +29,7 @@ from .conftest import make_model
 
 pytestmark = pytest.mark.xdist_group("safety")
 
-BOUNDED = settings(max_examples=40, deadline=4000, suppress_health_check=list(HealthCheck))
+BOUNDED = settings(max_examples=25, deadline=4000, suppress_health_check=list(HealthCheck))
 MEMORY = 256 << 20
 
 Json = Any
