@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from exporter._environment import hide
+from exporter._values import escape
 from exporter.config import read_keys
 from exporter.errors import Fault
 
@@ -97,7 +98,7 @@ def show(value: object) -> str:
 def shorten(text: str, longest: int) -> str:
     """Writes text on one line: without characters that would steer a terminal, and cut to a length."""
     text = hide(text)  # before a part of it is cut off
-    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    text = escape(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 

@@ -80,7 +80,7 @@ def export(
                 verification.warm_up(process)
         with _measured("build the model", reporter, seconds):
             model, read = workshop.build(config.model, config.seed, reporter.note)
-        check_space(model, place.target, place.save_format, config.include_optimizer)
+        check_space(model, place.target, config.include_optimizer)
 
         is_served = place.save_format == "tf"
         declared = config.signatures or (declare_default(model, config.options) if is_served else {})

@@ -95,21 +95,20 @@ class SavePlan:
             return self._write(staged, notes or {})
 
     def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
+        if self.save_format == "tf":
+            from exporter.saving.saved_model import write_saved_model
+
+            return write_saved_model(
+                self.model, staged, self.include_optimizer, self.signatures, self.options, notes, self.steps
+            )
+        config = self.config or _make_config(self.model, self.save_format, self.include_optimizer)
         if self.save_format == "h5":
-            from exporter.saving.hdf5 import check_hdf5_holds, write_hdf5
+            from exporter.saving.hdf5 import write_hdf5
 
-            config = self.config or check_hdf5_holds(self.model, self.include_optimizer)
             return write_hdf5(self.model, config, staged, self.include_optimizer, notes)
-        if self.save_format == "keras":
-            from exporter.saving.keras_archive import check_keras_archive_holds, write_keras_archive
+        from exporter.saving.keras_archive import write_keras_archive
 
-            config = self.config or check_keras_archive_holds(self.model, self.include_optimizer)
-            return write_keras_archive(self.model, config, staged, self.include_optimizer, notes)
-        from exporter.saving.saved_model import write_saved_model
-
-        return write_saved_model(
-            self.model, staged, self.include_optimizer, self.signatures, self.options, notes, self.steps
-        )
+        return write_keras_archive(self.model, config, staged, self.include_optimizer, notes)
 
 
 @contextmanager
@@ -172,7 +171,7 @@ def save_model(
     plan = plan_save(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
     # Whoever may replace has been asked: what exists by now may go, what appears later may not.
     may_replace = overwrite or os.path.lexists(plan.target)
-    check_space(model, plan.target, plan.save_format, include_optimizer)
+    check_space(model, plan.target, include_optimizer)
     with stage_beside(plan.target) as staged:
         plan.write(staged)
         # An export's receipt and request speak of what was here before.
@@ -220,7 +219,7 @@ def plan_save(
     _check_tf_only(chosen, signatures, options)
     _check_h5py(chosen)
     _check_model(model)
-    config = _check_format_holds(model, chosen, include_optimizer)
+    config = None if chosen == "tf" else _make_config(model, chosen, include_optimizer)
     _check_target(target, chosen)
     if not overwrite and os.path.lexists(target):
         _ask_to_overwrite(f"{target} exists")
@@ -250,13 +249,12 @@ def check_target(filepath: Any, overwrite: bool = True, save_format: str | None 
     return target, chosen
 
 
-def check_space(model: "keras.Model", target: Path, save_format: Format, include_optimizer: bool) -> None:
+def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> None:
     """Refuses a save for which the file system has no space, before time is spent on it.
 
     Args:
         model: The model, whose weights and optimizer are what takes space.
         target: Where it goes. It is written beside what is there, and replaces it when it is complete.
-        save_format: `tf`, `h5` or `keras`.
         include_optimizer: Whether the optimizer is saved.
 
     Raises:
@@ -497,16 +495,15 @@ def _describe_stranger(model: Any) -> str:
     return f"`model` must be a keras.Model of Keras 3. {received}"
 
 
-def _check_format_holds(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Config | None":
+def _make_config(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Config":
+    """Makes the configuration without which neither an HDF5 file nor an archive can hold a model."""
+    from exporter.saving.topology import serialize_model
+
     if chosen == "h5":
         from exporter.saving.hdf5 import check_hdf5_holds
 
-        return check_hdf5_holds(model, include_optimizer)
-    if chosen == "keras":
-        from exporter.saving.keras_archive import check_keras_archive_holds
-
-        return check_keras_archive_holds(model, include_optimizer)
-    return None
+        check_hdf5_holds(model)
+    return serialize_model(model, include_optimizer)
 
 
 def _check_target(target: Path, chosen: Format) -> None:
@@ -576,7 +573,7 @@ def _save_to_open_hdf5(
     signatures: Any,
     options: Any,
 ) -> Path:
-    from exporter.saving.hdf5 import check_hdf5_holds, write_open_hdf5
+    from exporter.saving.hdf5 import write_open_hdf5
 
     if not (save_format is None or (isinstance(save_format, str) and save_format == "h5")):
         raise ArgumentError(
@@ -590,7 +587,7 @@ def _save_to_open_hdf5(
     if file.mode == "r":
         raise ArgumentError(f"The h5py.File {file.filename!r} is open for reading only. Open it with mode 'w' or 'a'.")
     _check_model(model)
-    config = check_hdf5_holds(model, include_optimizer)
+    config = _make_config(model, "h5", include_optimizer)
     if not overwrite and "model_config" in file.attrs:
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     path = Path(file.filename)

@@ -9,7 +9,6 @@ dataset, the variables that the legacy groups have no place for, vocabularies, a
 import copy
 import itertools
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -30,10 +29,10 @@ from exporter.saving.contents import Contents
 from exporter.saving.datasets import Datasets, Stored, lay_out_file, write_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
-from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer
-from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
+from exporter.saving.topology import LOAD_FAULTS, Config
 from exporter.saving.weights_file import StoredArrays, find_dataset
 
 OURS = "exporter"
@@ -54,18 +53,11 @@ _LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.
 _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
 
 
-def check_hdf5_holds(model: keras.Model, include_optimizer: bool = True) -> Config:
-    """Checks that the legacy layout can hold a model.
-
-    Args:
-        model: A built model.
-        include_optimizer: Whether the optimizer and the compile configuration are to be saved.
-
-    Returns:
-        The model's configuration.
+def check_hdf5_holds(model: keras.Model) -> None:
+    """Checks that the legacy layout can hold a model that has a configuration.
 
     Raises:
-        ModelError: The model is subclassed, or a layer of it has no configuration.
+        ModelError: The model is subclassed.
     """
     if not isinstance(model, keras.Sequential) and type(model)._obj_type(model) != "Functional":
         raise ModelError(
@@ -73,7 +65,6 @@ def check_hdf5_holds(model: keras.Model, include_optimizer: bool = True) -> Conf
             "layers of Sequential and Functional models only, by their order. "
             "Save it with save_format='tf' or 'keras'."
         )
-    return serialize_model(model, include_optimizer)
 
 
 def write_hdf5(
@@ -101,11 +92,6 @@ def write_open_hdf5(
     model: keras.Model, config: Config, file: h5py.File, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
     """Writes into an open file, in place of a model that it may hold already; everything else in it stays."""
-    for name in (*_LEGACY, OURS):
-        if name in file:
-            del file[name]
-    for name in _ATTRIBUTES:
-        file.attrs.pop(name, None)
     contents = _write(model, config, Datasets(file), include_optimizer, notes)
     file.flush()
     return contents
@@ -114,8 +100,16 @@ def write_open_hdf5(
 def _write(
     model: keras.Model, config: Config, datasets: Datasets, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
+    # A layer's own code may fail here, and then what the file holds stays.
     state = collect(model, include_optimizer)
+    assets = read_assets(state)
     file = datasets.file
+    for name in (*_LEGACY, OURS):
+        if name in file:
+            del file[name]
+    for name in _ATTRIBUTES:
+        file.attrs.pop(name, None)
+
     writer = _Writer(datasets, state)
     file.attrs["keras_version"] = keras.__version__
     file.attrs["backend"] = keras.backend.backend()
@@ -128,17 +122,15 @@ def _write(
         writer.write_list("optimizer_weights", model.optimizer.variables)
     writer.write_rest()
 
-    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-        assets = save_assets(state, Path(directory))
-        parts = {f"assets/{name}": Path(directory, name).read_bytes() for name in assets}
+    parts = {f"assets/{name}": content for name, content in assets.items()}
     parts["config"] = json.dumps(config).encode()
-    parts["state"] = describe_state(model, state, include_optimizer, assets).to_json().encode()
+    parts["state"] = describe_state(model, state, include_optimizer, tuple(assets)).to_json().encode()
     parts["index"] = json.dumps(writer.index).encode()
     parts.update((f"notes/{name}", note) for name, note in notes.items())
     for name, content in parts.items():
         datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
     datasets.add_bytes(f"{OURS}/{_CHECKSUMS}", datasets.checksums.to_json())
-    return Contents(*describe_holdings(model, state, config, assets), signatures={})
+    return Contents(*describe_holdings(model, state, config, tuple(assets)), signatures={})
 
 
 class _Writer:
@@ -225,7 +217,7 @@ class _Names:
         for parent in parents:
             path = _number(join(path, parent), lambda candidate: candidate not in self._datasets)
             self._groups.add(path)
-        path = _number(join(path, last), lambda candidate: candidate not in self._datasets | self._groups)
+        path = _number(join(path, last), lambda each: each not in self._datasets and each not in self._groups)
         self._datasets.add(path)
         self.taken.append(path)
         return path

@@ -7,7 +7,6 @@ the whole archive into a temporary directory when it loads.
 
 import json
 import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -28,9 +27,9 @@ from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
 from exporter.saving.holdings import describe_holdings
-from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.state import collect
-from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
+from exporter.saving.topology import LOAD_FAULTS, Config
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
 from exporter.saving.zip_members import open_member
 
@@ -40,22 +39,6 @@ _STATE = "state"  # the record, inside of the metadata
 
 # The first moment that a zip can name; without a date of the caller's the same model gives the same bytes.
 _ZIP_EPOCH = 315532800
-
-
-def check_keras_archive_holds(model: keras.Model, include_optimizer: bool = True) -> Config:
-    """Checks that an archive can hold a model.
-
-    Args:
-        model: A built model.
-        include_optimizer: Whether the optimizer and the compile configuration are to be saved.
-
-    Returns:
-        The model's configuration.
-
-    Raises:
-        ModelError: The model has no configuration to write.
-    """
-    return serialize_model(model, include_optimizer)
 
 
 def write_keras_archive(
@@ -74,11 +57,10 @@ def write_keras_archive(
         What was written.
     """
     state = collect(model, include_optimizer)
-    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-        assets = save_assets(state, Path(directory))
-        parts = {f"{ASSETS}/{name}": Path(directory, name).read_bytes() for name in assets}
+    assets = read_assets(state)
+    parts = {f"{ASSETS}/{name}": content for name, content in assets.items()}
     parts[CONFIG] = json.dumps(config).encode()
-    record = describe_state(model, state, include_optimizer, assets)
+    record = describe_state(model, state, include_optimizer, tuple(assets))
     with lay_out_file() as layout:
         write_weights(layout, state)
         for name, content in parts.items():
@@ -93,7 +75,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return Contents(*describe_holdings(model, state, config, assets), signatures={})
+    return Contents(*describe_holdings(model, state, config, tuple(assets)), signatures={})
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:

@@ -143,6 +143,12 @@ def save_assets(state: State, directory: Path) -> tuple[str, ...]:
     return tuple(sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()))
 
 
+def read_assets(state: State) -> dict[str, bytes]:
+    """Returns the content of what `save_assets` writes, by the names that it returns."""
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        return {name: Path(directory, name).read_bytes() for name in save_assets(state, Path(directory))}
+
+
 @dataclass(frozen=True, slots=True)
 class StateReader:
     """How the values of one artifact are read.

@@ -1,5 +1,6 @@
 """A small model in every format, for the files that are made of it."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,19 @@ def make_model() -> "keras.Model":
     model.compile("adam", "mse")
     model.train_on_batch(np.ones((4, 4)), np.ones((4, 2)))
     return model
+
+
+def read_members(path: Path) -> dict[str, bytes]:
+    """Reads a `.keras` archive."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path: Path, members: Mapping[str, bytes]) -> None:
+    """Writes a `.keras` archive."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 @pytest.fixture(scope="session")

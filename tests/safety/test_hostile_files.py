@@ -22,6 +22,8 @@ from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import open_artifact
 from exporter.inspection.inspection import inspect_artifact
 
+from .conftest import read_members, write_members
+
 pytestmark = [
     pytest.mark.xdist_group("safety"),
     pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning"),
@@ -31,19 +33,6 @@ TRUST = "Load it with safe_mode=False only if you trust where the file comes fro
 
 Config = dict[str, Any]
 Attack = Callable[[Path, Path], None]
-
-
-def read_members(path: Path) -> dict[str, bytes]:
-    """Reads a `.keras` archive."""
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def write_members(path: Path, members: Mapping[str, bytes]) -> None:
-    """Writes a `.keras` archive."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
 
 
 def find_layer(config: Config, name: str) -> Config:

@@ -7,9 +7,7 @@ import contextlib
 import json
 import tracemalloc
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from exporter.manifests import MANIFEST, examine
 from exporter.receipts import Receipt
 from exporter.saving.checksums import Checksums
 
-from .conftest import make_model
+from .conftest import make_model, read_members, write_members
 
 pytestmark = pytest.mark.xdist_group("safety")
 
@@ -93,17 +91,12 @@ def bounded() -> Iterator[None]:
         tracemalloc.stop()
 
 
-@cache
-def read_members(path: Path) -> Mapping[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def write_members(path: Path, members: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+def load_and_inspect(path: Path) -> None:
+    """Lets both readers have a file."""
+    with bounded():
+        exporter.load_model(path)
+    with bounded(), open_artifact(path):
+        pass
 
 
 def seal_archive(members: Mapping[str, bytes], config: Json, state: Json) -> dict[str, bytes]:
@@ -129,12 +122,10 @@ def test_an_archive_with_other_records(
         config = change(data, config)
     else:
         state = change(data, state)
-    path = write_members(tmp_path / "model.keras", seal_archive(members, config, state))
+    path = tmp_path / "model.keras"
+    write_members(path, seal_archive(members, config, state))
 
-    with bounded():
-        exporter.load_model(path)
-    with bounded(), open_artifact(path):
-        pass
+    load_and_inspect(path)
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "config.json"])
@@ -145,12 +136,10 @@ def test_an_archive_of_keras_with_other_records(
 ) -> None:
     members = read_members(originals["stock.keras"])
     changed = json.dumps(change(data, json.loads(members[name]))).encode()
-    path = write_members(tmp_path / "model.keras", {**members, name: changed})
+    path = tmp_path / "model.keras"
+    write_members(path, {**members, name: changed})
 
-    with bounded():
-        exporter.load_model(path)
-    with bounded(), open_artifact(path):
-        pass
+    load_and_inspect(path)
 
 
 @pytest.mark.parametrize("attribute", ["model_config", "training_config"])
@@ -169,10 +158,7 @@ def test_an_hdf5_file_of_keras_with_other_attributes(
             return  # HDF5 itself has no place for it
         file.attrs[attribute] = content
 
-    with bounded():
-        exporter.load_model(path)
-    with bounded(), open_artifact(path):
-        pass
+    load_and_inspect(path)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import pytest
 from keras import layers
@@ -119,6 +120,20 @@ def test_an_error_in_a_layer_leaves_everything(
     _fail_to_save(lambda: save(target), model, error, tmp_path)
     _fail_to_save(lambda: save(tmp_path / "new" / target.name), model, error, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("method", ["get_config", "save_own_variables", "save_assets"])
+def test_an_error_in_a_layer_leaves_the_model_in_an_open_file(method: str, model: keras.Model, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        before = sorted(file.attrs), len(file["exporter/index"][()])
+        model.get_layer("trap").closed = method
+        with pytest.raises(ExportError if method == "get_config" else RuntimeError):
+            save_model(model, file)
+        model.get_layer("trap").closed = ""
+        assert (sorted(file.attrs), len(file["exporter/index"][()])) == before
+    loaded = load_model(tmp_path / "model.h5", custom_objects={"Trap": Trap})
+    assert [value.tobytes() for value in loaded.get_weights()] == [value.tobytes() for value in model.get_weights()]
 
 
 @pytest.mark.parametrize("save_format", ["h5", "keras"])
