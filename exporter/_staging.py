@@ -133,7 +133,8 @@ def publish(
         if text is not None:
             (room / _BESIDE / path.name).write_text(text, encoding="utf-8")
     sync_tree(staged)
-    sync_tree(room / _BESIDE)
+    if beside:
+        sync_tree(room / _BESIDE)
     if not replace and os.path.lexists(target):
         raise TargetExistsError(
             f"{target} has appeared while the model was exported, and `overwrite` is false. "

@@ -1,13 +1,14 @@
-"""The garbage collector during an import."""
+"""The garbage collector during our work."""
 
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
-from exporter._collector import imports_set_aside
+from exporter._collector import collector_paused, imports_set_aside
 
 
 @pytest.fixture(autouse=True)
@@ -17,18 +18,21 @@ def collector_enabled() -> Iterator[None]:
     gc.unfreeze()
 
 
-def fail_inside() -> None:
-    with imports_set_aside():
+def fail_inside(pause: Callable[[], AbstractContextManager[None]]) -> None:
+    with pause():
         assert not gc.isenabled()
         raise ImportError
 
 
+@pytest.mark.parametrize("pause", [collector_paused, imports_set_aside], ids=["work", "imports"])
 @pytest.mark.parametrize("was_enabled", [True, False], ids=["on before", "off before"])
-def test_it_is_off_inside_and_as_before_afterwards(was_enabled: bool) -> None:
+def test_it_is_off_inside_and_as_before_afterwards(
+    was_enabled: bool, pause: Callable[[], AbstractContextManager[None]]
+) -> None:
     if not was_enabled:
         gc.disable()
     with pytest.raises(ImportError):
-        fail_inside()
+        fail_inside(pause)
     assert gc.isenabled() == was_enabled
 
 

@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter._collector import collector_paused
 from exporter._companions import name_receipt, name_request
 from exporter._exchange import read_whole
 from exporter._staging import publish, stage_beside
@@ -91,7 +93,7 @@ class SavePlan:
             ModelError: The model has something that the format cannot hold.
             OSError: The file system refused.
         """
-        with _file_faults_unified(staged):
+        with _file_faults_unified(staged), collector_paused():
             return self._write(staged, notes or {})
 
     def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
@@ -274,6 +276,7 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
         )
 
 
+@cache
 def _count_bytes(dtype: str) -> int:
     bits = re.search(r"(?:int|float)(\d+)", dtype)  # also of bfloat16, and of float8_e4m3fn
     return max(int(bits[1]) // 8, 1) if bits else 1
@@ -318,7 +321,8 @@ def load_model(
         return read_hdf5(filepath, custom_objects, compile, safe_mode)
     path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else _check_path(filepath)
     try:
-        return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
+        with collector_paused():
+            return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 

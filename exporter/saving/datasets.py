@@ -15,7 +15,7 @@ import google_crc32c
 import h5py
 import ml_dtypes
 import numpy as np
-from h5py import h5d, h5o, h5p, h5s, h5t
+from h5py import h5d, h5f, h5fd, h5g, h5o, h5p, h5s, h5t
 
 from exporter._arrays import Array
 from exporter.saving.checksums import Checksums, checksum_values, describe_dtype
@@ -53,7 +53,7 @@ class Stored:
 
 
 class Datasets:
-    """Adds datasets to an open file.
+    """Adds datasets to an open file. Nothing that it adds has a date.
 
     Attributes:
         file: The file.
@@ -63,7 +63,7 @@ class Datasets:
     def __init__(self, file: h5py.File) -> None:
         self.file = file
         self.checksums = Checksums()
-        self._types: dict[np.dtype[Any], tuple[h5t.TypeID, str]] = {}
+        self._types: dict[np.dtype[Any], tuple[h5t.TypeID, str, str]] = {}
         self._spaces: dict[tuple[int, ...], h5s.SpaceID] = {}
         self._creation = h5p.create(h5p.DATASET_CREATE)
         self._creation.set_layout(h5d.CONTIGUOUS)
@@ -71,29 +71,31 @@ class Datasets:
         self._creation.set_fill_time(h5d.FILL_TIME_NEVER)
         self._creation.set_obj_track_times(False)
         self._links = h5p.create(h5p.LINK_CREATE)
-        self._links.set_create_intermediate_group(True)
         self._links.set_char_encoding(h5t.CSET_UTF8)
+        self._group_creation = h5p.create(h5p.GROUP_CREATE)
+        self._group_creation.set_obj_track_times(False)
+        self._groups: set[str] = {""}
 
     def add(self, path: str, read: Callable[[], Array]) -> Stored:
         """Adds one array as a contiguous dataset.
 
         Args:
-            path: Of the dataset; groups in between are made.
+            path: Of the dataset; the groups above it are made.
             read: Returns the array, of any dtype of NumPy's or of ml_dtypes; it may be called again later.
 
         Returns:
             Where the array is.
         """
         value = read()
-        stored_type, meaning = self._find_type(value.dtype)
+        stored_type, meaning, opaque = self._find_type(value.dtype)
         space = self._spaces.get(value.shape)
         if space is None:
             space = h5s.create_simple(value.shape) if value.shape else h5s.create(h5s.SCALAR)
             self._spaces[value.shape] = space
         dataset = h5d.create(self.file.id, None, stored_type, space, self._creation)
-        h5o.link(dataset, self.file.id, path.encode(), lcpl=self._links)
-        if value.dtype.name in OPAQUE_DTYPES:
-            h5py.Dataset(dataset).attrs["dtype"] = value.dtype.name
+        self._link(dataset, path)
+        if opaque:
+            h5py.Dataset(dataset).attrs["dtype"] = opaque
         checksum = checksum_values(value)
         self.checksums.add_tensor(path, checksum, meaning, value.shape)
         stored = Stored(path, dataset.get_offset() or 0, value.nbytes, value.dtype, value.shape, checksum)
@@ -103,19 +105,38 @@ class Datasets:
 
     def add_bytes(self, path: str, content: bytes) -> None:
         """Adds bytes as an array of them, without a checksum of its own."""
+        self._make_groups(path.rpartition("/")[0])
         self.file.create_dataset(path, data=np.frombuffer(content, dtype=np.uint8))
+
+    def add_group(self, path: str) -> h5py.Group:
+        """Adds a group and those above it, as far as they are not there."""
+        self._make_groups(path)
+        return h5py.Group(h5g.open(self.file.id, path.encode()))
 
     def link(self, path: str, stored: Stored) -> None:
         """Gives a dataset another path, a hard link: tied weights cost no bytes."""
-        h5o.link(h5o.open(self.file.id, stored.path.encode()), self.file.id, path.encode(), lcpl=self._links)
+        self._link(h5o.open(self.file.id, stored.path.encode()), path)
         self.checksums.tensors[path] = self.checksums.tensors[stored.path]
 
-    def _find_type(self, dtype: np.dtype[Any]) -> tuple[h5t.TypeID, str]:
+    def _link(self, dataset: h5d.DatasetID, path: str) -> None:
+        self._make_groups(path.rpartition("/")[0])
+        h5o.link(dataset, self.file.id, path.encode(), lcpl=self._links)
+
+    def _make_groups(self, path: str) -> None:
+        if path in self._groups:
+            return
+        self._make_groups(path.rpartition("/")[0])
+        if not self.file.id.links.exists(path.encode()):
+            h5g.create(self.file.id, path.encode(), self._links, self._group_creation)
+        self._groups.add(path)
+
+    def _find_type(self, dtype: np.dtype[Any]) -> tuple[h5t.TypeID, str, str]:
+        """Returns HDF5's type of a dtype, how its checksum names it, and its name if HDF5 does not know it."""
         found = self._types.get(dtype)
         if found is None:
             opaque = dtype.name if dtype.name in OPAQUE_DTYPES else ""
             stored_type = h5t.py_create(np.dtype((np.void, dtype.itemsize)) if opaque else dtype, logical=True)
-            found = self._types[dtype] = stored_type, describe_dtype(stored_type.dtype, opaque)
+            found = self._types[dtype] = stored_type, describe_dtype(stored_type.dtype, opaque), opaque
         return found
 
     def _place(self, dataset: h5d.DatasetID, stored: Stored, value: Array, read: Callable[[], Array]) -> None:
@@ -127,7 +148,7 @@ class FileLayout(Datasets):
     """The datasets of a new file, which is written when all of them are known."""
 
     def __init__(self, memory: SparseMemory) -> None:
-        super().__init__(h5py.File(memory, "w"))
+        super().__init__(_make_file(memory))
         self._memory = memory
         self._pending: list[tuple[Stored, Callable[[], Array]]] = []
         self._structure: Structure | None = None
@@ -169,6 +190,17 @@ class FileLayout(Datasets):
             sink.write(np.ascontiguousarray(read()).reshape(-1).view(np.uint8).data)
         start, end = next(gaps)
         sink.write(self._memory.read_at(start, end - start))
+
+
+def _make_file(memory: SparseMemory) -> h5py.File:
+    """Makes a file as HDF5 has written them since 1.8 (2008): its structure takes half as many bytes as the former."""
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    access.set_fileobj_driver(h5fd.fileobj_driver, memory)
+    return h5py.File(h5f.create(repr(memory).encode(), h5f.ACC_TRUNC, creation, access))
 
 
 @contextmanager

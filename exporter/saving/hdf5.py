@@ -117,7 +117,7 @@ def _write(
     file.attrs["model_config"] = json.dumps(_legacy_model_config(config, model)).encode()
     if config.get("compile_config"):
         file.attrs["training_config"] = json.dumps(_legacy_training_config(config["compile_config"])).encode()
-    _write_model_weights(file, model, writer)
+    _write_model_weights(datasets.add_group("model_weights"), model, writer)
     if include_optimizer and model.compiled and model.optimizer is not None:
         writer.write_list("optimizer_weights", model.optimizer.variables)
     writer.write_rest()
@@ -145,7 +145,7 @@ class _Writer:
 
     def write_list(self, group: str, variables: Iterable[keras.Variable]) -> None:
         """Writes the variables under their Keras paths, and the list of names that gives their order."""
-        written = self._datasets.file.create_group(group)
+        written = self._datasets.add_group(group)
         names = _Names()
         for variable in variables:
             self._write(f"{group}/{names.take(variable.path)}", variable)
@@ -206,21 +206,27 @@ class _Names:
         self.taken: list[str] = []
         self._datasets: set[str] = set()
         self._groups: set[str] = set()
+        self._found = {"": ""}  # the group of each path that was asked for
 
     def take(self, name: str) -> str:
         """Returns the first of `name`, `name_1`, ... that is free: sub-layers of one name have variables of one path.
 
         A layer may also have a sub-layer and a variable of one name, and a dataset cannot hold a group.
         """
-        *parents, last = name.split("/")
-        path = ""
-        for parent in parents:
-            path = _number(join(path, parent), lambda candidate: candidate not in self._datasets)
-            self._groups.add(path)
-        path = _number(join(path, last), lambda each: each not in self._datasets and each not in self._groups)
+        above, _, last = name.rpartition("/")
+        path = join(self._find_group(above), last)
+        path = _number(path, lambda each: each not in self._datasets and each not in self._groups)
         self._datasets.add(path)
         self.taken.append(path)
         return path
+
+    def _find_group(self, name: str) -> str:
+        if name not in self._found:
+            above, _, last = name.rpartition("/")
+            path = join(self._find_group(above), last)
+            self._found[name] = _number(path, lambda each: each not in self._datasets)
+            self._groups.add(self._found[name])
+        return self._found[name]
 
 
 def _number(name: str, is_free: Callable[[str], bool]) -> str:
@@ -229,8 +235,7 @@ def _number(name: str, is_free: Callable[[str], bool]) -> str:
     return next(candidate for candidate in itertools.chain([name], numbered) if is_free(candidate))
 
 
-def _write_model_weights(file: h5py.File, model: keras.Model, writer: _Writer) -> None:
-    group = file.create_group("model_weights")
+def _write_model_weights(group: h5py.Group, model: keras.Model, writer: _Writer) -> None:
     group.attrs["backend"] = keras.backend.backend()
     group.attrs["keras_version"] = keras.__version__
     _write_names(group, "layer_names", [layer.name for layer in model.layers])

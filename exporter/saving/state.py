@@ -7,9 +7,11 @@ the same tree under `seed_generators/<n>`, `own/<n>` and `attributes/<name>` of 
 """
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -20,8 +22,7 @@ from exporter.saving.internals import CompileMetrics, to_snake_case
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# What is a variable, or may hold one.
-_HOLDERS = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
+_CONTAINERS = (list, tuple, dict)
 
 # Keras reads these values as they are given, so a layer's variables can be stored without copying them.
 Entries = dict[str, Any]
@@ -102,7 +103,29 @@ def _skipped_attributes(kind: str) -> frozenset[str]:
 
 @cache
 def _class_attributes(owner: type, kind: str) -> frozenset[str]:
-    return frozenset(dir(owner)) - _skipped_attributes(kind)
+    """Returns the attributes that the objects of a class have by it, without its functions, which hold no state."""
+    names = frozenset(dir(owner)) - _skipped_attributes(kind)
+    return frozenset(name for name in names if not isinstance(inspect.getattr_static(owner, name), FunctionType))
+
+
+@lru_cache(maxsize=1024)
+def _followed_attributes(owner: type, kind: str, own: tuple[str, ...]) -> list[str]:
+    """Returns the attributes to follow, in Keras's order: private ones come last. `own` are those of one object."""
+    names = _class_attributes(owner, kind) | (frozenset(own) - _skipped_attributes(kind))
+    followed = [name for name in names if not name.startswith("__")]
+    return sorted(followed, key=lambda name: f"~{name}" if name.startswith("_") else name)
+
+
+@cache
+def _is_followed(kind: type) -> bool:
+    """Returns whether objects of this type are saveable, or may hold such."""
+    return hasattr(kind, "_obj_type") or issubclass(kind, _CONTAINERS)
+
+
+@cache
+def _is_holder(kind: type) -> bool:
+    """Returns whether objects of this type are variables, or may hold such."""
+    return issubclass(kind, (keras.Variable, keras.random.SeedGenerator, *_CONTAINERS))
 
 
 def join(path: str, name: str) -> str:
@@ -145,21 +168,18 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
     attributes = []
     if kind in ("Sequential", "Functional"):
         attributes.append("layers")
-    names = _class_attributes(owner, kind) | (vars(target).keys() - _skipped_attributes(kind))
-    # Keras visits private attributes last; the first visit decides an object's address.
-    attributes += sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name)
+    # The first visit decides an object's address.
+    attributes += _followed_attributes(owner, kind, tuple(vars(target)))
     if hasattr(target, "revived_variables"):
         attributes = ["optimizer"]  # it knows the addresses of the layers that it stands for
     for name in attributes:
-        if name.startswith("__"):
-            continue
         try:
             value = getattr(target, name)
         except Exception:  # a property of the user's class may raise anything; Keras passes over it too
             continue
         if is_saveable(value):
             yield join(path, name), value
-        elif isinstance(value, (list, dict, tuple)) and value:
+        elif isinstance(value, _CONTAINERS) and value:
             yield from _container_items(join(path, name), value, set())
 
 
@@ -167,12 +187,15 @@ def _container_items(path: str, container: Any, open_containers: set[int]) -> It
     if id(container) in open_containers:
         return
     open_containers.add(id(container))
+    items = list(container.values() if isinstance(container, dict) else container)
+    if not any(map(_is_followed, {item.__class__ for item in items})):
+        return  # most containers hold plain data
     used: dict[str, int] = {}
-    for item in list(container.values()) if isinstance(container, dict) else container:
+    for item in items:
         saveable = is_saveable(item)
         if saveable:
             name = to_snake_case(type(item).__name__)
-        elif isinstance(item, (list, dict, tuple)):
+        elif isinstance(item, _CONTAINERS):
             name = "container"
         else:
             continue
@@ -284,7 +307,7 @@ def _own_variables(target: Any) -> list[keras.Variable]:
 def _attribute_variables(target: Any) -> Iterator[tuple[str, keras.Variable]]:
     """Finds variables that a layer holds and Keras does not track, such as the state of a stateful RNN."""
     if isinstance(target, keras.layers.Layer):
-        holders = [(name, value) for name, value in vars(target).items() if isinstance(value, _HOLDERS)]
+        holders = [(name, value) for name, value in vars(target).items() if _is_holder(value.__class__)]
         for name, value in sorted(holders, key=lambda item: item[0]):
             yield from _contained_variables(name, value, set())
 
@@ -297,7 +320,7 @@ def _contained_variables(path: str, value: Any, open_containers: set[int]) -> It
     elif id(value) not in open_containers:
         open_containers.add(id(value))
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            if isinstance(item, _HOLDERS):
+            if _is_holder(item.__class__):
                 yield from _contained_variables(f"{path}/{key}", item, open_containers)
 
 
@@ -313,7 +336,9 @@ def to_array(variable: keras.Variable) -> Array:
 
     The array is read-only by convention: it is the variable's own memory.
     """
-    tensor = tf.convert_to_tensor(variable.value)
+    value = variable.value
+    # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
+    tensor = value.value() if isinstance(value, tf.Variable) else tf.convert_to_tensor(value)
     try:
         return np.asarray(memoryview(tensor))
     except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device

@@ -21,9 +21,14 @@ _DIGITS = 12
 # What may follow the footer, such as the digest with which an exported file ends.
 _BEHIND = 256
 _CHUNK_BYTES = 1 << 20
-# A superblock of version 0, which is what we write, and its end-of-file address: HDF5 File Format Specification, II.A.
-_SUPERBLOCK = b"\x89HDF\r\n\x1a\n\0"
-_END = slice(40, 48)
+# The end-of-file address in a superblock, by its signature and version (HDF5 File Format Specification, II.A). We write
+# version 2.
+_ENDS = {
+    b"\x89HDF\r\n\x1a\n\0": slice(40, 48),
+    b"\x89HDF\r\n\x1a\n\2": slice(28, 36),
+    b"\x89HDF\r\n\x1a\n\3": slice(28, 36),
+}
+_HEAD_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +114,15 @@ def check_footer(path: Path) -> bool:
         ArtifactError: It is damaged.
     """
     with path.open("rb") as file:
-        head = file.read(_END.stop)
-        end = int.from_bytes(head[_END], "little")
+        head = file.read(_HEAD_BYTES)
+        place_of_end = _ENDS.get(head[:9])
+        end = int.from_bytes(head[place_of_end], "little") if place_of_end else None
         structure = _read_footer(file, path)
         # A file that HDF5 made longer since may still hold the footer that it had.
-        if structure is not None and structure.size == end:
+        if structure is not None and end in (None, structure.size):
             structure.check(file, path)
             return True
-        return not head.startswith(_SUPERBLOCK) or path.stat().st_size == end
+        return end is None or path.stat().st_size == end
 
 
 def _read_footer(file: IO[bytes], place: object) -> Structure | None:

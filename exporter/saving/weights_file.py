@@ -99,7 +99,7 @@ def write_weights(datasets: Datasets, state: State) -> dict[str, Stored]:
         if not saveable.entries and not (hasattr(saveable.target, "save_own_variables") and isinstance(name, str)):
             continue
         address = join(saveable.path, "vars")
-        group = datasets.file.require_group(address)
+        group = datasets.add_group(address)
         if isinstance(name, str):
             group.attrs["name"] = name
         for key, value in saveable.entries.items():
