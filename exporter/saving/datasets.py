@@ -92,8 +92,8 @@ class Datasets:
         if space is None:
             space = h5s.create_simple(value.shape) if value.shape else h5s.create(h5s.SCALAR)
             self._spaces[value.shape] = space
-        dataset = h5d.create(self.file.id, None, stored_type, space, self._creation)
-        self._link(dataset, path)
+        self._make_groups(path.rpartition("/")[0])
+        dataset = h5d.create(self.file.id, path.encode(), stored_type, space, self._creation, self._links)
         if opaque:
             h5py.Dataset(dataset).attrs["dtype"] = opaque
         checksum = checksum_values(value)
@@ -115,12 +115,9 @@ class Datasets:
 
     def link(self, path: str, stored: Stored) -> None:
         """Gives a dataset another path, a hard link: tied weights cost no bytes."""
-        self._link(h5o.open(self.file.id, stored.path.encode()), path)
-        self.checksums.tensors[path] = self.checksums.tensors[stored.path]
-
-    def _link(self, dataset: h5d.DatasetID, path: str) -> None:
         self._make_groups(path.rpartition("/")[0])
-        h5o.link(dataset, self.file.id, path.encode(), lcpl=self._links)
+        h5o.link(h5o.open(self.file.id, stored.path.encode()), self.file.id, path.encode(), lcpl=self._links)
+        self.checksums.tensors[path] = self.checksums.tensors[stored.path]
 
     def _make_groups(self, path: str) -> None:
         if path in self._groups:

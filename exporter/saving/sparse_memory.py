@@ -4,7 +4,8 @@ import io
 from collections import defaultdict
 from typing import Any
 
-_PAGE = 4096
+# As large as the few bytes of structure between two arrays.
+_PAGE = 512
 
 
 class SparseMemory(io.RawIOBase):
