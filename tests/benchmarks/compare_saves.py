@@ -88,7 +88,8 @@ def _take(kind: str, case: str, peers: Sequence[str], repeats: int) -> dict[str,
                 kept[peer] = stack.enter_context(_make_folder())
                 _take_elsewhere(kind, case, peer, kept[peer])  # writes what is loaded
         for turn in range(repeats):
-            for peer in peers:
+            # What the one before leaves behind, such as free memory, is not always the same one's gain.
+            for peer in [*peers[turn % len(peers) :], *peers[: turn % len(peers)]]:
                 print(f"{kind} {case}, {peer}, {turn + 1} of {repeats}", file=sys.stderr, flush=True)
                 with ExitStack() as own:
                     folder = kept.get(peer) or own.enter_context(_make_folder())
