@@ -105,7 +105,7 @@ def _skipped_attributes(kind: str) -> frozenset[str]:
 def _class_attributes(owner: type, kind: str) -> frozenset[str]:
     """Returns the attributes that the objects of a class have by it, without its functions, which hold no state."""
     names = frozenset(dir(owner)) - _skipped_attributes(kind)
-    return frozenset(name for name in names if not isinstance(inspect.getattr_static(owner, name), FunctionType))
+    return frozenset(name for name in names if not isinstance(inspect.getattr_static(owner, name, None), FunctionType))
 
 
 @lru_cache(maxsize=1024)

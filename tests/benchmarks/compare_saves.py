@@ -54,10 +54,10 @@ def measure_all(measures: Sequence[str], models: Sequence[str], peers: Sequence[
             case "load":
                 medians["load"] = {model: _take("load", model, loaded, repeats) for model in models}
             case "layers":
-                medians["layers"] = {model: _grow("save", model, repeats) for model in LAYERS}
-                medians["layers-load"] = {model: _grow("load", model, repeats) for model in LAYERS}
+                medians["layers"] = {model: _grow("save", model, OURS, repeats) for model in LAYERS}
+                medians["layers-load"] = {model: _grow("load", model, OURS, repeats) for model in LAYERS}
             case "bytes":
-                medians["bytes"] = {model: _grow("save", model, repeats) for model in BYTES}
+                medians["bytes"] = {model: _grow("save", model, [*OURS, "raw"], repeats) for model in BYTES}
             case "deep":
                 medians["deep"] = {f"{kind} {DEEP}": _take(kind, DEEP, OURS, 1) for kind in ("save", "load")}
             case "start":
@@ -72,11 +72,11 @@ def measure_all(measures: Sequence[str], models: Sequence[str], peers: Sequence[
     return medians
 
 
-def _grow(kind: str, model: str, repeats: int) -> dict[str, Figures]:
+def _grow(kind: str, model: str, peers: Sequence[str], repeats: int) -> dict[str, Figures]:
     """Adds what the cost grows with: the layers, or for the wide models the bytes."""
     layers, _, width = model.removeprefix("dense").partition("x")
     units = float(layers) * (float(width) ** 2 if width else 1)
-    return {peer: {**figures, "units": units} for peer, figures in _take(kind, model, OURS, repeats).items()}
+    return {peer: {**figures, "units": units} for peer, figures in _take(kind, model, peers, repeats).items()}
 
 
 def _take(kind: str, case: str, peers: Sequence[str], repeats: int) -> dict[str, Figures]:
@@ -88,8 +88,7 @@ def _take(kind: str, case: str, peers: Sequence[str], repeats: int) -> dict[str,
                 kept[peer] = stack.enter_context(_make_folder())
                 _take_elsewhere(kind, case, peer, kept[peer])  # writes what is loaded
         for turn in range(repeats):
-            # What the one before leaves behind, such as free memory, is not always the same one's gain.
-            for peer in [*peers[turn % len(peers) :], *peers[: turn % len(peers)]]:
+            for peer in peers:
                 print(f"{kind} {case}, {peer}, {turn + 1} of {repeats}", file=sys.stderr, flush=True)
                 with ExitStack() as own:
                     folder = kept.get(peer) or own.enter_context(_make_folder())

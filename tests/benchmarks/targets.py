@@ -100,7 +100,7 @@ def _judge_growth(medians: Medians) -> Iterator[Verdict]:
         cases = medians.get(measure, {})
         if len(cases) > 1:
             small, large = next(iter(cases)), list(cases)[-1]
-            for peer in cases[small]:
+            for peer in cases[small].keys() - {"raw"}:  # its growth is that of the disk
                 per_small, per_large = (
                     cases[case][peer]["seconds"] / cases[case][peer]["units"] for case in (small, large)
                 )
