@@ -74,10 +74,16 @@ def serve_objects() -> Iterator[ObjectStore]:
     """Runs the server in a thread of this process."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from s3fs import S3FileSystem
-    from werkzeug.serving import make_server
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        def handle_expect_100(self) -> bool:
+            # Werkzeug and Python's server below it would say "continue" each. The second one may arrive when the body
+            # is sent, where aiohttp takes it for an answer that begins, and forgets the client's time limit.
+            return True
 
     store = ObjectStore("", DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, store, threaded=True)
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=Handler)
     store.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
