@@ -7,7 +7,6 @@ TensorFlow, Keras and h5py are imported when a function needs them, so that this
 import errno
 import importlib
 import json
-import math
 import os
 import re
 import shutil
@@ -15,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -262,11 +260,12 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
     Raises:
         SpaceError: There is less than what will be written at least.
     """
+    from exporter.saving.state import count_bytes
+
     variables = list(model.variables)
     if include_optimizer and getattr(model, "optimizer", None) is not None:
         variables += model.optimizer.variables
-    sizes = {id(each): math.prod(each.shape) * _count_bytes(str(each.dtype)) for each in variables}
-    needed = sum(sizes.values())
+    needed = sum(count_bytes(each) for each in {id(each): each for each in variables}.values())
     directory = next(parent for parent in target.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(directory).free
     if needed > free:
@@ -274,12 +273,6 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
             f"{target} needs at least {format_bytes(needed)} on the disk, and {format_bytes(free)} are free in "
             f"{directory}. What was there is unchanged. Free space, or choose a `filepath` on another file system."
         )
-
-
-@cache
-def _count_bytes(dtype: str) -> int:
-    bits = re.search(r"(?:int|float)(\d+)", dtype)  # also of bfloat16, and of float8_e4m3fn
-    return max(int(bits[1]) // 8, 1) if bits else 1
 
 
 def load_model(

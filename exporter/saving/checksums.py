@@ -129,7 +129,8 @@ class Checksums:
         """Returns the checksums as JSON, with one of themselves."""
         structure = None if self.structure is None else self.structure.to_fields()
         body = {"tensors": self.tensors, "parts": self.parts, "structure": structure}
-        return json.dumps({"crc32c": _checksum_json(body), "of": body}).encode()
+        text = json.dumps(body)
+        return f'{{"crc32c": {google_crc32c.value(text.encode())}, "of": {text}}}'.encode()
 
     @classmethod
     def from_json(cls, text: bytes, place: object) -> "Checksums":
@@ -145,16 +146,12 @@ class Checksums:
         try:
             fields = json.loads(text)
             body = fields["of"]
-            if fields["crc32c"] != _checksum_json(body):
+            if fields["crc32c"] != google_crc32c.value(json.dumps(body).encode()):
                 raise ValueError("they do not match their own checksum")
             structure = None if body["structure"] is None else Structure.from_fields(body["structure"])
             return cls(dict(body["tensors"]), dict(body["parts"]), structure)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{place} is damaged: its checksums cannot be read: {error}.") from error
-
-
-def _checksum_json(body: Any) -> int:
-    return int(google_crc32c.value(json.dumps(body).encode()))
 
 
 # What h5py and zipfile raise where a file is damaged; each reads the same bytes in its own way.

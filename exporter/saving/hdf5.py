@@ -26,7 +26,7 @@ from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
-from exporter.saving.datasets import Datasets, Stored, lay_out_file, write_file
+from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
@@ -48,6 +48,15 @@ _HEADER_LIMIT = 64512
 _SHAPE_DEPENDENT_METRICS = ("accuracy", "acc", "crossentropy", "ce")
 
 _LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
+
+# The dtypes that HDF5 and the stock reader do not know, and those in which each of their values is exact.
+_WIDER = {
+    OPAQUE_DTYPES["bfloat16"]: np.float32,
+    OPAQUE_DTYPES["float8_e4m3fn"]: np.float32,
+    OPAQUE_DTYPES["float8_e5m2"]: np.float32,
+    OPAQUE_DTYPES["int4"]: np.int8,
+    OPAQUE_DTYPES["uint4"]: np.uint8,
+}
 
 # What Keras 2 writes of an optimizer and Keras 3 does not take.
 _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
@@ -149,7 +158,17 @@ class _Writer:
         names = _Names()
         for variable in variables:
             self._write(f"{group}/{names.take(variable.path)}", variable)
-        _write_names(written, "weight_names", names.taken)
+        self.write_names(written, "weight_names", names.taken)
+
+    def write_names(self, group: h5py.Group, attribute: str, names: list[str]) -> None:
+        """Writes names as an attribute of a group, or as several where one object's header is too small for them."""
+        array = np.asarray([name.encode() for name in names]) if names else np.asarray([], dtype="S1")
+        chunks = max(1, -(-array.nbytes // _HEADER_LIMIT))
+        if chunks == 1:
+            self._datasets.set_attribute(group, attribute, array)
+            return
+        for number, chunk in enumerate(np.array_split(array, chunks)):
+            self._datasets.set_attribute(group, f"{attribute}{number}", chunk)
 
     def write_rest(self) -> None:
         """Writes what the legacy groups have no place for."""
@@ -180,19 +199,9 @@ def _convert_entry(value: Any) -> Array:
 
 
 def _widen(array: Array) -> Array:
-    """Returns an array whose dtype HDF5 and the stock reader know, with the very same values.
-
-    bfloat16 and the 8-bit floats are exact in float32, and 4-bit integers in int8.
-    """
-    match array.dtype.name:
-        case "bfloat16" | "float8_e4m3fn" | "float8_e5m2":
-            return array.astype(np.float32)
-        case "int4":
-            return array.astype(np.int8)
-        case "uint4":
-            return array.astype(np.uint8)
-        case _:
-            return array
+    """Returns an array whose dtype HDF5 and the stock reader know, with the very same values."""
+    wider = _WIDER.get(array.dtype)
+    return array if wider is None else array.astype(wider)
 
 
 class _Names:
@@ -231,29 +240,20 @@ class _Names:
 
 def _number(name: str, is_free: Callable[[str], bool]) -> str:
     """Returns the first of `name`, `name_1`, `name_2`, ... that is free."""
-    numbered = (f"{name}_{number}" for number in itertools.count(1))
-    return next(candidate for candidate in itertools.chain([name], numbered) if is_free(candidate))
+    if is_free(name):
+        return name
+    return next(numbered for number in itertools.count(1) if is_free(numbered := f"{name}_{number}"))
 
 
 def _write_model_weights(group: h5py.Group, model: keras.Model, writer: _Writer) -> None:
     group.attrs["backend"] = keras.backend.backend()
     group.attrs["keras_version"] = keras.__version__
-    _write_names(group, "layer_names", [layer.name for layer in model.layers])
+    writer.write_names(group, "layer_names", [layer.name for layer in model.layers])
     for layer in model.layers:
         writer.write_list(f"model_weights/{layer.name}", layer.trainable_weights + layer.non_trainable_weights)
     listed = {id(variable) for variable in model.weights}
     own = [v for v in [*model._trainable_variables, *model._non_trainable_variables] if id(v) in listed]
     writer.write_list("model_weights/top_level_model_weights", own)
-
-
-def _write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
-    array = np.asarray([name.encode() for name in names]) if names else np.asarray([], dtype="S1")
-    chunks = max(1, -(-array.nbytes // _HEADER_LIMIT))
-    if chunks == 1:
-        group.attrs[attribute] = array
-        return
-    for number, chunk in enumerate(np.array_split(array, chunks)):
-        group.attrs[f"{attribute}{number}"] = chunk
 
 
 def _read_bytes(group: h5py.Group, name: str) -> bytes:

@@ -1,12 +1,11 @@
 """Words for what an artifact holds of a model, and for what it leaves out."""
 
-import math
 from typing import Any
 
 import keras
 
 from exporter.saving.contents import Holding, LeftOut, format_bytes
-from exporter.saving.state import State
+from exporter.saving.state import State, count_bytes
 from exporter.saving.topology import Config
 
 
@@ -58,13 +57,7 @@ def count(number: int, noun: str) -> str:
 
 
 def _describe_tensors(variables: list[keras.Variable]) -> str:
-    size = sum(_size(variable) for variable in variables)
-    return f"{count(len(variables), 'tensor')}, {format_bytes(size)}"
-
-
-def _size(variable: keras.Variable) -> int:
-    # A bool or an 8-bit number takes one byte, whatever its name says of bits.
-    return int(math.prod(variable.shape) * variable.value.dtype.size)
+    return f"{count(len(variables), 'tensor')}, {format_bytes(sum(map(count_bytes, variables)))}"
 
 
 def _describe_compile(config: Config) -> str:

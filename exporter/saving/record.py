@@ -14,7 +14,7 @@ import tensorflow as tf
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.keras_internals import values_come_later
-from exporter.saving.state import Array, Saveable, State, collect, walk
+from exporter.saving.state import Array, Saveable, State, collect, read_shape, walk
 from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
@@ -102,7 +102,7 @@ def describe_state(
     """Returns the record of a state that was collected from `model`."""
     return StateRecord(
         variables={
-            path: VariableRecord(variable.dtype, tuple(variable.shape), bool(variable.trainable))
+            path: VariableRecord(variable.dtype, read_shape(variable), bool(variable.trainable))
             for path, variable in state.variables.items()
         },
         trainable=state.trainable,
@@ -306,9 +306,9 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
     faults = [f"the file has no {path}" for path in state.variables if path not in expected]
     faults += [f"the model has no {path}" for path in expected if path not in state.variables]
     faults += [
-        f"{path} has shape {tuple(variable.shape)} in the model and {expected[path].shape} in the file"
+        f"{path} has shape {read_shape(variable)} in the model and {expected[path].shape} in the file"
         for path, variable in state.variables.items()
-        if path in expected and tuple(variable.shape) != expected[path].shape
+        if path in expected and read_shape(variable) != expected[path].shape
     ]
     if faults:
         raise ArtifactError(

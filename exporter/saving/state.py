@@ -8,6 +8,7 @@ the same tree under `seed_generators/<n>`, `own/<n>` and `attributes/<name>` of 
 
 import hashlib
 import inspect
+import math
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -329,6 +330,23 @@ def _metric_variables(model: keras.Model) -> list[keras.Variable]:
     for layer in model._flatten_layers():
         found += [variable for metric in layer._metrics for variable in metric.variables]
     return found
+
+
+def read_shape(variable: keras.Variable) -> tuple[int, ...]:
+    """Returns a variable's shape; its own `shape` makes a `tf.TensorShape` of it each time."""
+    shape: tuple[int, ...] = variable._shape
+    return shape
+
+
+def count_bytes(variable: keras.Variable) -> int:
+    """Returns how many bytes a variable's value takes."""
+    return math.prod(read_shape(variable)) * _count_item_bytes(variable.dtype)
+
+
+@cache
+def _count_item_bytes(dtype: str) -> int:
+    # A bool or a 4-bit number takes one byte, whatever its name says of bits.
+    return int(tf.as_dtype(dtype).size)
 
 
 def to_array(variable: keras.Variable) -> Array:

@@ -22,6 +22,8 @@ LOAD_FAULTS = (
     *(TypeError, ValueError, tf.errors.OpError),
 )
 
+_NESTED = (dict, list, tuple)
+
 # Where the classes of revived layers and models say that they are from.
 REVIVED_MODULE = "exporter.saving.revival"
 
@@ -63,9 +65,8 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
     saved = getattr(model, "saved_compile_config", None)
     if saved is not None and include_optimizer:
         config["compile_config"] = copy.deepcopy(saved.value)  # what its saved training step stands for
-    config = _restore_originals(config)
-    _number_shared_objects(config, {})
-    return config
+    settled: Config = _settle(config, {})
+    return settled
 
 
 def serialize_compile_config(model: keras.Model) -> Config | None:
@@ -84,11 +85,10 @@ def serialize_compile_config(model: keras.Model) -> Config | None:
     try:
         with ObjectSharingScope(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
-            config: Config = _restore_originals(model.get_compile_config())
+            config: Config = _settle(model.get_compile_config(), {})
     except (NotImplementedError, TypeError, ValueError):
         return None
     _complete_compile_config(model, config)
-    _number_shared_objects(config, {})
     return config
 
 
@@ -120,27 +120,27 @@ def _first_line(error: BaseException | str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _restore_originals(node: Any) -> Any:
-    """Puts the configuration of what a revived layer or model stands for in the place of its own."""
-    if isinstance(node, (list, tuple)):
-        return [_restore_originals(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    if node.get("module") == REVIVED_MODULE:
-        kept = {key: node[key] for key in ("name", "inbound_nodes", "compile_config") if key in node}
-        return {**node["config"]["original"], **kept}
-    return {key: _restore_originals(child) for key, child in node.items()}
+def _settle(node: Any, numbers: dict[int, int]) -> Any:
+    """Returns a configuration as it is saved.
 
+    The configuration of what a revived layer or model stands for takes the place of its own, and shared objects are
+    numbered.
 
-def _number_shared_objects(node: Any, numbers: dict[int, int]) -> None:
+    Args:
+        node: The configuration, or a part of it.
+        numbers: The number of each shared object that has appeared, by Keras's number of it.
+    """
     if isinstance(node, dict):
-        if isinstance(node.get("shared_object_id"), int):
-            node["shared_object_id"] = numbers.setdefault(node["shared_object_id"], len(numbers))
-        for child in node.values():
-            _number_shared_objects(child, numbers)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            _number_shared_objects(child, numbers)
+        if node.get("module") == REVIVED_MODULE:
+            kept = {key: node[key] for key in ("name", "inbound_nodes", "compile_config") if key in node}
+            node = {**node["config"]["original"], **kept}
+        shared = node.get("shared_object_id")
+        if isinstance(shared, int):
+            node = {**node, "shared_object_id": numbers.setdefault(shared, len(numbers))}
+        return {key: _settle(child, numbers) if isinstance(child, _NESTED) else child for key, child in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_settle(child, numbers) if isinstance(child, _NESTED) else child for child in node]
+    return node
 
 
 def serialize_compile_extras(model: keras.Model) -> Config | None:
