@@ -53,7 +53,7 @@ class Stored:
 
 
 class Datasets:
-    """Adds datasets to an open file. Nothing that it adds has a date.
+    """Adds datasets to an open file, in groups that it makes. Nothing that it adds has a date.
 
     Attributes:
         file: The file.
@@ -74,7 +74,7 @@ class Datasets:
         self._links.set_char_encoding(h5t.CSET_UTF8)
         self._group_creation = h5p.create(h5p.GROUP_CREATE)
         self._group_creation.set_obj_track_times(False)
-        self._groups: set[str] = {""}
+        self._groups = {"": h5g.open(file.id, b"/")}
 
     def add(self, path: str, read: Callable[[], Array]) -> Stored:
         """Adds one array as a contiguous dataset.
@@ -89,8 +89,8 @@ class Datasets:
         value = read()
         stored_type, meaning, opaque = self._find_type(value.dtype)
         space = self._find_space(value.shape)
-        self._make_groups(path.rpartition("/")[0])
-        dataset = h5d.create(self.file.id, path.encode(), stored_type, space, self._creation, self._links)
+        above, _, name = path.rpartition("/")
+        dataset = h5d.create(self._find_group(above), name.encode(), stored_type, space, self._creation, self._links)
         if opaque:
             h5py.Dataset(dataset).attrs["dtype"] = opaque
         checksum = checksum_values(value)
@@ -102,13 +102,12 @@ class Datasets:
 
     def add_bytes(self, path: str, content: bytes) -> None:
         """Adds bytes as an array of them, without a checksum of its own."""
-        self._make_groups(path.rpartition("/")[0])
+        self._find_group(path.rpartition("/")[0])
         self.file.create_dataset(path, data=np.frombuffer(content, dtype=np.uint8))
 
     def add_group(self, path: str) -> h5py.Group:
-        """Adds a group and those above it, as far as they are not there."""
-        self._make_groups(path)
-        return h5py.Group(h5g.open(self.file.id, path.encode()))
+        """Adds a group and those above it, as far as they were not added before."""
+        return h5py.Group(self._find_group(path))
 
     def set_attribute(self, owner: h5py.Group, name: str, value: Array) -> None:
         """Gives a group an attribute of a dtype of NumPy's; `owner.attrs` takes three times as long."""
@@ -119,17 +118,20 @@ class Datasets:
 
     def link(self, path: str, stored: Stored) -> None:
         """Gives a dataset another path, a hard link: tied weights cost no bytes."""
-        self._make_groups(path.rpartition("/")[0])
+        self._find_group(path.rpartition("/")[0])
         h5o.link(h5o.open(self.file.id, stored.path.encode()), self.file.id, path.encode(), lcpl=self._links)
         self.checksums.tensors[path] = self.checksums.tensors[stored.path]
 
-    def _make_groups(self, path: str) -> None:
-        if path in self._groups:
-            return
-        self._make_groups(path.rpartition("/")[0])
-        if not self.file.id.links.exists(path.encode()):
-            h5g.create(self.file.id, path.encode(), self._links, self._group_creation)
-        self._groups.add(path)
+    def _find_group(self, path: str) -> h5g.GroupID:
+        """Returns a group, made if it was not yet, with those above it: HDF5 looks up each part of a long path anew."""
+        found = self._groups.get(path)
+        if found is None:
+            above, _, name = path.rpartition("/")
+            parent = self._find_group(above)
+            is_same = name in ("", ".")  # as HDF5 reads paths
+            found = parent if is_same else h5g.create(parent, name.encode(), self._links, self._group_creation)
+            self._groups[path] = found
+        return found
 
     def _find_space(self, shape: tuple[int, ...]) -> h5s.SpaceID:
         found = self._spaces.get(shape)

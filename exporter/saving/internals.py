@@ -11,6 +11,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `LossFunctionWrapper`, `MeanMetricWrapper`: their configurations forget the arguments of the function inside.
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
+- `ResourceVariable`: the plain kind of variable, which has one handle.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -53,6 +54,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "ObjectSharingScope",
     "RandomInitializer",
     "ResourceTracker",
+    "ResourceVariable",
     "SafeModeScope",
     "Trackable",
     "Tracker",

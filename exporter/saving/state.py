@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.saving.internals import CompileMetrics, to_snake_case
+from exporter.saving.internals import CompileMetrics, ResourceVariable, to_snake_case
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -355,8 +355,11 @@ def to_array(variable: keras.Variable) -> Array:
     The array is read-only by convention: it is the variable's own memory.
     """
     value = variable.value
-    # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
-    tensor = value.value() if isinstance(value, tf.Variable) else tf.convert_to_tensor(value)
+    if type(value) is ResourceVariable:
+        # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
+        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+    else:
+        tensor = tf.convert_to_tensor(value)
     try:
         return np.asarray(memoryview(tensor))
     except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device
