@@ -126,10 +126,12 @@ class Datasets:
         """Returns a group, made if it was not yet, with those above it: HDF5 looks up each part of a long path anew."""
         found = self._groups.get(path)
         if found is None:
-            above, _, name = path.rpartition("/")
-            parent = self._find_group(above)
-            is_same = name in ("", ".")  # as HDF5 reads paths
-            found = parent if is_same else h5g.create(parent, name.encode(), self._links, self._group_creation)
+            plain = "/".join(part for part in path.split("/") if part not in ("", "."))  # HDF5 passes over these
+            if plain == path:
+                above, _, name = path.rpartition("/")
+                found = h5g.create(self._find_group(above), name.encode(), self._links, self._group_creation)
+            else:
+                found = self._find_group(plain)
             self._groups[path] = found
         return found
 

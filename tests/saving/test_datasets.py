@@ -106,6 +106,36 @@ def test_a_link_is_another_path_of_the_same_bytes(tmp_path: Path) -> None:
     assert layout.checksums.tensors["second/deep/kernel"] == layout.checksums.tensors["first/kernel"]
 
 
+@pytest.mark.parametrize(
+    "paths",
+    [
+        pytest.param(["a/./b/x", "a/b/y", "./a/z"], id="dots"),
+        pytest.param(["a//b/x", "a/b/y", "/a/z"], id="empty parts"),
+    ],
+)
+def test_a_group_has_as_many_paths_as_hdf5_has_for_it(tmp_path: Path, paths: list[str]) -> None:
+    arrays = {path: np.full(3, number, "float32") for number, path in enumerate(paths)}
+    with lay_out_file() as layout:
+        fill(layout, arrays)
+        write_file(tmp_path / "file", layout)
+
+    with h5py.File(tmp_path / "file", "r") as file:
+        for path, array in arrays.items():
+            assert np.array_equal(file[path][()], array)
+        assert sorted(file["a/b"]) == ["x", "y"]
+
+
+def test_an_attribute_that_is_set_again_has_its_last_value(tmp_path: Path) -> None:
+    with lay_out_file() as layout:
+        for value in (np.asarray([b"kernel", b"bias"]), np.asarray([], "S1"), np.asarray([b"gamma"])):
+            layout.set_attribute(layout.add_group("layer"), "weight_names", value)
+            assert np.array_equal(layout.file["layer"].attrs["weight_names"], value)
+        write_file(tmp_path / "file", layout)
+
+    with h5py.File(tmp_path / "file", "r") as file:
+        assert file["layer"].attrs["weight_names"].tolist() == [b"gamma"]
+
+
 def test_an_open_file_takes_datasets_at_once(tmp_path: Path) -> None:
     arrays = {f"tensors/{number}": make_array(dtype, (2, 3), number) for number, dtype in enumerate(DTYPES)}
 
