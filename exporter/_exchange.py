@@ -69,14 +69,15 @@ def _exchange(staged: Path, target: Path) -> bool:
 
 
 def read_whole(path: Path, read: Callable[[], Result]) -> Result:
-    """Reads a directory that others may replace meanwhile: all files are of the same one.
+    """Reads an artifact that others may replace meanwhile: all of it is of the same one.
 
-    A reader that opens one file by its path after the other may get some of the old directory and some of the new one.
-    So the directory is looked at again in the end, and read anew where it has become another one.
+    A reader that opens something by its path more than once may get some of the old artifact and some of the new one:
+    the files of a directory, or a file that is looked at before a library opens it. So the path is looked at again in
+    the end, and read anew where it names another artifact by then.
 
     Args:
-        path: A directory; anything else is read as it is, since a file that is open stays the same one.
-        read: Opens the files that it needs, and keeps none of them for later.
+        path: A file or a directory; anything else is read as it is.
+        read: Opens what it needs, and keeps none of it for later.
 
     Returns:
         What `read` returns.
@@ -86,10 +87,10 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
         Exception: What `read` raises.
     """
     for _ in range(_READINGS):
-        if not path.is_dir():
+        if not path.is_dir() and not path.is_file():
             return read()
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:  # while it is open, no other directory gets its number
+        descriptor = os.open(path, os.O_RDONLY)
+        try:  # while it is open, no other artifact gets its number
             result = read()
             if _is_same(descriptor, path):
                 return result

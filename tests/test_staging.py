@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from without_exchange import IS_KNOWN
 
-from exporter._exchange import read_whole as read_whole_directory
+from exporter._exchange import read_whole as read_whole_at_once
 from exporter._exchange import take_place
 from exporter._staging import publish, replace_text, stage_beside
 
@@ -287,16 +287,53 @@ def test_a_directory_that_is_replaced_while_it_is_read_is_read_again(folder: Pat
             raise ValueError("a mixture that cannot be read")
         return readings[-1]
 
-    assert read_whole_directory(target, read) == "3, data of 3"
+    assert read_whole_at_once(target, read) == "3, data of 3"
     assert readings == ["0, data of 1", "1, data of 2", "2, data of 3", "3, data of 3"]
 
 
-def test_a_fault_of_a_directory_that_stays_is_told(folder: Path) -> None:
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(folder: Path) -> None:
+    target = folder / "target"
+    make_file(target, "0")
+    readings: list[str] = []
+
+    def read() -> str:
+        first = target.read_text()
+        if len(readings) < 2:
+            with stage_beside(target) as staged:
+                make_file(staged, str(len(readings) + 1))
+                publish(staged, target)
+        readings.append(f"{first}, {target.read_text()}")
+        if len(readings) == 1:
+            raise ValueError("a mixture that cannot be read")
+        return readings[-1]
+
+    assert read_whole_at_once(target, read) == "2, 2"
+    assert readings == ["0, 1", "1, 2", "2, 2"]
+
+
+@pytest.mark.parametrize("make", [make_file, make_directory], ids=["file", "directory"])
+def test_a_fault_of_what_stays_is_told(folder: Path, make: Callable[[Path, str], None]) -> None:
+    make(folder / "target", "damaged")
+
     def read() -> None:
         raise ValueError("damaged")
 
     with pytest.raises(ValueError, match="damaged"):
-        read_whole_directory(folder, read)
+        read_whole_at_once(folder / "target", read)
+
+
+@pytest.mark.parametrize("make", [make_file, make_directory], ids=["file", "directory"])
+def test_what_is_replaced_all_the_time_is_told(folder: Path, make: Callable[[Path, str], None]) -> None:
+    target = folder / "target"
+    make(target, "old")
+
+    def read() -> None:
+        with stage_beside(target) as staged:
+            make(staged, "new")
+            publish(staged, target)
+
+    with pytest.raises(OSError, match="it was replaced 20 times while it was read"):
+        read_whole_at_once(target, read)
 
 
 def test_a_publication_that_the_file_system_refuses_leaves_the_old_target(folder: Path) -> None:

@@ -190,7 +190,8 @@ def _open_directory(path: Path, stack: ExitStack) -> Artifact:
 
 
 def _open_archive(path: Path, stack: ExitStack) -> Artifact:
-    archive = stack.enter_context(zipfile.ZipFile(path))
+    file = stack.enter_context(path.open("rb"))
+    archive = stack.enter_context(zipfile.ZipFile(file))
     check_archive(path, archive)
     missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
     if missing:
@@ -198,7 +199,7 @@ def _open_archive(path: Path, stack: ExitStack) -> Artifact:
     metadata = _parse_json(archive.read(_METADATA), f"{path}, {_METADATA}")
     config = _parse_json(archive.read(_CONFIG), f"{path}, {_CONFIG}")
     names = [name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")]
-    weights = stack.enter_context(open_member(path, archive, _WEIGHTS))
+    weights = stack.enter_context(open_member(file, archive, _WEIGHTS))
     return _describe_native(path, "keras", metadata, config, weights, [name for name in names if name], stack)
 
 

@@ -121,13 +121,14 @@ def read_keras_archive(
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with ExitStack() as stack:
         with damage_explained(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
+            file = stack.enter_context(path.open("rb"))
+            archive = stack.enter_context(zipfile.ZipFile(file))
             check_archive(path, archive)
             missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
             if missing:
                 raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
             # Members are stored, not compressed, so HDF5 reads them in place.
-            weights = stack.enter_context(open_member(path, archive, WEIGHTS))
+            weights = stack.enter_context(open_member(file, archive, WEIGHTS))
 
         def read(name: str) -> bytes:
             with damage_explained(path, name):

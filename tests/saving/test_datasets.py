@@ -23,6 +23,7 @@ from exporter.saving.sparse_memory import SparseMemory
 from exporter.saving.state import Array
 from exporter.saving.structure import Structure, check_footer, make_footer
 from exporter.saving.weights_file import StoredArrays
+from exporter.saving.zip_members import open_member
 
 DTYPES = (
     *("float32", "float64", "float16", "int8", "uint8", "int64", "uint64", "bool", "complex64", ">f4", ">i8"),
@@ -292,3 +293,19 @@ def test_a_file_that_hdf5_changed_since_has_no_footer(count: int, tmp_path: Path
 def test_a_structure_that_cannot_be_is_refused(arrays: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         Structure.from_fields({"size": 100, "arrays": arrays, "crc32c": 0})
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_a_member_is_of_the_archive_that_was_opened(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "archive"
+    for name, place in (("old", path), ("new", tmp_path / "another")):
+        with zipfile.ZipFile(place, "w", compression) as archive:
+            archive.writestr("before", name * 100)
+            archive.writestr("member", f"the content of the {name} archive")
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        (tmp_path / "another").replace(path)
+        with open_member(file, archive, "member") as member:
+            assert member.read() == b"the content of the old archive"
+            member.seek(19)
+            assert member.read(3) == b"old"
+        assert archive.read("before") == b"old" * 100  # the file is open yet
