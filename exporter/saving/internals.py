@@ -8,6 +8,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `BackendVariable`, `RandomInitializer`: the kinds of what is not filled with random numbers before it is loaded.
 - `CompileMetrics`, `Tracker`: kinds that hold metrics and variables in places of their own.
 - `GLOBAL_SEED_GENERATOR`, `global_state`: the state of the process: automatic names, the global seed generator.
+- `IndexLookup`, `LookupInterface`: the layers whose tables are a vocabulary, and the tables of all kinds.
 - `LossFunctionWrapper`, `MeanMetricWrapper`: their configurations forget the arguments of the function inside.
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
@@ -44,6 +45,7 @@ from keras.src.api_export import get_symbol_from_name
 from keras.src.backend import Variable as BackendVariable
 from keras.src.backend.common import global_state
 from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
 from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
 from keras.src.losses.losses import LossFunctionWrapper
@@ -54,6 +56,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
+from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
@@ -62,6 +65,8 @@ __all__ = [
     "AutoTrackable",
     "BackendVariable",
     "CompileMetrics",
+    "IndexLookup",
+    "LookupInterface",
     "LossFunctionWrapper",
     "MeanMetricWrapper",
     "ObjectSharingScope",

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from exporter.saving.state import Array, Saveable, State, collect, read_shape, w
 from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
+
+_TABLE_TYPES = ("key_dtype", "value_dtype")
 
 # What only assigns each variable its value, as is done for all of them in the end.
 _PLAIN = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
@@ -46,6 +49,8 @@ class StateRecord:
         compile_extras: The arguments of `compile` that Keras's configuration forgets; None for an uncompiled model.
         assets: Files that layers keep beside their variables, such as vocabularies: `<address>/<file name>`.
         dtype_policies: The dtype policy of every layer, by its address: a name, or a configuration.
+        tables: Every lookup table by path, as `Table.to_json` says it; its entries are files among the assets:
+            `<path>/<file name>`.
     """
 
     variables: Mapping[str, VariableRecord]
@@ -54,6 +59,7 @@ class StateRecord:
     compile_extras: Config | None
     assets: tuple[str, ...]
     dtype_policies: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the record as JSON text."""
@@ -84,6 +90,10 @@ class StateRecord:
                 compile_extras=None if data["compile_extras"] is None else dict(data["compile_extras"]),
                 assets=tuple(map(str, data["assets"])),
                 dtype_policies=dict(data["dtype_policies"]),
+                tables={
+                    path: {**{name: str(item[name]) for name in _TABLE_TYPES}, "unused": list(item["unused"])}
+                    for path, item in data.get("tables", {}).items()
+                },
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, ArtifactError):
@@ -114,6 +124,7 @@ def describe_state(
             for s in state.tree
             if isinstance(s.target, keras.layers.Layer)
         },
+        tables={path: table.to_json() for path, table in state.tables.items()},
     )
 
 
@@ -123,11 +134,11 @@ def _describe_policy(policy: keras.dtype_policies.DTypePolicy) -> Any:
 
 
 def save_assets(state: State, directory: Path) -> tuple[str, ...]:
-    """Lets every layer that keeps files beside its variables write them, as Keras's own archives do.
+    """Lets every layer that keeps files beside its variables write them, as Keras's own archives do, and lookup tables.
 
     Args:
         state: The state.
-        directory: Where to write; each layer gets its address as a sub-directory.
+        directory: Where to write; each layer gets its address as a sub-directory, and each table its path.
 
     Returns:
         The files, relative to the directory, sorted.
@@ -137,6 +148,11 @@ def save_assets(state: State, directory: Path) -> tuple[str, ...]:
             place = directory / saveable.path
             place.mkdir(parents=True, exist_ok=True)
             saveable.target.save_assets(str(place))
+    for path, table in state.tables.items():
+        place = directory / path
+        place.mkdir(parents=True, exist_ok=True)
+        for name, content in table.to_files().items():
+            (place / name).write_bytes(content)
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -300,9 +316,38 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
         ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
     """
     state = collect(model, include_optimizer)
-    expected = {
-        path: item for path, item in record.variables.items() if include_optimizer or not path.startswith("optimizer/")
+    expected = _list_expected(record, include_optimizer)
+    check_fit(state, expected, record.tables)
+    for path, variable in state.variables.items():
+        _assign(variable, reader.variable(path))
+        if bool(variable.trainable) != expected[path].trainable:
+            variable.trainable = expected[path].trainable
+    for path, table in state.tables.items():
+        table.restore(partial(_read_table_file, reader, path), path)
+
+
+def _list_expected(record: StateRecord, include_optimizer: bool) -> dict[str, VariableRecord]:
+    """Lists the recorded variables that a model must have, with or without those of its optimizers."""
+    return {
+        path: item for path, item in record.variables.items() if include_optimizer or not _is_optimizers(path, record)
     }
+
+
+def _is_optimizers(path: str, record: StateRecord) -> bool:
+    return any(path.startswith(f"{address}/") for address in ("optimizer", *record.optimizers))
+
+
+def check_fit(state: State, expected: Mapping[str, VariableRecord], tables: Mapping[str, Any]) -> None:
+    """Compares the variables and tables of a rebuilt model with those that were recorded.
+
+    Args:
+        state: Of the model.
+        expected: Every recorded variable by path.
+        tables: The recorded tables by path.
+
+    Raises:
+        ArtifactError: The model has what the record lacks, or the other way round, or of another shape.
+    """
     faults = [f"the file has no {path}" for path in state.variables if path not in expected]
     faults += [f"the model has no {path}" for path in expected if path not in state.variables]
     faults += [
@@ -310,15 +355,22 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
         for path, variable in state.variables.items()
         if path in expected and read_shape(variable) != expected[path].shape
     ]
+    faults += [f"the file has no lookup table {path}" for path in state.tables if path not in tables]
+    faults += [f"the model has no lookup table {path}" for path in tables if path not in state.tables]
+    faults += [
+        f"the lookup table {path} has other types in the model than in the file"
+        for path, table in state.tables.items()
+        if path in tables and any(getattr(table, name) != tables[path][name] for name in _TABLE_TYPES)
+    ]
     if faults:
         raise ArtifactError(
             f"The rebuilt model does not fit the saved state: {_shorten(faults)}. "
             "Load it with the code with which it was saved."
         )
-    for path, variable in state.variables.items():
-        _assign(variable, reader.variable(path))
-        if bool(variable.trainable) != expected[path].trainable:
-            variable.trainable = expected[path].trainable
+
+
+def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:
+    return reader.asset(f"{path}/{name}")
 
 
 def _assign(variable: keras.Variable, value: Array) -> None:

@@ -46,6 +46,7 @@ from exporter.saving.record import (
     restore_settings,
     restore_variables,
 )
+from exporter.saving.resources import Table
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.state import Array, collect, join, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
@@ -70,6 +71,7 @@ class _Loaded:
         record: What is known of the state.
         values: The variables, by path.
         custom_objects: The code that is at hand, by name.
+        tables: The lookup tables, by path.
         wrapped: The Keras variables that were made of them so far.
     """
 
@@ -77,6 +79,7 @@ class _Loaded:
     record: StateRecord
     values: Mapping[str, tf.Variable]
     custom_objects: Mapping[str, Any] | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
     wrapped: dict[str, keras.Variable] = field(default_factory=dict)
 
     def wrap(self, path: str, item: UnitVariable | None = None) -> keras.Variable:
@@ -201,10 +204,12 @@ class _Revived:
     Attributes:
         revived_variables: The variables by their address below this object's own.
         revived_parts: The layers that this object stands for, likewise.
+        revived_tables: The lookup tables, likewise.
     """
 
     revived_variables: Mapping[str, keras.Variable]
     revived_parts: Mapping[str, keras.layers.Layer]
+    revived_tables: Mapping[str, Table]
 
     def _adopt(self, unit: Unit, loaded: _Loaded) -> None:
         self._unit = _Untracked(unit)
@@ -216,6 +221,11 @@ class _Revived:
             _fill(layer, part, [layers[number] for number in part.children], loaded)
         # Neither Keras nor TensorFlow may track these a second time.
         object.__setattr__(self, "revived_variables", variables)
+        object.__setattr__(
+            self,
+            "revived_tables",
+            {path.removeprefix(prefix): table for path, table in loaded.tables.items() if path.startswith(prefix)},
+        )
         object.__setattr__(
             self,
             "revived_parts",
@@ -451,7 +461,9 @@ def revive_model(
     with damage_explained(path, "", LOAD_FAULTS):
         artifact = tf.saved_model.load(str(path))
         values = _collect_values(path, artifact, record)
-        loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects)
+        resources = getattr(artifact.exporter, "tables", {})
+        tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
+        loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects, tables)
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
     model = _revive_layers(body, functions, loaded, safe_mode) if body else None
     if model is None:

@@ -194,6 +194,7 @@ def _build_root(model: keras.Model, state: State, traced: Sequence[Any], functio
         for path, variable in state.variables.items()
         if whole or not path.startswith("optimizer/") or id(variable.value) in used
     }
+    root.exporter.tables = {path: table.resource for path, table in state.tables.items()}
     if functions is not None:
         root.exporter.functions = functions
     root.exporter.captured = _find_captured(root, traced)
@@ -366,6 +367,8 @@ def _serializes_itself(node: Any) -> bool:
     return (
         own._serialize_to_tensors is not Trackable._serialize_to_tensors
         or own._gather_saveables_for_checkpoint is not Trackable._gather_saveables_for_checkpoint
+        # One that was loaded has the saved functions that save and restore it.
+        or bool(getattr(node, "_self_saveable_object_factories", None))
     )
 
 

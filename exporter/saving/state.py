@@ -2,8 +2,8 @@
 
 The addresses are those of Keras's own archives (`layers/dense/vars/0`, `optimizer/vars/2`), so that one tree
 serves `model.weights.h5`, our own groups and TensorFlow's checkpoint alike. What Keras does not save (seed
-generators, variables that a layer's own saving code folds into others, variables that Keras does not track) stands in
-the same tree under `seed_generators/<n>`, `own/<n>` and `attributes/<name>` of its owner.
+generators, variables that a layer's own saving code folds into others, variables and layers that Keras does not track,
+lookup tables) stands in the same tree under `seed_generators/<n>`, `own/<n>` and `attributes/<name>` of its owner.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.saving.internals import CompileMetrics, ResourceVariable, to_snake_case
+from exporter.saving.internals import CompileMetrics, LookupInterface, ResourceVariable, to_snake_case
+from exporter.saving.resources import Table, find_attributes, find_leaves, wrap_variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -123,12 +124,6 @@ def _is_followed(kind: type) -> bool:
     return hasattr(kind, "_obj_type") or issubclass(kind, _CONTAINERS)
 
 
-@cache
-def _is_holder(kind: type) -> bool:
-    """Returns whether objects of this type are variables, or may hold such."""
-    return issubclass(kind, (keras.Variable, keras.random.SeedGenerator, *_CONTAINERS))
-
-
 def join(path: str, name: str) -> str:
     """Returns the path of `name` under `path`, where `""` is the root."""
     return f"{path}/{name}" if path else name
@@ -146,15 +141,14 @@ def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
     """
     found: list[Saveable] = []
     visited: set[int] = set()
-    if not include_optimizer and getattr(model, "optimizer", None) is not None:
-        visited.add(id(model.optimizer))
-
     # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
     stack: list[Iterator[tuple[str, Any]]] = [iter([("", model)])]
     while stack:
         for path, value in stack[-1]:
             if id(value) not in visited:
                 visited.add(id(value))
+                if not include_optimizer and isinstance(value, keras.optimizers.Optimizer):
+                    continue
                 found.append(Saveable(path, value))
                 stack.append(_children(path, value))
                 break
@@ -182,6 +176,8 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
             yield join(path, name), value
         elif isinstance(value, _CONTAINERS) and value:
             yield from _container_items(join(path, name), value, set())
+    for place, value in find_attributes(target, is_saveable):
+        yield join(path, f"attributes/{place}"), value
 
 
 def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, Any]]:
@@ -227,16 +223,19 @@ class State:
 
     Attributes:
         tree: Every object that Keras addresses, with what Keras stores for it.
-        variables: Every variable, by path, each once; the order is that of the tree.
+        variables: Every variable, by path, each once; the order is that of the tree. TensorFlow's own stand among them
+            as Keras variables over the same values.
         trainable: The trainable flag of every layer, by its address.
         optimizers: For every built optimizer, by its address, the paths of the variables that it trains, in its
             own order: slots belong to them by position.
+        tables: Every lookup table that Keras keeps no vocabulary of, by path, each once.
     """
 
     tree: tuple[Saveable, ...]
     variables: Mapping[str, keras.Variable]
     trainable: Mapping[str, bool]
     optimizers: Mapping[str, tuple[str, ...]]
+    tables: Mapping[str, Table]
 
 
 def collect(model: keras.Model, include_optimizer: bool = True) -> State:
@@ -244,18 +243,22 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
 
     Args:
         model: A built model.
-        include_optimizer: Whether the optimizer's variables belong to it.
+        include_optimizer: Whether the variables of optimizers belong to it.
 
     Returns:
         The state. Accumulators of metrics are not part of it: Keras itself resets them at the start of each epoch.
     """
     tree = walk(model, include_optimizer)
     variables: dict[str, keras.Variable] = {}
-    paths: dict[int, str] = {id(variable): "" for variable in _metric_variables(model)}
+    tables: dict[str, Table] = {}
+    # By the value, since TensorFlow's own variable may stand beside a Keras variable over it.
+    paths: dict[int, str] = {id(variable.value): "" for variable in _metric_variables(model)}
+    passed_over = set() if include_optimizer else _find_optimizer_variables(model)
 
     def add(path: str, variable: keras.Variable) -> None:
-        if id(variable) not in paths:
-            paths[id(variable)] = path
+        identity = id(variable.value)
+        if identity not in paths and identity not in passed_over:
+            paths[identity] = path
             variables[path] = variable
 
     flags = {s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)}
@@ -265,6 +268,8 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             add(join(saveable.path, place), variable)
         for place, flag in getattr(saveable.target, "revived_trainable", {}).items():
             flags[join(saveable.path, place)] = flag
+        for place, table in getattr(saveable.target, "revived_tables", {}).items():
+            tables[join(saveable.path, place)] = table
         saveable.entries = _record_entries(saveable.target)
         for key, value in saveable.entries.items():
             if isinstance(value, keras.Variable):
@@ -275,8 +280,12 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
         for index, variable in enumerate(_own_variables(saveable.target)):
             add(join(saveable.path, f"own/{index}"), variable)
     for saveable in tree:
-        for name, variable in _attribute_variables(saveable.target):
-            add(join(saveable.path, f"attributes/{name}"), variable)
+        for name, leaf in _find_untracked(saveable.target):
+            path = join(saveable.path, f"attributes/{name}")
+            if not isinstance(leaf, LookupInterface):
+                add(path, _to_variable(leaf))
+            elif all(leaf is not table.resource for table in tables.values()):
+                tables[path] = Table.of(leaf)
     for index, variable in enumerate(model.variables):
         add(f"unaddressed/{index}", variable)
 
@@ -285,11 +294,18 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
         variables=variables,
         trainable=flags,
         optimizers={
-            s.path: tuple(paths[id(variable)] for variable in s.target._trainable_variables)
+            s.path: tuple(paths[id(variable.value)] for variable in s.target._trainable_variables)
             for s in tree
             if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built
         },
+        tables=tables,
     )
+
+
+def _find_optimizer_variables(model: keras.Model) -> set[int]:
+    """Finds the values of what optimizers hold, which may stand among the model's own attributes too."""
+    optimizers = [s.target for s in walk(model) if isinstance(s.target, keras.optimizers.Optimizer)]
+    return {id(variable.value) for optimizer in optimizers for variable in optimizer.variables}
 
 
 def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[str, keras.Variable]:
@@ -305,24 +321,16 @@ def _own_variables(target: Any) -> list[keras.Variable]:
     return []
 
 
-def _attribute_variables(target: Any) -> Iterator[tuple[str, keras.Variable]]:
-    """Finds variables that a layer holds and Keras does not track, such as the state of a stateful RNN."""
-    if isinstance(target, keras.layers.Layer):
-        holders = [(name, value) for name, value in vars(target).items() if _is_holder(value.__class__)]
-        for name, value in sorted(holders, key=lambda item: item[0]):
-            yield from _contained_variables(name, value, set())
+def _find_untracked(target: Any) -> Iterator[tuple[str, Any]]:
+    """Finds what an object holds and Keras does not track, such as the state of a stateful RNN, or a table."""
+    if isinstance(target, (keras.layers.Layer, keras.losses.Loss, keras.optimizers.Optimizer)):
+        yield from find_leaves(target, is_saveable)
 
 
-def _contained_variables(path: str, value: Any, open_containers: set[int]) -> Iterator[tuple[str, keras.Variable]]:
-    if isinstance(value, keras.Variable):
-        yield path, value
-    elif isinstance(value, keras.random.SeedGenerator):
-        yield path, value.state
-    elif id(value) not in open_containers:
-        open_containers.add(id(value))
-        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            if _is_holder(item.__class__):
-                yield from _contained_variables(f"{path}/{key}", item, open_containers)
+def _to_variable(leaf: Any) -> keras.Variable:
+    if isinstance(leaf, keras.random.SeedGenerator):
+        return leaf.state
+    return leaf if isinstance(leaf, keras.Variable) else wrap_variable(leaf)
 
 
 def _metric_variables(model: keras.Model) -> list[keras.Variable]:

@@ -6,6 +6,7 @@ been interrupted.
 
 import pickle
 import sys
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -415,6 +416,41 @@ def frozen_layer() -> keras.Model:
 @case(regression, revived=(("running", "Running"),), real=(("last", "Dense"),))
 def stateful_layer() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((4,)), Running(name="running"), layers.Dense(2, name="last")]))
+
+
+class Native(layers.Layer):
+    """Keeps its state where Keras does not look: variables, tables and a generator of TensorFlow, a plain object."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts = types.SimpleNamespace(dense=layers.Dense(3), noise=keras.random.SeedGenerator(3))
+        self.module = tf.Module()
+        self.module.scale = tf.Variable(1.5)
+        self.seen = tf.Variable(0.0, trainable=False)
+        self.generator = tf.random.Generator.from_seed(4)
+        self.prices = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0)
+        self.prices.insert(["1", "0"], [2.0, 3.0])
+        self.ranks = tf.lookup.experimental.DenseHashTable(tf.int64, tf.float32, 0.0, -1, -2)
+        self.ranks.insert(tf.constant([0, 1], tf.int64), [0.5, 0.25])
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            self.seen.assign_add(1.0)
+            inputs = inputs + 0.1 * self.generator.normal(tf.shape(inputs))
+            inputs = inputs + 0.1 * keras.random.normal(tf.shape(inputs), seed=self.parts.noise)
+        flags = tf.cast(inputs > 0, tf.int64)
+        ranks = tf.reshape(self.ranks.lookup(tf.reshape(flags, [-1])), tf.shape(inputs))
+        found = tf.ensure_shape(self.prices.lookup(tf.strings.as_string(flags)), inputs.shape) + ranks
+        return self.parts.dense(inputs) * self.module.scale + self.seen + tf.reduce_sum(found, axis=-1, keepdims=True)
+
+    def compute_output_spec(self, inputs: Any, training: bool = False) -> Any:
+        self.parts.dense.build(inputs.shape)
+        return keras.KerasTensor((*inputs.shape[:-1], 3), "float32")
+
+
+@case(regression, revived=(("native", "Native"),), real=(("last", "Dense"),))
+def native_state() -> keras.Model:
+    return compiled(keras.Sequential([keras.Input((4,)), Native(name="native"), layers.Dense(2, name="last")]))
 
 
 @case(regression, revived=(("scale", "Scale"),), real=(("last", "Dense"),))

@@ -1,6 +1,6 @@
 """Small models of every kind, each with a few batches of data, by the id of their test case."""
 
-from . import compilation, custom, optimizers, precision, preprocessing, sequences, structures
+from . import compilation, custom, optimizers, precision, preprocessing, resources, sequences, structures
 from .case import CASES, Case, Data
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "optimizers",
     "precision",
     "preprocessing",
+    "resources",
     "sequences",
     "structures",
 ]
