@@ -7,6 +7,8 @@ from typing import Any
 import keras
 
 from exporter._arrays import Array
+from exporter.saving.acquired import collect_acquired
+from exporter.saving.policies import find_policy
 from exporter.saving.state import State, collect, collect_state, digest, join, to_array
 from exporter.saving.topology import serialize_compile_config
 
@@ -20,7 +22,7 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
 
     Returns:
         Plain data, which JSON can say: `variables` as in `describe_variables`, `trainable` (address -> flag),
-        `dtype_policies` (address -> name), `revived` (the addresses of the layers that live on without their code) and
+        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `revived` (the addresses of the layers that live on without their code) and
         `compile` (None for a model that is not compiled).
     """
     state = collect(model, include_optimizer)
@@ -28,10 +30,11 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
         "variables": _describe_variables(state),
         "trainable": dict(state.trainable),
         "dtype_policies": {
-            saveable.path: saveable.target.dtype_policy.name
+            saveable.path: find_policy(saveable.target).name
             for saveable in state.tree
             if isinstance(saveable.target, keras.layers.Layer)
         },
+        "acquired": collect_acquired(state),
         "revived": [
             join(saveable.path, place)
             for saveable in state.tree

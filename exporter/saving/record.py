@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
+from exporter.saving.acquired import collect_acquired, is_adapted, is_quantized, put_back, put_flags_back
 from exporter.saving.keras_internals import values_come_later
+from exporter.saving.policies import describe_policy, separate_policies
 from exporter.saving.state import Array, Saveable, State, collect, read_shape, walk
 from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
 
@@ -51,6 +53,7 @@ class StateRecord:
         dtype_policies: The dtype policy of every layer, by its address: a name, or a configuration.
         tables: Every lookup table by path, as `Table.to_json` says it; its entries are files among the assets:
             `<path>/<file name>`.
+        acquired: What layers acquired after they were made, by their address; see `describe_acquired`.
     """
 
     variables: Mapping[str, VariableRecord]
@@ -60,6 +63,7 @@ class StateRecord:
     assets: tuple[str, ...]
     dtype_policies: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    acquired: Mapping[str, Config] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the record as JSON text."""
@@ -94,6 +98,7 @@ class StateRecord:
                     path: {**{name: str(item[name]) for name in _TABLE_TYPES}, "unused": list(item["unused"])}
                     for path, item in data.get("tables", {}).items()
                 },
+                acquired={path: dict(described) for path, described in data.get("acquired", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, ArtifactError):
@@ -120,17 +125,11 @@ def describe_state(
         compile_extras=serialize_compile_extras(model) if include_optimizer else None,
         assets=assets,
         dtype_policies={
-            s.path: _describe_policy(s.target.dtype_policy)
-            for s in state.tree
-            if isinstance(s.target, keras.layers.Layer)
+            s.path: describe_policy(s.target) for s in state.tree if isinstance(s.target, keras.layers.Layer)
         },
         tables={path: table.to_json() for path, table in state.tables.items()},
+        acquired=collect_acquired(state),
     )
-
-
-def _describe_policy(policy: keras.dtype_policies.DTypePolicy) -> Any:
-    plain = type(policy) in (keras.dtype_policies.DTypePolicy, keras.dtype_policies.FloatDTypePolicy)
-    return policy.name if plain else keras.dtype_policies.serialize(policy)
 
 
 def save_assets(state: State, directory: Path) -> tuple[str, ...]:
@@ -205,9 +204,10 @@ def revive_state(
         ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
     """
     if safe_mode:
-        check_configuration(record.dtype_policies, custom_objects)
+        check_configuration([record.dtype_policies, record.acquired], custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
     with _misfits_explained():
+        restore_acquired(model, record, custom_objects, safe_mode)
         with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
             load_layers(model, record, reader, Path(directory))
         restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
@@ -219,7 +219,7 @@ def revive_state(
             build_optimizers(model, record)
             for saveable in walk(model):
                 if saveable.path in record.optimizers:
-                    _load_entries(saveable, reader)
+                    _load_entries(saveable, reader, record)
         restore_variables(model, record, reader, include_optimizer=compiled)
     return model
 
@@ -235,6 +235,26 @@ def _misfits_explained() -> Iterator[None]:
         raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {error}") from error
 
 
+def restore_acquired(
+    model: keras.Model, record: StateRecord, custom_objects: Mapping[str, Any] | None, safe_mode: bool
+) -> None:
+    """Lets layers acquire what they had acquired beyond their configuration; see `exporter.saving.acquired`.
+
+    This comes before `load_layers`: it makes variables.
+    """
+    layers = _find_layers(model)
+    separate_policies(layers.values())
+    put_back(layers, record.acquired, custom_objects, safe_mode)
+
+
+def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    return {
+        saveable.path: saveable.target
+        for saveable in walk(model, include_optimizer=False)
+        if isinstance(saveable.target, keras.layers.Layer) and not hasattr(saveable.target, "revived_variables")
+    }
+
+
 def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateRecord) -> None:
     """Gives layers their trainable flags and dtype policies.
 
@@ -247,7 +267,7 @@ def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateReco
             layers[path].trainable = flag
     for path, policy in record.dtype_policies.items():
         # Sequential and Functional models forget theirs, and `compile` scales the loss by it.
-        if path in layers and _describe_policy(layers[path].dtype_policy) != policy:
+        if path in layers and describe_policy(layers[path]) != policy:
             layers[path].dtype_policy = keras.dtype_policies.get(policy)
 
 
@@ -272,9 +292,10 @@ def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, di
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(reader.asset(name))
     for saveable in walk(model, include_optimizer=False):
-        _load_entries(saveable, reader)
+        _load_entries(saveable, reader, record)
         if hasattr(saveable.target, "load_assets") and (directory / saveable.path).is_dir():
             saveable.target.load_assets(str(directory / saveable.path))
+    put_flags_back(_find_layers(model), record.acquired)
 
 
 def build_optimizers(model: keras.Model, record: StateRecord) -> None:
@@ -382,16 +403,18 @@ def _assign(variable: keras.Variable, value: Array) -> None:
         variable.assign(value)
 
 
-def _load_entries(saveable: Saveable, reader: StateReader) -> None:
+def _load_entries(saveable: Saveable, reader: StateReader, record: StateRecord) -> None:
     """Lets an object load by itself if it has code for that, which may set more than its variables, or make them."""
     own = getattr(type(saveable.target), "load_own_variables", None)
-    plain = own in _PLAIN or (own in _PLAIN_UNLESS_CHANGED and not _is_changed(saveable.target))
+    # What a changed layer loads by itself is merged, and what else it sets is recorded.
+    known = saveable.path in record.acquired
+    plain = own in _PLAIN or (own in _PLAIN_UNLESS_CHANGED and (known or not _is_changed(saveable.target)))
     if own is not None and not plain:
         saveable.target.load_own_variables(reader.entries(saveable.path))
 
 
 def _is_changed(layer: keras.layers.Layer) -> bool:
-    return layer.quantization_mode is not None or layer.lora_enabled
+    return is_quantized(layer) or is_adapted(layer)
 
 
 def _shorten(items: list[str]) -> str:

@@ -43,6 +43,7 @@ from exporter.saving.record import (
     VariableRecord,
     build_optimizers,
     load_layers,
+    restore_acquired,
     restore_settings,
     restore_variables,
 )
@@ -233,6 +234,16 @@ class _Revived:
                 part.address.removeprefix(prefix): layer
                 for part, layer in zip(unit.parts[1:], layers[1:], strict=True)
                 if part.address is not None
+            },
+        )
+        # What the layers had acquired is part of their functions; a model that is saved again says it again.
+        object.__setattr__(
+            self,
+            "revived_acquired",
+            {
+                part.address.removeprefix(unit.path).removeprefix("/"): loaded.record.acquired[part.address]
+                for part in unit.parts
+                if part.address in loaded.record.acquired
             },
         )
         self.supports_masking = unit.supports_masking
@@ -457,7 +468,7 @@ def revive_model(
         The model: with its own class and layers where their code is at hand, and with revived ones elsewhere.
     """
     if safe_mode:
-        check_configuration(record.dtype_policies, custom_objects)
+        check_configuration([record.dtype_policies, record.acquired], custom_objects)
     with damage_explained(path, "", LOAD_FAULTS):
         artifact = tf.saved_model.load(str(path))
         values = _collect_values(path, artifact, record)
@@ -478,6 +489,7 @@ def revive_model(
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
         asset=lambda name: (path / ASSETS / name).read_bytes(),
     )
+    restore_acquired(model, record, custom_objects, safe_mode)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         load_layers(model, record, reader, Path(directory))
     restore_settings(_find_layers(model), record)

@@ -13,6 +13,7 @@ from exporter.errors import ArtifactError, ModelError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.internals import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
 from exporter.saving.keras_internals import values_come_later
+from exporter.saving.policies import complete_policy_maps, policies_kept
 
 Config = dict[str, Any]
 
@@ -43,7 +44,7 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
         ModelError: The model, or one of its layers, has no configuration.
     """
     try:
-        with ObjectSharingScope(), warnings.catch_warnings():
+        with ObjectSharingScope(), policies_kept(model), warnings.catch_warnings():
             # Keras warns about lambdas; what is said about them is the format's business, and said there.
             warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
             config: Config = keras.saving.serialize_keras_object(model)
@@ -61,6 +62,7 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
     ):
         # Keras's own HDF5 writer takes the optimizer out of the live model's compile configuration.
         config["compile_config"]["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+    complete_policy_maps(config, model)
     _complete_compile_config(model, config.get("compile_config"))
     saved = getattr(model, "saved_compile_config", None)
     if saved is not None and include_optimizer:
