@@ -8,9 +8,9 @@ import keras
 
 from exporter._arrays import Array
 from exporter.saving.acquired import collect_acquired
+from exporter.saving.compilation import serialize_compile_config
 from exporter.saving.policies import find_policy
 from exporter.saving.state import State, collect, collect_state, digest, join, to_array
-from exporter.saving.topology import serialize_compile_config
 
 
 def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +31,7 @@ from exporter.errors import (
     SpaceError,
     TargetExistsError,
 )
-from exporter.saving.contents import format_bytes
+from exporter.saving.contents import LeftOut, format_bytes
 from exporter.saving.save_options import check_save_options
 from exporter.stores import fetch, is_url
 from exporter.stores.addresses import redact
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import keras
 
     from exporter.saving.contents import Contents
-    from exporter.saving.topology import Config
+    from exporter.saving.rehearsal import Description
 
 Format = Literal["tf", "h5", "keras"]
 
@@ -65,7 +65,7 @@ class SavePlan:
         options: The `tf.saved_model.SaveOptions`, or None.
         steps: What `signatures` use of the model's training and is traced already; see
             `exporter.saving.functions.trace_functions`.
-        config: The model's configuration, if the check of the format has made it already.
+        described: The model's configuration, and what it does not hold, if it was made already.
     """
 
     model: "keras.Model"
@@ -75,7 +75,7 @@ class SavePlan:
     signatures: Any = None
     options: Any = None
     steps: Mapping[str, Callable[[Any], Any]] | None = None
-    config: "Config | None" = None
+    described: "Description | None" = None
 
     def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
         """Writes the artifact at a path that does not exist yet.
@@ -95,20 +95,35 @@ class SavePlan:
             return self._write(staged, notes or {})
 
     def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
+        described = self.described or _describe_model(self.model, self.save_format, self.include_optimizer)
         if self.save_format == "tf":
             from exporter.saving.saved_model import write_saved_model
 
-            return write_saved_model(
-                self.model, staged, self.include_optimizer, self.signatures, self.options, notes, self.steps
+            contents = write_saved_model(
+                self.model,
+                described.config,
+                staged,
+                self.include_optimizer,
+                self.signatures,
+                self.options,
+                notes,
+                self.steps,
             )
-        config = self.config or _make_config(self.model, self.save_format, self.include_optimizer)
-        if self.save_format == "h5":
-            from exporter.saving.hdf5 import write_hdf5
+        else:
+            contents = _find_file_writer(self.save_format)(
+                self.model, described.config, staged, self.include_optimizer, notes
+            )
+        return replace(contents, left_out=(*contents.left_out, *described.left_out))
 
-            return write_hdf5(self.model, config, staged, self.include_optimizer, notes)
-        from exporter.saving.keras_archive import write_keras_archive
 
-        return write_keras_archive(self.model, config, staged, self.include_optimizer, notes)
+def _find_file_writer(save_format: Format) -> "Callable[..., Contents]":
+    if save_format == "h5":
+        from exporter.saving.hdf5 import write_hdf5
+
+        return write_hdf5
+    from exporter.saving.keras_archive import write_keras_archive
+
+    return write_keras_archive
 
 
 @contextmanager
@@ -219,11 +234,11 @@ def plan_save(
     _check_tf_only(chosen, signatures, options)
     _check_h5py(chosen)
     _check_model(model)
-    config = None if chosen == "tf" else _make_config(model, chosen, include_optimizer)
+    described = _describe_model(model, chosen, include_optimizer)
     _check_target(target, chosen)
     if not overwrite and os.path.lexists(target):
         _ask_to_overwrite(f"{target} exists")
-    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps, config)
+    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps, described)
 
 
 def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
@@ -492,15 +507,23 @@ def _describe_stranger(model: Any) -> str:
     return f"`model` must be a keras.Model of Keras 3. {received}"
 
 
-def _make_config(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Config":
-    """Makes the configuration without which neither an HDF5 file nor an archive can hold a model."""
-    from exporter.saving.topology import serialize_model
+def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Description":
+    """Makes the configuration without which neither an HDF5 file nor an archive can hold a model.
+
+    A SavedModel holds one that has none as functions.
+    """
+    from exporter.saving.rehearsal import Description, describe_model
 
     if chosen == "h5":
         from exporter.saving.hdf5 import check_hdf5_holds
 
         check_hdf5_holds(model)
-    return serialize_model(model, include_optimizer)
+    try:
+        return describe_model(model, include_optimizer, holds_functions=chosen == "tf")
+    except ModelError as error:
+        if chosen != "tf":
+            raise
+        return Description(None, (LeftOut("Keras configuration", str(error)),))
 
 
 def _check_target(target: Path, chosen: Format) -> None:
@@ -584,10 +607,10 @@ def _save_to_open_hdf5(
     if file.mode == "r":
         raise ArgumentError(f"The h5py.File {file.filename!r} is open for reading only. Open it with mode 'w' or 'a'.")
     _check_model(model)
-    config = _make_config(model, "h5", include_optimizer)
+    described = _describe_model(model, "h5", include_optimizer)
     if not overwrite and "model_config" in file.attrs:
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     path = Path(file.filename)
     with _file_faults_unified(path):
-        write_open_hdf5(model, config, file, include_optimizer, {})
+        write_open_hdf5(model, described.config, file, include_optimizer, {})
     return path

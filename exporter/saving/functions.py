@@ -17,6 +17,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from exporter.saving.compilation import serialize_compile_config
+from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.internals import AutoTrackable
 from exporter.saving.signatures import (
     build_structure,
@@ -24,9 +26,9 @@ from exporter.saving.signatures import (
     describe_inputs,
     find_output_names,
     observe_data,
+    takes_bare_data,
 )
 from exporter.saving.state import State, join, walk
-from exporter.saving.topology import REVIVED_MODULE, Config, serialize_compile_config
 
 # The names of traced functions that are not those of a layer.
 MODEL = "model"
@@ -205,51 +207,6 @@ class Functions:
         )
 
 
-def find_foreign_names(config: Any) -> list[str]:
-    """Lists what a configuration needs from outside Keras.
-
-    Args:
-        config: Any part of a configuration in Keras's native format.
-
-    Returns:
-        The names under which it is registered or must be given as `custom_objects`; `lambda` for a marshalled one.
-    """
-    return list(dict.fromkeys(_walk_foreign_names(config)))
-
-
-def _walk_foreign_names(node: Any) -> Iterator[str]:
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _walk_foreign_names(child)
-    if not isinstance(node, dict):
-        return
-    name = node.get("class_name")
-    if name == "__lambda__":
-        yield "lambda"
-    elif isinstance(name, str) and "config" in node and not name.startswith("__"):
-        module = node.get("module")
-        registered = node.get("registered_name")
-        function = name == "function"
-        native = isinstance(module, str) and module.partition(".")[0] == "keras"
-        # Keras names its own functions, and others that are not registered, in the same way.
-        if not native and not (function and module == "builtins" and _is_keras_function(node["config"])):
-            yield str(node["config"] if function else registered or name)
-    for child in node.values():
-        yield from _walk_foreign_names(child)
-
-
-def _is_keras_function(name: Any) -> bool:
-    modules = (
-        keras.activations,
-        keras.losses,
-        keras.metrics,
-        keras.initializers,
-        keras.regularizers,
-        keras.constraints,
-    )
-    return isinstance(name, str) and any(hasattr(module, name) for module in modules)
-
-
 def trace_functions(
     model: keras.Model,
     state: State,
@@ -277,7 +234,7 @@ def trace_functions(
     needs = find_foreign_names(body) if config is not None else _find_foreign_classes(model)
     missing = find_foreign_names(compile_config) if compile_config else []
     methods = find_own_methods(model)
-    if not needs and not (compiled and (missing or methods)):
+    if config is not None and not needs and not (compiled and (missing or methods)):
         return None
 
     tracer = _Tracer(model, state, traced_steps or {})
@@ -428,10 +385,12 @@ class _Tracer:
     def _trace_step(self, name: str, data: Any) -> tuple[str, ...]:
         own = self._model.train_step if name.endswith("train") else self._model.test_step
         step = self._traced_steps.get(name, own)
+        bare = len(data) == 1 and takes_bare_data(self._model)
 
         def run(*leaves: Any) -> Any:
             remaining = iter(leaves)
-            return step(tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data))
+            given = tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data)
+            return step(given[0] if bare else given)
 
         return self._trace_plain(name, run, [spec for spec in tf.nest.flatten(data) if spec is not None])
 

@@ -25,14 +25,15 @@ from exporter.safety.documents import parse_json
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.saving.checksums import Checksums, damage_explained
+from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
+from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer
-from exporter.saving.topology import LOAD_FAULTS, Config
 from exporter.saving.weights_file import StoredArrays, find_dataset
 
 OURS = "exporter"

@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
+from exporter.saving.configurations import Config
 from exporter.saving.contents import Holding, LeftOut, format_bytes
 from exporter.saving.state import State, count_bytes
-from exporter.saving.topology import Config
 
 
 def describe_holdings(

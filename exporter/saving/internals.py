@@ -14,6 +14,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
+- `eager_context`: the random generator of eager operations.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
 - `to_snake_case`: the names in Keras's addresses.
@@ -56,6 +57,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
+from tensorflow.python.eager import context as eager_context
 from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
@@ -77,6 +79,7 @@ __all__ = [
     "Trackable",
     "Tracker",
     "compile_args_from_training_config",
+    "eager_context",
     "get_symbol_from_name",
     "global_state",
     "load_model_from_hdf5",
@@ -161,3 +164,11 @@ def make_fingerprint(path: Path) -> bool:
         return False
     write_fingerprint(str(path))
     return True
+
+
+def tensorflow_generator() -> Any:
+    """Returns the generator from which eager operations without a seed of their own draw one; None if there is none.
+
+    TensorFlow makes it when a global seed is set.
+    """
+    return getattr(eager_context.context(), "_rng", None)

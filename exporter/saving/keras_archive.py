@@ -24,12 +24,13 @@ from exporter.safety.files import check_archive, check_directory
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.saving.checksums import Checksums, damage_explained
+from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
+from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.state import collect
-from exporter.saving.topology import LOAD_FAULTS, Config
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
 from exporter.saving.zip_members import open_member
 

@@ -15,10 +15,13 @@ import tensorflow as tf
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.acquired import collect_acquired, is_adapted, is_quantized, put_back, put_flags_back
+from exporter.saving.compilation import compile_model, serialize_compile_extras
+from exporter.saving.configurations import Config
+from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.policies import describe_policy, separate_policies
 from exporter.saving.state import Array, Saveable, State, collect, read_shape, walk
-from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
+from exporter.saving.topology import rebuild_model
 
 VERSION = 1
 
@@ -203,6 +206,36 @@ def revive_state(
     Raises:
         ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
     """
+    model, compiled = rebuild_state(config, record, reader, custom_objects, compile, safe_mode)
+    with _misfits_explained():
+        restore_variables(model, record, reader, include_optimizer=compiled)
+    return model
+
+
+def rebuild_state(
+    config: Config,
+    record: StateRecord,
+    reader: StateReader,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> tuple[keras.Model, bool]:
+    """Rebuilds a model with all of its variables, which do not have their values yet.
+
+    Args:
+        config: See `revive_state`.
+        record: See there.
+        reader: See there.
+        custom_objects: See there.
+        compile: See there.
+        safe_mode: See there.
+
+    Returns:
+        The model, and whether it is compiled.
+
+    Raises:
+        ArtifactError: The configuration cannot be rebuilt.
+    """
     if safe_mode:
         check_configuration([record.dtype_policies, record.acquired], custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
@@ -214,14 +247,12 @@ def revive_state(
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
-    with _misfits_explained():
-        if compiled:
+        with _misfits_explained():
             build_optimizers(model, record)
             for saveable in walk(model):
                 if saveable.path in record.optimizers:
                     _load_entries(saveable, reader, record)
-        restore_variables(model, record, reader, include_optimizer=compiled)
-    return model
+    return model, compiled
 
 
 @contextmanager
@@ -337,12 +368,15 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
         ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
     """
     state = collect(model, include_optimizer)
-    expected = _list_expected(record, include_optimizer)
-    check_fit(state, expected, record.tables)
+    misfits = find_misfits(state, record, include_optimizer)
+    if misfits:
+        raise ArtifactError(
+            f"The rebuilt model does not fit the saved state: {misfits}. Load it with the code with which it was saved."
+        )
     for path, variable in state.variables.items():
         _assign(variable, reader.variable(path))
-        if bool(variable.trainable) != expected[path].trainable:
-            variable.trainable = expected[path].trainable
+        if bool(variable.trainable) != record.variables[path].trainable:
+            variable.trainable = record.variables[path].trainable
     for path, table in state.tables.items():
         table.restore(partial(_read_table_file, reader, path), path)
 
@@ -358,36 +392,37 @@ def _is_optimizers(path: str, record: StateRecord) -> bool:
     return any(path.startswith(f"{address}/") for address in ("optimizer", *record.optimizers))
 
 
-def check_fit(state: State, expected: Mapping[str, VariableRecord], tables: Mapping[str, Any]) -> None:
+def find_misfits(state: State, record: StateRecord, include_optimizer: bool, saved: str = "the file") -> str:
     """Compares the variables and tables of a rebuilt model with those that were recorded.
 
     Args:
         state: Of the model.
-        expected: Every recorded variable by path.
-        tables: The recorded tables by path.
+        record: What is known of the saved state.
+        include_optimizer: Whether the variables of optimizers belong to it.
+        saved: What the recorded state is called.
 
-    Raises:
-        ArtifactError: The model has what the record lacks, or the other way round, or of another shape.
+    Returns:
+        What the model has and the record lacks, the other way round, and what is of another shape or type; empty if
+        there is no difference.
     """
-    faults = [f"the file has no {path}" for path in state.variables if path not in expected]
+    expected, tables = _list_expected(record, include_optimizer), record.tables
+    faults = [f"{saved} has no {path}" for path in state.variables if path not in record.variables]
     faults += [f"the model has no {path}" for path in expected if path not in state.variables]
+    both = [path for path in state.variables if path in expected]
+    shapes = {path: read_shape(state.variables[path]) for path in both}
     faults += [
-        f"{path} has shape {read_shape(variable)} in the model and {expected[path].shape} in the file"
-        for path, variable in state.variables.items()
-        if path in expected and read_shape(variable) != expected[path].shape
+        f"{path} has shape {shapes[path]} in the model and {expected[path].shape} in {saved}"
+        for path in both
+        if shapes[path] != expected[path].shape
     ]
-    faults += [f"the file has no lookup table {path}" for path in state.tables if path not in tables]
+    faults += [f"{saved} has no lookup table {path}" for path in state.tables if path not in tables]
     faults += [f"the model has no lookup table {path}" for path in tables if path not in state.tables]
     faults += [
-        f"the lookup table {path} has other types in the model than in the file"
+        f"the lookup table {path} has other types in the model than in {saved}"
         for path, table in state.tables.items()
         if path in tables and any(getattr(table, name) != tables[path][name] for name in _TABLE_TYPES)
     ]
-    if faults:
-        raise ArtifactError(
-            f"The rebuilt model does not fit the saved state: {_shorten(faults)}. "
-            "Load it with the code with which it was saved."
-        )
+    return _shorten(faults) if faults else ""
 
 
 def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:

@@ -1,8 +1,8 @@
 """What holds state in a model beside Keras's own variables and layers.
 
-A layer may keep a `tf.Variable`, a `tf.Module`, a lookup table or a `tf.random.Generator`, and it may keep any of these,
-Keras's variables and whole layers in objects of its own, such as a `types.SimpleNamespace`. Keras and its archives do
-not follow such attributes. They are found here by the path of attributes that leads to them.
+A layer may keep a `tf.Variable`, a `tf.Module`, a lookup table or a `tf.random.Generator`, and it may keep any of
+these, Keras's variables and whole layers in objects of its own, such as a `types.SimpleNamespace`. Keras and its
+archives do not follow such attributes. They are found here by the path of attributes that leads to them.
 """
 
 import math
@@ -27,8 +27,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _CONTAINERS = (list, tuple, dict)
 _LEAVES = (keras.Variable, keras.random.SeedGenerator, tf.Variable, LookupInterface)
 
-# The tables of Keras's own lookups hold the vocabulary, which the layer saves as a file of its own, and the counts of an
-# `adapt` that is under way.
+# The tables of Keras's own lookups hold the vocabulary, which the layer saves as a file of its own, and the counts of
+# an `adapt` that is under way.
 _VOCABULARY_TABLES = frozenset({"lookup_table", "token_counts"})
 # What TensorFlow notes of its own objects, which refers to their attributes once more.
 _BOOKKEEPING = "_self_"

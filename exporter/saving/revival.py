@@ -20,7 +20,10 @@ import tensorflow as tf
 from exporter.errors import ArgumentError, ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.checksums import damage_explained
+from exporter.saving.compilation import compile_model
+from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.contents import SERVING_DEFAULT
+from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.functions import (
     LEARNING_RATE,
     MODEL,
@@ -31,7 +34,6 @@ from exporter.saving.functions import (
     Part,
     Unit,
     UnitVariable,
-    find_foreign_names,
     find_own_methods,
     list_layers,
 )
@@ -51,7 +53,7 @@ from exporter.saving.resources import Table
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.state import Array, collect, join, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
-from exporter.saving.topology import LOAD_FAULTS, REVIVED_MODULE, Config, compile_model, rebuild_model
+from exporter.saving.topology import rebuild_model
 
 OPTIMIZER = "optimizer"
 

@@ -23,14 +23,17 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_debug_info_pb2
 from tensorflow.core.protobuf import fingerprint_pb2, meta_graph_pb2, saved_model_pb2, trackable_object_graph_pb2
 
-from exporter.errors import ArtifactError, ModelError
+from exporter.errors import ArtifactError
 from exporter.safety.documents import parse_json
 from exporter.safety.files import check_directory
 from exporter.safety.memory import limit_variables
 from exporter.safety.operations import check_graph
+from exporter.saving.captures import explain_lost, find_lost, refuse_unholdable
 from exporter.saving.checksums import Checksums, damage_explained
+from exporter.saving.configurations import Config
 from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
 from exporter.saving.datasets import Stored, lay_out_file, write_file
+from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.functions import Functions, trace_functions
 from exporter.saving.graph_gradients import settle_gradients
 from exporter.saving.graph_names import canonicalize_names
@@ -50,9 +53,8 @@ from exporter.saving.signatures import (
     read_endpoints,
     trace_serving,
 )
-from exporter.saving.state import Array, State, collect
+from exporter.saving.state import Array, State, collect, hold_captured
 from exporter.saving.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
-from exporter.saving.topology import LOAD_FAULTS, Config, serialize_model
 from exporter.saving.weights_file import write_weights
 
 GRAPH = "saved_model.pb"
@@ -67,6 +69,7 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 def write_saved_model(
     model: keras.Model,
+    config: Config | None,
     staged: Path,
     include_optimizer: bool,
     signatures: Any,
@@ -78,6 +81,7 @@ def write_saved_model(
 
     Args:
         model: A built model.
+        config: Its configuration; None if it has none that makes the same model again.
         staged: The directory to write.
         include_optimizer: Whether the optimizer and the compile configuration are saved.
         signatures: What `tf.saved_model.save` takes, or None for `serving_default` from the model itself.
@@ -94,11 +98,12 @@ def write_saved_model(
     # What is revived without its code can only be trained through with the gradients that it defined.
     options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
     with calls_undone(model):
-        return _write_directory(model, staged, include_optimizer, signatures, options, notes, steps)
+        return _write_directory(model, config, staged, include_optimizer, signatures, options, notes, steps)
 
 
 def _write_directory(
     model: keras.Model,
+    config: Config | None,
     staged: Path,
     include_optimizer: bool,
     signatures: Any,
@@ -107,9 +112,14 @@ def _write_directory(
     steps: Mapping[str, Callable[[Any], Any]] | None,
 ) -> Contents:
     state = collect(model, include_optimizer)
-    config, left_out = _serialize(model, include_optimizer)
+    left_out: list[LeftOut] = []
     with saving_context(options):
         functions = trace_functions(model, state, config, include_optimizer, steps)
+        lost = find_lost(model, _list_functions(functions[0])) if functions else []
+        if lost:
+            left_out.append(_hold_lost(model, lost))
+            state, config = collect(model, include_optimizer), None
+            functions = trace_functions(model, state, config, include_optimizer, steps)
         if signatures is None:
             call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
             endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
@@ -158,11 +168,16 @@ def _write_directory(
     return Contents(held, (*not_held, *left_out), read_endpoints(staged))
 
 
-def _serialize(model: keras.Model, include_optimizer: bool) -> tuple[Config | None, list[LeftOut]]:
-    try:
-        return serialize_model(model, include_optimizer), []
-    except ModelError as error:
-        return None, [LeftOut("Keras configuration", str(error))]
+def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
+    """Makes what only the functions of a model lead to part of its state.
+
+    Raises:
+        ModelError: It is neither a variable nor a table.
+    """
+    refuse_unholdable(model, lost)
+    hold_captured(model, lost)
+    why = f"no attribute of the model leads to {explain_lost(lost)}; the model lives on as its functions, which hold it"
+    return LeftOut("Keras configuration", why)
 
 
 def _describe_functions(functions: Functions) -> Holding:

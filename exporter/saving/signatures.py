@@ -123,6 +123,9 @@ def describe_inputs(model: keras.Model) -> Inputs:
     else:
         shapes = getattr(model, "_build_shapes_dict", None) or {}
         seen = _observe_inputs(model)
+        # A model that trains by code of its own may be trained with other data than it is called with.
+        if seen and shapes and not _fits(seen[0], next(iter(shapes.values()))):
+            seen = ()
         names = [name.removesuffix("_shape") for name in shapes]
         first = names[0] if names and names[0] != "input" else "inputs"
         arguments = (
@@ -140,6 +143,24 @@ def describe_inputs(model: keras.Model) -> Inputs:
     return Inputs(tuple(leaves), tuple(arguments))
 
 
+def _fits(seen: Any, shape: Any) -> bool:
+    """Tells whether data that a model has seen may be what it was built for."""
+
+    def is_shape(value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and all(item is None or isinstance(item, int) for item in value)
+
+    if is_shape(shape):
+        known = getattr(seen, "shape", None)
+        return known is not None and (
+            known.rank is None or tf.TensorShape([None, *shape[1:]]).is_compatible_with(known)
+        )
+    if isinstance(shape, dict):
+        return isinstance(seen, dict) and seen.keys() == shape.keys() and all(_fits(seen[k], shape[k]) for k in shape)
+    if isinstance(shape, (list, tuple)):
+        return isinstance(seen, (list, tuple)) and len(seen) == len(shape) and all(map(_fits, seen, shape))
+    return True
+
+
 def observe_data(model: keras.Model, free_batch: bool = True) -> tuple[Any, ...]:
     """Finds the data with which a model was trained or evaluated.
 
@@ -151,26 +172,38 @@ def observe_data(model: keras.Model, free_batch: bool = True) -> tuple[Any, ...]
         `(x,)`, `(x, y)` or `(x, y, sample_weight)` as nested specs, as given to `fit`, else to `evaluate`; empty if
         it saw no data.
     """
+    element = _observe_element(model)
+    return () if element is None else _split_data(element, free_batch)
+
+
+def takes_bare_data(model: keras.Model) -> bool:
+    """Tells whether a model was trained or evaluated with data that is no tuple: its step gets `x`, and not `(x,)`."""
+    element = _observe_element(model)
+    return element is not None and not isinstance(element, tuple)
+
+
+def _observe_element(model: keras.Model) -> Any:
     for attribute in ("train_function", "test_function"):
-        for concrete in _find_traces(model, attribute):
+        for concrete in find_traces(model, attribute):
             for argument in tf.nest.flatten(concrete.structured_input_signature):
                 if isinstance(argument, tf.data.IteratorSpec):
-                    return _split_data(argument._element_spec, free_batch)
-    return ()
+                    return argument._element_spec
+    return None
 
 
 def _observe_inputs(model: keras.Model) -> tuple[Any, ...]:
     """Finds the data that a model was trained, evaluated or asked with; `predict` takes a list of batches."""
     seen = observe_data(model)
     if not seen:
-        for concrete in _find_traces(model, "predict_function"):
+        for concrete in find_traces(model, "predict_function"):
             (batches, *_), _ = concrete.structured_input_signature
             if isinstance(batches, list):
                 return _split_data(batches[0], free_batch=True)
     return seen
 
 
-def _find_traces(model: keras.Model, attribute: str) -> Iterator[Any]:
+def find_traces(model: keras.Model, attribute: str) -> Iterator[Any]:
+    """Finds what was traced of `train_function`, `test_function` or `predict_function` while the model was used."""
     for function in _find_tf_functions(getattr(model, attribute, None), depth=3):
         yield from function._list_all_concrete_functions()
 

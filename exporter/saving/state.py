@@ -9,7 +9,8 @@ lookup tables) stands in the same tree under `seed_generators/<n>`, `own/<n>` an
 import hashlib
 import inspect
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+import weakref
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import FunctionType
@@ -20,9 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from exporter.saving.internals import CompileMetrics, LookupInterface, ResourceVariable, to_snake_case
+from exporter.saving.optimizers import is_lost, list_variables
 from exporter.saving.resources import Table, find_attributes, find_leaves, wrap_variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Where the state stands that only functions lead to.
+CAPTURED = "captured"
+_captured: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -147,7 +153,7 @@ def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
         for path, value in stack[-1]:
             if id(value) not in visited:
                 visited.add(id(value))
-                if not include_optimizer and isinstance(value, keras.optimizers.Optimizer):
+                if isinstance(value, keras.optimizers.Optimizer) and (not include_optimizer or is_lost(value)):
                     continue
                 found.append(Saveable(path, value))
                 stack.append(_children(path, value))
@@ -209,7 +215,7 @@ def _record_entries(target: Any) -> Entries:
         type(target).save_own_variables is keras.optimizers.Optimizer.save_own_variables
     ):
         # Optimizer.save_own_variables copies every slot into a NumPy array; these are the same variables, in order.
-        return {str(index): variable for index, variable in enumerate(target.variables)}
+        return {str(index): variable for index, variable in enumerate(list_variables(target))}
     if not hasattr(target, "save_own_variables"):
         return {}
     recorder = _Recorder()
@@ -288,6 +294,11 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
                 tables[path] = Table.of(leaf)
     for index, variable in enumerate(model.variables):
         add(f"unaddressed/{index}", variable)
+    for index, owner in enumerate(_captured.get(model, ())):
+        if isinstance(owner, LookupInterface):
+            tables[f"{CAPTURED}/{index}"] = Table.of(owner)
+        else:
+            add(f"{CAPTURED}/{index}", wrap_variable(owner))
 
     return State(
         tree=tuple(tree),
@@ -308,6 +319,16 @@ def _find_optimizer_variables(model: keras.Model) -> set[int]:
     return {id(variable.value) for optimizer in optimizers for variable in optimizer.variables}
 
 
+def hold_captured(model: keras.Model, owners: Sequence[Any]) -> None:
+    """Makes variables and tables part of a model's state that only its functions lead to.
+
+    Args:
+        model: The model.
+        owners: Variables and tables of TensorFlow; nobody else has to keep them.
+    """
+    _captured[model] = list(owners)
+
+
 def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[str, keras.Variable]:
     """Returns every variable of a model and its optimizer by its path, each once, in a fixed order."""
     return dict(collect(model, include_optimizer).variables)
@@ -315,7 +336,7 @@ def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[st
 
 def _own_variables(target: Any) -> list[keras.Variable]:
     if isinstance(target, keras.optimizers.Optimizer):
-        return list(target.variables)
+        return list_variables(target)
     if isinstance(target, keras.layers.Layer):
         return [*target._trainable_variables, *target._non_trainable_variables]
     return []

@@ -1,7 +1,5 @@
 """What layers acquire after they were made comes back: adaptation, quantization, frozen layers, dtype policies."""
 
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

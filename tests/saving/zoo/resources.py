@@ -1,4 +1,4 @@
-"""State that Keras does not track: TensorFlow's variables, modules, tables and generators, and layers in plain objects."""
+"""State that Keras does not track: TensorFlow's variables, modules, tables, generators, and layers in plain objects."""
 
 import types
 from typing import Any

@@ -1,0 +1,113 @@
+"""What the functions of a model read and write: all of it must be state, or nothing would bring it back."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from exporter.errors import ModelError
+from exporter.saving.internals import IndexLookup, LookupInterface
+from exporter.saving.signatures import calls_undone, describe_inputs, find_traces, make_call
+from exporter.saving.state import CAPTURED, collect
+
+_STEPS = ("train_function", "test_function", "predict_function")
+
+
+def check_captures(model: keras.Model) -> None:
+    """Refuses a model whose functions use a variable or a table that no attribute of the model leads to.
+
+    The model's inference is traced for that, and its call in training; the steps are looked at where the model was
+    trained, evaluated or asked already.
+
+    Args:
+        model: A built model, with code from outside Keras.
+
+    Raises:
+        ModelError: There is such state; with its names and the remedies.
+    """
+    lost = find_lost(model, [*_trace_calls(model), *(each for name in _STEPS for each in find_traces(model, name))])
+    refuse_unholdable(model, lost)
+    if lost:
+        raise ModelError(
+            f"The model {model.name!r} uses state that no attribute of it leads to, so that nothing could bring it "
+            f"back: {explain_lost(lost)}. Keep each as an attribute of the layer or the model that uses it; or save the "
+            "model with save_format='tf', where its functions hold what they use."
+        )
+
+
+def refuse_unholdable(model: keras.Model, lost: Iterable[Any]) -> None:
+    """Refuses a model whose functions use what no format can hold.
+
+    Args:
+        model: The model.
+        lost: What `find_lost` returned.
+
+    Raises:
+        ModelError: Something of it is neither a variable nor a table.
+    """
+    strange = [owner for owner in lost if not isinstance(owner, (tf.Variable, LookupInterface))]
+    if strange:
+        raise ModelError(
+            f"The model {model.name!r} uses state that cannot be saved: {explain_lost(strange)}. Give the model what it "
+            "gets from there as an input, or keep it in a variable."
+        )
+
+
+def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
+    """Finds the resources that functions use and that are not among the state.
+
+    Args:
+        model: The model.
+        functions: Concrete functions.
+
+    Returns:
+        The owners of the resources, each once: variables and tables of TensorFlow, or the bare resource of something
+        else that the model's call uses, such as an iterator.
+    """
+    known = {id(v.value) for path, v in collect(model).variables.items() if not path.startswith(f"{CAPTURED}/")}
+    known |= {id(variable.value) for variable in model.metrics_variables}
+    known |= {id(t.resource) for path, t in collect(model).tables.items() if not path.startswith(f"{CAPTURED}/")}
+    lookups = [layer for layer in model._flatten_layers() if isinstance(layer, IndexLookup)]
+    known |= {id(value) for layer in lookups for value in vars(layer).values() if isinstance(value, LookupInterface)}
+    known |= {
+        id(metric.value) for layer in model._flatten_layers() for owned in layer._metrics for metric in owned.variables
+    }
+    found: dict[int, Any] = {}
+    for function in functions:
+        for tensor in function.captured_inputs:
+            if tensor.dtype == tf.resource:
+                owner = getattr(tensor, "_parent_trackable", lambda: None)()
+                held = owner if isinstance(owner, (tf.Variable, LookupInterface)) else tensor
+                if id(held) not in known:
+                    found[id(held)] = held
+    return list(found.values())
+
+
+def explain_lost(lost: Iterable[Any]) -> str:
+    """Names resources that functions use, each once."""
+    return ", ".join(dict.fromkeys(map(_describe, lost)))
+
+
+def _trace_calls(model: keras.Model) -> Sequence[Any]:
+    """Traces the model's call in inference and in training; nothing for a model that cannot be traced."""
+    if getattr(model, "run_eagerly", False):
+        return ()
+    inputs = describe_inputs(model)
+    specs = [leaf.to_spec() for leaf in inputs.leaves]
+    traced = []
+    for training in (False, True) if model._call_has_training_arg else (False,):
+        call = tf.function(make_call(model, inputs, training), input_signature=specs, autograph=False)
+        # The code is the user's, and may raise anything; the verification runs it as it is.
+        with calls_undone(model), suppress(Exception):
+            traced.append(call.get_concrete_function())
+    return traced
+
+
+def _describe(owner: Any) -> str:
+    if isinstance(owner, tf.Variable):
+        return f"the variable {owner.name.partition(':')[0]!r} ({owner.dtype.name}, shape {tuple(owner.shape)})"
+    if isinstance(owner, LookupInterface):
+        return f"a lookup table ({type(owner).__name__})"
+    return "a resource of TensorFlow that is neither a variable nor a table, such as an iterator"

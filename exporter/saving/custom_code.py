@@ -1,0 +1,56 @@
+"""The classes and functions of a model that are not Keras's own."""
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+_FRAMEWORKS = ("keras", "tensorflow", "builtins")
+# How far functions stand inside of the lists and dicts among an object's attributes.
+_DEPTH = 3
+
+
+def find_code(*owners: Any) -> dict[str, Any]:
+    """Finds the classes of objects, and the functions that they hold, where these are not Keras's own.
+
+    Args:
+        owners: Layers, optimizers, losses and other objects; lists and dicts of them; functions.
+
+    Returns:
+        Each class and function by every name under which a configuration may name it.
+    """
+    found: dict[str, Any] = {}
+    visited: set[int] = set()
+    waiting = list(owners)
+    while waiting:
+        owner = waiting.pop()
+        if id(owner) in visited:
+            continue
+        visited.add(id(owner))
+        if isinstance(owner, (list, tuple)):
+            waiting += owner
+        elif isinstance(owner, dict):
+            waiting += owner.values()
+        elif isinstance(owner, (types.FunctionType, type)):
+            _add(owner, found)
+        elif hasattr(owner, "get_config"):
+            _add(type(owner), found)
+            waiting += [value for value in vars(owner).values() if hasattr(type(value), "get_config")]
+            waiting += (function for value in vars(owner).values() for function in _find_functions(value, _DEPTH))
+    return found
+
+
+def _add(value: Any, found: dict[str, Any]) -> None:
+    module = getattr(value, "__module__", None) or "builtins"
+    if module.partition(".")[0] not in _FRAMEWORKS:
+        found[value.__name__] = value
+        found[keras.saving.get_registered_name(value)] = value
+
+
+def _find_functions(value: Any, depth: int) -> Iterator[Any]:
+    if isinstance(value, types.FunctionType):
+        yield value
+    elif depth and isinstance(value, (dict, list, tuple)):
+        for item in list(value.values() if isinstance(value, dict) else value):
+            yield from _find_functions(item, depth - 1)

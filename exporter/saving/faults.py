@@ -1,0 +1,36 @@
+"""What Keras raises when a configuration or a file is not what it expects, in words."""
+
+import tensorflow as tf
+
+# What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
+LOAD_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
+    *(TypeError, ValueError, tf.errors.OpError),
+)
+
+
+def first_line(error: BaseException | str) -> str:
+    """Returns the first line of an error that says something, as a sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if text.endswith(".") else f"{text}."
+
+
+def explain(error: Exception) -> str:
+    """Returns what is wrong with a configuration, and what to do, from the error that Keras raised."""
+    # Keras wraps a fault once for every level of nesting; the innermost one says what is wrong.
+    _, nested, reason = str(error).rpartition("Exception encountered: ")
+    text = " ".join(reason.split())
+    if "safe_mode" in text or "unsafe" in text:
+        return f"{first_line(reason)} Load it with safe_mode=False only if you trust where the file comes from."
+    if "Could not locate" in text:
+        head = text.split(". ")[0]
+        return (
+            f"{head}. Import the module that defines it, register it with "
+            "`@keras.saving.register_keras_serializable()`, or name it in `custom_objects`."
+        )
+    if not nested:
+        return first_line(error)
+    return (
+        f"{first_line(reason)} Check the class that is named here, and that the `from_config` of each class rebuilds "
+        "the objects that its `get_config` holds."
+    )

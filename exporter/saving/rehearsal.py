@@ -1,0 +1,138 @@
+"""The configuration of a model, tried before anything is written: what is saved can be loaded."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from exporter.errors import ArtifactError, ModelError
+from exporter.saving.captures import check_captures
+from exporter.saving.compilation import list_lost_parts, serialize_compile_extras
+from exporter.saving.configurations import Config, find_foreign_names
+from exporter.saving.contents import LeftOut
+from exporter.saving.custom_code import find_code
+from exporter.saving.process_state import process_kept
+from exporter.saving.record import StateReader, StateRecord, describe_state, find_misfits, read_assets, rebuild_state
+from exporter.saving.state import Array, State, collect, to_array
+from exporter.saving.topology import serialize_model
+
+# Where Keras's own classes of layers and models say that they are from.
+_LAYER_MODULES = ("keras.layers", "keras.models", "keras.src.models")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is said of a model beside its values.
+
+    Attributes:
+        config: Its configuration; None if it has none that makes the same model again.
+        left_out: What the configuration does not hold, and why.
+    """
+
+    config: Config | None
+    left_out: tuple[LeftOut, ...]
+
+
+def describe_model(model: keras.Model, include_optimizer: bool, holds_functions: bool) -> Description:
+    """Makes the configuration of a model, and tries whether it makes the same model again.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the compile configuration is part of it.
+        holds_functions: Whether the functions of the model are saved as well, with all that they use.
+
+    Returns:
+        The configuration, and the parts of the compile configuration that it cannot hold.
+
+    Raises:
+        ModelError: The model has no configuration, or it makes another model; with the reason and a remedy.
+    """
+    lost: dict[str, str] = {}
+    config = serialize_model(model, include_optimizer, lost)
+    if include_optimizer:
+        serialize_compile_extras(model, lost)
+    body = {key: value for key, value in config.items() if key != "compile_config"}
+    if not holds_functions and find_foreign_names(body):
+        check_captures(model)
+    why = _explain_misfit(model, config, include_optimizer)
+    if why is not None:
+        remedy = "Save it with save_format='tf', where it lives on as functions."
+        if find_foreign_names(config):
+            remedy = (
+                "Let `get_config` of each of its classes return all arguments of its constructor, and `build` make all "
+                "of its weights; or save it with save_format='tf', where it lives on as functions."
+            )
+        raise ModelError(
+            f"The configuration of the model {model.name!r} does not make the same model again: {why} {remedy}"
+        )
+    return Description(config, list_lost_parts(lost))
+
+
+def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool) -> str | None:
+    """Loads a model from its configuration, without values, and says in what it differs; None if in nothing."""
+    if hasattr(model, "loaded_artifact"):  # its layers are those of the artifact that it was revived from
+        return None
+    with process_kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = collect(model, include_optimizer)
+        record = describe_state(model, state, include_optimizer)
+        if not _needs_trial(config, record):
+            return None
+        code = find_code(*(saveable.target for saveable in state.tree))
+        if include_optimizer and model.compiled and model._compile_config is not None:
+            code |= find_code(model._compile_config.config)
+        try:
+            rebuilt, compiled = rebuild_state(
+                copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False
+            )
+        except ArtifactError as error:
+            return str(error)
+        misfits = find_misfits(collect(rebuilt, compiled), record, compiled, saved="the saved one")
+    return f"{misfits}." if misfits else None
+
+
+def _needs_trial(config: Config, record: StateRecord) -> bool:
+    """Returns whether a configuration may make another model.
+
+    One that names nothing but layers of Keras's own, none inside another one, was tried by those who made them.
+    """
+    return bool(record.acquired) or bool(find_foreign_names(config)) or _holds_layers_in_layers(config)
+
+
+def _holds_layers_in_layers(config: Config) -> bool:
+    pending: list[Any] = [layer.get("config") for layer in config.get("config", {}).get("layers", ())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            if "class_name" in node and str(node.get("module")).startswith(_LAYER_MODULES):
+                return True
+            pending += node.values()
+        elif isinstance(node, (list, tuple)):
+            pending += node
+    return False
+
+
+class _LiveReader(StateReader):
+    """Reads what a model stores from the model itself."""
+
+    def __init__(self, state: State) -> None:
+        entries = {saveable.path: saveable.entries for saveable in state.tree}
+        assets: dict[str, bytes] = {}
+
+        def read_entries(address: str) -> Mapping[str, Array]:
+            return {key: _convert(value) for key, value in entries.get(address, {}).items()}
+
+        def read_asset(name: str) -> bytes:
+            if not assets:
+                assets.update(read_assets(state))
+            return assets[name]
+
+        super().__init__(variable=lambda path: to_array(state.variables[path]), entries=read_entries, asset=read_asset)
+
+
+def _convert(value: Any) -> Array:
+    return to_array(value) if isinstance(value, keras.Variable) else np.asarray(keras.ops.convert_to_numpy(value))
