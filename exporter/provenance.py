@@ -21,6 +21,7 @@ from typing import Any
 from exporter import transforms
 from exporter._environment import hide_values
 from exporter._references import find_source, list_source_files
+from exporter._values import describe_if_possible
 from exporter.config import ExportConfig, read_keys
 from exporter.endpoints.pipelines import list_steps
 from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
@@ -117,7 +118,10 @@ def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool
     if value is None or isinstance(value, (int, float, bool)):
         return value
     kind = type(value)
-    return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}
+    return {
+        "live": f"{kind.__module__}.{kind.__qualname__}",
+        "name": describe_if_possible(lambda: getattr(value, "name", "")),
+    }
 
 
 def _find_value(config: ExportConfig, path: str) -> Any:

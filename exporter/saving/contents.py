@@ -1,7 +1,9 @@
 """What an artifact holds, in words that a person reads and a receipt keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from exporter._values import escape
 
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
@@ -19,6 +21,9 @@ class Holding:
     what: str
     detail: str
 
+    def __post_init__(self) -> None:
+        _escape_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -33,6 +38,17 @@ class LeftOut:
     what: str
     why: str
     intended: bool = False
+
+    def __post_init__(self) -> None:
+        _escape_fields(self)
+
+
+def _escape_fields(line: Holding | LeftOut) -> None:
+    """Makes texts printable: they hold names that are anybody's, which could steer a terminal or fit no encoding."""
+    for each in fields(line):
+        value = getattr(line, each.name)
+        if isinstance(value, str):
+            object.__setattr__(line, each.name, escape(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_fi
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
+from exporter.saving.replicas import add_replicas
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer
 from exporter.saving.topology import LOAD_FAULTS, Config
@@ -110,7 +111,7 @@ def _write(
     model: keras.Model, config: Config, datasets: Datasets, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
     # A layer's own code may fail here, and then what the file holds stays.
-    state = collect(model, include_optimizer)
+    state = add_replicas(collect(model, include_optimizer))
     assets = read_assets(state)
     file = datasets.file
     for name in (*_LEGACY, OURS):

@@ -28,6 +28,7 @@ from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
+from exporter.saving.replicas import add_replicas
 from exporter.saving.state import collect
 from exporter.saving.topology import LOAD_FAULTS, Config
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
@@ -56,7 +57,7 @@ def write_keras_archive(
     Returns:
         What was written.
     """
-    state = collect(model, include_optimizer)
+    state = add_replicas(collect(model, include_optimizer))
     assets = read_assets(state)
     parts = {f"{ASSETS}/{name}": content for name, content in assets.items()}
     parts[CONFIG] = json.dumps(config).encode()

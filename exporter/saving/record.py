@@ -14,7 +14,9 @@ import tensorflow as tf
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.keras_internals import values_come_later
-from exporter.saving.state import Array, Saveable, State, collect, read_shape, walk
+from exporter.saving.kinds import Kind, find_kind
+from exporter.saving.replicas import restore_replicas
+from exporter.saving.state import Array, Saveable, State, collect, list_apart, read_shape, walk
 from exporter.saving.topology import LOAD_FAULTS, Config, compile_model, rebuild_model, serialize_compile_extras
 
 VERSION = 1
@@ -205,6 +207,7 @@ def revive_state(
                 if saveable.path in record.optimizers:
                     _load_entries(saveable, reader)
         restore_variables(model, record, reader, include_optimizer=compiled)
+        restore_replicas(model, record.variables, reader.variable)
     return model
 
 
@@ -300,9 +303,8 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
         ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
     """
     state = collect(model, include_optimizer)
-    expected = {
-        path: item for path, item in record.variables.items() if include_optimizer or not path.startswith("optimizer/")
-    }
+    left_alone = {Kind.REPLICAS} if include_optimizer else {Kind.REPLICAS, Kind.OPTIMIZER}
+    expected = {path: item for path, item in record.variables.items() if find_kind(path) not in left_alone}
     faults = [f"the file has no {path}" for path in state.variables if path not in expected]
     faults += [f"the model has no {path}" for path in expected if path not in state.variables]
     faults += [
@@ -324,7 +326,11 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
 def _assign(variable: keras.Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
-    if isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
+    apart = list_apart(variable)
+    if apart:
+        for each in apart:
+            each.assign(value, read_value=False)
+    elif isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
         own.assign(value, read_value=False)
     else:
         variable.assign(value)

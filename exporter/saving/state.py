@@ -354,7 +354,8 @@ def to_array(variable: keras.Variable) -> Array:
 
     The array is read-only by convention: it is the variable's own memory.
     """
-    value = variable.value
+    apart = list_apart(variable)
+    value = apart[0] if apart else variable.value
     if type(value) is ResourceVariable:
         # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
         tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
@@ -364,6 +365,20 @@ def to_array(variable: keras.Variable) -> Array:
         return np.asarray(memoryview(tensor))
     except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device
         return np.asarray(tensor)
+
+
+def list_components(value: tf.Variable) -> list[tf.Variable]:
+    """Returns the variables that a distributed one consists of, one a replica; of any other variable itself."""
+    return list(value.values) if isinstance(value, tf.distribute.DistributedValues) else [value]
+
+
+def list_apart(variable: keras.Variable) -> list[tf.Variable]:
+    """Returns the components of a distributed variable whose value is that of each, and not their sum or mean."""
+    value = variable.value
+    if not isinstance(value, tf.distribute.DistributedValues):
+        return []
+    on_read = value.synchronization is tf.VariableSynchronization.ON_READ
+    return [] if on_read and value.aggregation is not tf.VariableAggregation.NONE else list_components(value)
 
 
 def digest(variable: keras.Variable) -> str:
