@@ -73,12 +73,37 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """One thing outside of the artifact.
+
+    Attributes:
+        owner: Whose it is, such as `TFSMLayer 'scores'`.
+        class_name: The class of the owner.
+        argument: The owner's argument that names it, such as `filepath`.
+        place: A path as the configuration says it, or a URL, without credentials.
+    """
+
+    owner: str
+    class_name: str
+    argument: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
-    """What was written: what is held, what was left out and why, and the endpoints."""
+    """What was written.
+
+    Attributes:
+        held: What is held.
+        left_out: What was left out, and why.
+        signatures: The endpoints, by name.
+        dependencies: What the model needs that is not in the artifact.
+    """
 
     held: tuple[Holding, ...]
     left_out: tuple[LeftOut, ...]
     signatures: Mapping[str, Endpoint]
+    dependencies: tuple[Dependency, ...] = ()
 
 
 def format_bytes(count: int) -> str:

@@ -35,6 +35,9 @@ MODEL = "model"
 LEARNING_RATE = f"{OPTIMIZER}/learning_rate"
 STEP = "step: "
 
+# Keras's own layers whose computation is in another SavedModel: it lives on in this one.
+READS_SAVED_MODEL = ("TFSMLayer",)
+
 # What a user's model may define for itself, and then predicts or trains by itself.
 _PREDICTION_METHODS = ("predict_step", "predict", "predict_on_batch", "make_predict_function")
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics", "fit", "evaluate", "compile")
@@ -242,7 +245,9 @@ def _walk_foreign_names(node: Any) -> Iterator[str]:
         function = name == "function"
         native = isinstance(module, str) and module.partition(".")[0] == "keras"
         # Keras names its own functions, and others that are not registered, in the same way.
-        if not native and not (function and module == "builtins" and _is_keras_function(node["config"])):
+        if name in READS_SAVED_MODEL and native:
+            yield name
+        elif not native and not (function and module == "builtins" and _is_keras_function(node["config"])):
             yield str(node["config"] if function else registered or name)
     for child in node.values():
         yield from _walk_foreign_names(child)

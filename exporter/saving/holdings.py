@@ -7,15 +7,16 @@ from typing import Any
 import keras
 
 from exporter._values import describe_if_possible
-from exporter.saving.contents import Holding, LeftOut, format_bytes
+from exporter.saving.contents import Contents, Holding, LeftOut, format_bytes
+from exporter.saving.dependencies import describe_dependencies, find_dependencies
 from exporter.saving.kinds import OPTIMIZER, Kind, find_kind, is_below, list_outermost
 from exporter.saving.state import State, count_bytes, to_array
 from exporter.saving.topology import Config
 
 
 def describe_holdings(
-    model: keras.Model, state: State, config: Config, assets: tuple[str, ...]
-) -> tuple[tuple[Holding, ...], tuple[LeftOut, ...]]:
+    model: keras.Model, state: State, config: Config, assets: tuple[str, ...], traced: Collection[str] = ()
+) -> Contents:
     """Describes what is held by every format alike.
 
     The artifact is complete by now, so what the model's own code cannot say of itself is no fault of it.
@@ -25,9 +26,10 @@ def describe_holdings(
         state: Its state, with or without the optimizer.
         config: Its configuration, with or without the compile configuration.
         assets: The files that layers keep beside their variables.
+        traced: The classes whose computation is held without their code.
 
     Returns:
-        What is held, and what is left out.
+        What is held, and what is left out; no endpoints.
     """
     # The compiled one is known by its address also before it is built, when it has no variables but its counters.
     optimizers = dict.fromkeys((OPTIMIZER, *list_outermost(state.optimizers)))
@@ -53,7 +55,9 @@ def describe_holdings(
         held.append(Holding("values of replicas", _describe_tensors(groups[Kind.REPLICAS])))
     if assets:
         held.append(Holding("vocabularies", count(len(assets), "file")))
-    return tuple(held), tuple(left_out)
+    dependencies = find_dependencies(config)
+    left_out += describe_dependencies(dependencies, traced)
+    return Contents(tuple(held), tuple(left_out), {}, dependencies)
 
 
 def count(number: int, noun: str) -> str:

@@ -76,7 +76,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return Contents(*describe_holdings(model, state, config, tuple(assets)), signatures={})
+    return describe_holdings(model, state, config, tuple(assets))
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:

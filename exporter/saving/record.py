@@ -326,7 +326,7 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
 def _assign(variable: keras.Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
-    apart = list_apart(variable)
+    apart = list_apart(own)
     if apart:
         for each in apart:
             each.assign(value, read_value=False)

@@ -97,4 +97,4 @@ def on_one_device(model: keras.Model) -> Iterator[None]:
 
 def _is_total(variable: keras.Variable) -> bool:
     distributed = isinstance(variable.value, tf.distribute.DistributedValues)
-    return distributed and not list_apart(variable)
+    return distributed and not list_apart(variable.value)

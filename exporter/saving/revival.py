@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from exporter.errors import ArgumentError, ArtifactError
@@ -49,7 +48,7 @@ from exporter.saving.record import (
 )
 from exporter.saving.replicas import restore_replicas
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
-from exporter.saving.state import Array, collect, join, walk
+from exporter.saving.state import Array, collect, join, read_array, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
 from exporter.saving.topology import LOAD_FAULTS, REVIVED_MODULE, Config, compile_model, rebuild_model
 
@@ -463,7 +462,7 @@ def revive_model(
     own, former = artifact.exporter.resources, artifact.exporter.functions.resources
     object.__setattr__(model, "loaded_resources", [*own, *former])
     reader = StateReader(
-        variable=lambda place: np.asarray(values[place]),
+        variable=lambda place: read_array(values[place]),
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
         asset=lambda name: (path / ASSETS / name).read_bytes(),
     )
@@ -499,7 +498,7 @@ def _collect_values(path: Path, artifact: Any, record: StateRecord) -> dict[str,
 
 def _find_entries(values: Mapping[str, tf.Variable], prefix: str) -> dict[str, Array]:
     return {
-        place.removeprefix(prefix): np.asarray(value) for place, value in values.items() if place.startswith(prefix)
+        place.removeprefix(prefix): read_array(value) for place, value in values.items() if place.startswith(prefix)
     }
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,14 +156,22 @@ def _write_directory(
             checksums.add_part(name, (staged / name).read_bytes())
     (staged / _CHECKSUMS).write_bytes(checksums.to_json())
 
-    held, not_held = describe_holdings(model, state, config or {}, assets)
+    names = set() if described is None else _list_traced(described)
+    contents = describe_holdings(model, state, config or {}, assets, names)
+    held = contents.held
     if described is not None:
         held = (*held, _describe_functions(described))
         left_out += [
             LeftOut(name, f"{why}. Without the code of {type(model).__name__} a loaded model refuses it")
             for name, why in described.lost.items()
         ]
-    return Contents(held, (*not_held, *left_out), read_endpoints(staged))
+    left_out = [*contents.left_out, *left_out]
+    return replace(contents, held=held, left_out=tuple(left_out), signatures=read_endpoints(staged))
+
+
+def _list_traced(functions: Functions) -> set[str]:
+    """Returns the classes whose computation is held, by the names that the configuration gives them."""
+    return {name.rpartition(">")[2] for unit in functions.units for name in unit.needs}
 
 
 def _serialize(model: keras.Model, include_optimizer: bool) -> tuple[Config | None, list[LeftOut]]:

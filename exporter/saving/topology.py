@@ -3,10 +3,11 @@
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from exporter.errors import ArtifactError, ModelError
@@ -23,6 +24,8 @@ LOAD_FAULTS = (
 )
 
 _NESTED = (dict, list, tuple)
+
+_LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 
 # Where the classes of revived layers and models say that they are from.
 REVIVED_MODULE = "exporter.saving.revival"
@@ -66,7 +69,30 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True) -> Confi
     if saved is not None and include_optimizer:
         config["compile_config"] = copy.deepcopy(saved.value)  # what its saved training step stands for
     settled: Config = _settle(config, {})
+    _include_vocabularies(settled, model)
     return settled
+
+
+def _include_vocabularies(config: Config, model: keras.Model) -> None:
+    """Puts the vocabulary itself in the place of the file that a lookup layer read it from."""
+    named = [node for node in _list_nodes(config) if isinstance(node.get("vocabulary"), str)]
+    for layer in model._flatten_layers() if named else ():
+        lookup = getattr(layer, "_lookup_layer", layer)
+        if isinstance(layer, _LOOKUPS) and isinstance(lookup.input_vocabulary, str):
+            for node in named:
+                if (node.get("name"), node["vocabulary"]) == (layer.name, lookup.input_vocabulary):
+                    node["vocabulary"] = np.asarray(layer.get_vocabulary(include_special_tokens=False)).tolist()
+
+
+def _list_nodes(config: Config) -> Iterator[Config]:
+    pending: list[Any] = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
 
 
 def serialize_compile_config(model: keras.Model) -> Config | None:
@@ -186,17 +212,8 @@ def rebuild_model(
 
 
 def _count_layers(config: Config) -> int:
-    count = 0
-    pending: list[Any] = [config]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            pending += node.values()
-            listed = node.get("layers")
-            count += len(listed) if isinstance(listed, list) else 0
-        elif isinstance(node, list):
-            pending += node
-    return count
+    listed = (node.get("layers") for node in _list_nodes(config))
+    return sum(len(layers) for layers in listed if isinstance(layers, list))
 
 
 def _explain(error: Exception) -> str:

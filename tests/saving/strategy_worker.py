@@ -181,7 +181,9 @@ def _resume(name: str, place: Path, strategy: tf.distribute.Strategy) -> dict[st
             model = exporter.load_model(path)
         outcome[save_format] = {"saved": _describe(model), "continued": _go_on(name, model)}
         alone = exporter.load_model(path)
-        outcome[save_format] |= {"outside": _describe(alone), "continued outside": _go_on(name, alone)}
+        outcome[save_format]["outside"] = _describe(alone)
+        if name in REVIVED and save_format == "tf":
+            outcome["continued outside"] = _go_on(name, alone)
     return outcome
 
 

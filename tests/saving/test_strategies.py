@@ -120,8 +120,8 @@ def test_a_save_inside_of_the_scope_writes_the_same(folder: Path, name: str) -> 
 @pytest.mark.parametrize("name", REVIVED)
 def test_goes_on_without_its_code_as_with_it(folder: Path, name: str) -> None:
     # Traced with distributed variables, a step would change the one variable of the artifact once for each replica.
-    revived, resumed = _read(folder, name, "revive"), _read(folder, name, "resume")["tf"]
-    assert _find_differences(resumed["outside"], revived["outside"]) == []
+    revived, resumed = _read(folder, name, "revive"), _read(folder, name, "resume")
+    assert _find_differences(resumed["tf"]["outside"], revived["outside"]) == []
     assert _find_differences(resumed["continued outside"], revived["continued outside"]) == []
 
 
