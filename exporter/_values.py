@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 _SHOWN = 120  # characters of a value in a message
@@ -45,3 +46,18 @@ def escape(text: str) -> str:
         It, on one line, and at its full length.
     """
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def describe_if_possible(write: Callable[[], Any]) -> str:
+    """Writes what an object of anybody's says of itself, in a line that is worth no failure.
+
+    Args:
+        write: Returns the line; it may raise whatever the object's own code raises.
+
+    Returns:
+        The line with what could steer a terminal escaped, or one that says why there is none.
+    """
+    try:
+        return escape(str(write()))
+    except Exception as error:
+        return f"cannot be described: {type(error).__name__}"

@@ -20,7 +20,7 @@ from exporter.layouts import choose_place
 from exporter.manifests import seal
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.workshop import Workshop
-from exporter.provenance import Provenance, describe_machine, describe_recipe, list_versions
+from exporter.provenance import Provenance, describe_machine, describe_recipe, list_versions, record_dependencies
 from exporter.publishing import keep_receipt
 from exporter.receipts import SCHEMA_VERSION, Receipt, Request, Status
 from exporter.saving.api import SavePlan, check_space, plan_save
@@ -109,6 +109,7 @@ def export(
                 contents = plan.write(staged, provenance.make_notes())
                 warmup, no_warmup = add_warmup(config, staged, place.model_name, asked)
                 files = seal(staged, place.target.name)
+                dependencies = record_dependencies(contents.dependencies)
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
             _refuse_left_out(config, plan, left_out)
 
@@ -146,7 +147,7 @@ def export(
                     format=plan.save_format,
                     read=(hide(read),),
                     recipe=describe_recipe(config),
-                    inputs=provenance.inputs,
+                    inputs=provenance.inputs + dependencies,
                     repository=provenance.repository,
                     versions=list_versions(config),
                     files=files,

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
 from enum import Enum
@@ -21,9 +21,11 @@ from typing import Any
 from exporter import transforms
 from exporter._environment import hide_values
 from exporter._references import find_source, list_source_files
+from exporter._values import describe_if_possible
 from exporter.config import ExportConfig, read_keys
 from exporter.endpoints.pipelines import list_steps
 from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
+from exporter.saving.contents import Dependency
 from exporter.stores import fetch, is_url
 from exporter.transforms._hooks import Takes, find_takes
 
@@ -117,7 +119,10 @@ def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool
     if value is None or isinstance(value, (int, float, bool)):
         return value
     kind = type(value)
-    return {"live": f"{kind.__module__}.{kind.__qualname__}", "name": str(getattr(value, "name", ""))}
+    return {
+        "live": f"{kind.__module__}.{kind.__qualname__}",
+        "name": describe_if_possible(lambda: getattr(value, "name", "")),
+    }
 
 
 def _find_value(config: ExportConfig, path: str) -> Any:
@@ -189,6 +194,26 @@ def record_inputs(config: ExportConfig) -> tuple[Input, ...]:
         files = record_files(file, file.name)
         size = sum(record.size for record in files)
         records.append(Input(key=path, path=said.get(path, value), sha256=digest_files(files), size=size))
+    return tuple(records)
+
+
+def record_dependencies(dependencies: Sequence[Dependency]) -> tuple[Input, ...]:
+    """Hashes what a model needs that is not in its artifact.
+
+    Args:
+        dependencies: What the artifact's configuration names.
+
+    Returns:
+        A record for each file, and each directory that is a model; other directories can hold anything.
+    """
+    records = []
+    for each in dependencies:
+        path = Path(each.place)
+        is_model = any((path / name).is_file() for name in ("saved_model.pb", "config.json"))
+        if not is_url(each.place) and (path.is_file() or is_model):
+            files = record_files(path, path.name)
+            size = sum(record.size for record in files)
+            records.append(Input(f"{each.owner}.{each.argument}", each.place, digest_files(files), size))
     return tuple(records)
 
 

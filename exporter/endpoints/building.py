@@ -5,7 +5,7 @@ call it with tensors of the same shapes and dtypes; one of a model with lookup t
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ from exporter.endpoints.pipelines import (
 from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
 from exporter.proof.training_steps import everything_kept
 from exporter.saving.internals import ResourceTracker, resource_tracker_scope, saving_context
+from exporter.saving.replicas import on_one_device
+from exporter.saving.save_options import keeps_replicas
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, holds_tables
 
 
@@ -132,7 +134,8 @@ def build_endpoints(
     known = tf.saved_model.SaveOptions(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
-    with saving_context(known), calls_undone(model):
+    one_device = nullcontext() if keeps_replicas(known) else on_one_device(model)
+    with saving_context(known), calls_undone(model), one_device:
         share = not holds_tables(model)
         built = [builder.trace(draft, share) for draft in drafts if draft is not None]
     builder.faults.raise_all()

@@ -11,6 +11,7 @@ import tensorflow as tf
 from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch, convert_output
 from exporter.saving.signatures import Inputs, find_captured
+from exporter.saving.state import list_components
 
 
 def call_endpoint(
@@ -47,11 +48,11 @@ def variables_kept(variables: Sequence[Any]) -> Iterator[None]:
         variables: Of TensorFlow.
     """
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
-    values = [variable.read_value() for variable in variables]
+    kept = [(each, each.read_value()) for variable in variables for each in list_components(variable)]
     try:
         yield
     finally:
-        for variable, value in zip(variables, values, strict=True):
+        for variable, value in kept:
             variable.assign(value)
 
 

@@ -13,6 +13,7 @@ from exporter._arrays import Array, find_dtype
 from exporter.errors import Fault, UsageError
 from exporter.saving.contents import Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
+from exporter.saving.state import list_components
 
 # Sizes for dimensions that may vary: a sequence of words or steps, and the side of an image or volume. The
 # image networks of keras.applications refuse a side below 32.
@@ -282,10 +283,10 @@ def state_kept(model: keras.Model) -> Iterator[None]:
     known = {id(variable): variable for variable in (*model.variables, *states) if isinstance(variable, keras.Variable)}
     movable = [variable for identity, variable in known.items() if identity not in trainable]
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
-    values = [variable.value.read_value() for variable in movable]
+    values = [(each, each.read_value()) for variable in movable for each in list_components(variable.value)]
     with calls_undone(model):
         try:
             yield
         finally:
-            for variable, value in zip(movable, values, strict=True):
-                variable.value.assign(value)
+            for variable, value in values:
+                variable.assign(value)

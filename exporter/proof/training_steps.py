@@ -15,7 +15,7 @@ from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch
 from exporter.saving.internals import Tracker, global_state
 from exporter.saving.signatures import Inputs, build_structure
-from exporter.saving.state import is_saveable
+from exporter.saving.state import is_saveable, list_components
 
 _SEED_GENERATOR = "global_seed_generator"
 
@@ -110,7 +110,7 @@ def _find_mutable(model: keras.Model) -> tuple[list[Any], list[Any], list[Any]]:
             continue
         found.add(id(value))
         if isinstance(value, tf.Variable):
-            variables.append(value)
+            variables.extend(list_components(value))  # replicas may hold different values
         elif isinstance(value, (list, dict, set, tuple)):
             own = getattr(value, "__dict__", {})
             # TensorFlow's own kind of list keeps its items in a second one, which stands among its attributes.

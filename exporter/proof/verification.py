@@ -29,6 +29,8 @@ from exporter.proof.training_steps import everything_kept, take_step, warnings_k
 from exporter.proof.trials import EndpointTrial, Trial
 from exporter.receipts import Check
 from exporter.saving.contents import Endpoint, LeftOut
+from exporter.saving.kinds import Kind, find_kind
+from exporter.saving.replicas import on_one_device
 from exporter.saving.signatures import Inputs, find_captured, name_outputs, read_endpoints
 from exporter.saving.state import to_array, walk
 
@@ -97,6 +99,7 @@ def prove(
         ExportError: The fresh process died or did not answer.
     """
     with (
+        on_one_device(model),  # as the other process has it
         everything_kept(model),
         warnings_kept_back(),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
@@ -384,12 +387,12 @@ class _Session:
             yield Check("state", False, "the loaded model's state cannot be read", reply["error"])
             return
         expected, received = facts["variables"], reply["variables"]
-        groups: dict[str, list[str]] = {}
+        groups: dict[Kind, list[str]] = {}
         for path in dict.fromkeys((*expected, *received)):
-            groups.setdefault(_find_kind(path), []).append(path)
+            groups.setdefault(find_kind(path), []).append(path)
         differing = [path for path in expected if path in received and expected[path] != received[path]]
         differences = self._measure_differences(differing) if differing else {}
-        for kind in ("weights", "optimizer", "random state"):
+        for kind in Kind:
             if kind in groups:
                 yield _check_variables(kind, groups[kind], expected, received, differences)
         layers = f"{len(facts['trainable']) - 1} layers"  # the model itself stands among them
@@ -475,12 +478,6 @@ def _measure(staged: Path) -> int:
 
 def _measure_difference(first: Array, second: Array) -> float | None:
     return largest_difference(first, second) if first.shape == second.shape else None
-
-
-def _find_kind(path: str) -> str:
-    if path.split("/")[0] == "optimizer":
-        return "optimizer"
-    return "random state" if "seed_generators" in path.split("/") else "weights"
 
 
 def _check_variables(

@@ -32,8 +32,8 @@ def check_captures(model: keras.Model) -> None:
     if lost:
         raise ModelError(
             f"The model {model.name!r} uses state that no attribute of it leads to, so that nothing could bring it "
-            f"back: {explain_lost(lost)}. Keep each as an attribute of the layer or the model that uses it; or save the "
-            "model with save_format='tf', where its functions hold what they use."
+            f"back: {explain_lost(lost)}. Keep each as an attribute of the layer or the model that uses it; or save "
+            "the model with save_format='tf', where its functions hold what they use."
         )
 
 
@@ -50,8 +50,8 @@ def refuse_unholdable(model: keras.Model, lost: Iterable[Any]) -> None:
     strange = [owner for owner in lost if not isinstance(owner, (tf.Variable, LookupInterface))]
     if strange:
         raise ModelError(
-            f"The model {model.name!r} uses state that cannot be saved: {explain_lost(strange)}. Give the model what it "
-            "gets from there as an input, or keep it in a variable."
+            f"The model {model.name!r} uses state that cannot be saved: {explain_lost(strange)}. Give the model what "
+            "it gets from there as an input, or keep it in a variable."
         )
 
 

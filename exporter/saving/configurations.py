@@ -10,6 +10,9 @@ Config = dict[str, Any]
 # Where the classes of revived layers and models say that they are from.
 REVIVED_MODULE = "exporter.saving.revival"
 
+# Keras's own layers whose computation is in another SavedModel: it lives on in this one.
+READS_SAVED_MODEL = ("TFSMLayer",)
+
 _NESTED = (dict, list, tuple)
 
 
@@ -63,7 +66,9 @@ def _walk_foreign_names(node: Any) -> Iterator[str]:
         function = name == "function"
         native = isinstance(module, str) and module.partition(".")[0] == "keras"
         # Keras names its own functions, and others that are not registered, in the same way.
-        if not native and not (function and module == "builtins" and _is_keras_function(node["config"])):
+        if name in READS_SAVED_MODEL and native:
+            yield name
+        elif not native and not (function and module == "builtins" and _is_keras_function(node["config"])):
             yield str(node["config"] if function else registered or name)
     for child in node.values():
         yield from _walk_foreign_names(child)

@@ -1,7 +1,9 @@
 """What an artifact holds, in words that a person reads and a receipt keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from exporter._values import escape
 
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
@@ -19,6 +21,9 @@ class Holding:
     what: str
     detail: str
 
+    def __post_init__(self) -> None:
+        _escape_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -33,6 +38,17 @@ class LeftOut:
     what: str
     why: str
     intended: bool = False
+
+    def __post_init__(self) -> None:
+        _escape_fields(self)
+
+
+def _escape_fields(line: Holding | LeftOut) -> None:
+    """Makes texts printable: they hold names that are anybody's, which could steer a terminal or fit no encoding."""
+    for each in fields(line):
+        value = getattr(line, each.name)
+        if isinstance(value, str):
+            object.__setattr__(line, each.name, escape(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +73,37 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """One thing outside of the artifact.
+
+    Attributes:
+        owner: Whose it is, such as `TFSMLayer 'scores'`.
+        class_name: The class of the owner.
+        argument: The owner's argument that names it, such as `filepath`.
+        place: A path as the configuration says it, or a URL, without credentials.
+    """
+
+    owner: str
+    class_name: str
+    argument: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
-    """What was written: what is held, what was left out and why, and the endpoints."""
+    """What was written.
+
+    Attributes:
+        held: What is held.
+        left_out: What was left out, and why.
+        signatures: The endpoints, by name.
+        dependencies: What the model needs that is not in the artifact.
+    """
 
     held: tuple[Holding, ...]
     left_out: tuple[LeftOut, ...]
     signatures: Mapping[str, Endpoint]
+    dependencies: tuple[Dependency, ...] = ()
 
 
 def format_bytes(count: int) -> str:

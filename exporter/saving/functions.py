@@ -10,16 +10,18 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from exporter._values import describe_if_possible
 from exporter.saving.compilation import serialize_compile_config
 from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.internals import AutoTrackable
+from exporter.saving.kinds import OPTIMIZER, Kind, find_kind, is_below
 from exporter.saving.signatures import (
     build_structure,
     calls_undone,
@@ -32,10 +34,11 @@ from exporter.saving.state import State, join, walk
 
 # The names of traced functions that are not those of a layer.
 MODEL = "model"
-LEARNING_RATE = "optimizer/learning_rate"
+LEARNING_RATE = f"{OPTIMIZER}/learning_rate"
 STEP = "step: "
 
-# What a user's model may define for itself, and then trains by itself.
+# What a user's model may define for itself, and then predicts or trains by itself.
+_PREDICTION_METHODS = ("predict_step", "predict", "predict_on_batch", "make_predict_function")
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics", "fit", "evaluate", "compile")
 
 
@@ -182,6 +185,9 @@ class Functions:
         missing: What the compile configuration needs from outside Keras.
         methods: The methods of training that the model's own class defines.
         compile_config: The compile configuration, if the model has no other.
+        prediction: What the model's own `predict_step` gives, as in `Inputs.structure`; None if it has none, or none
+            that could be traced.
+        lost: The model's own methods of prediction that live on in no function, and why, by name.
     """
 
     units: tuple[Unit, ...]
@@ -189,6 +195,8 @@ class Functions:
     missing: tuple[str, ...]
     methods: tuple[str, ...]
     compile_config: Config | None
+    prediction: Any = None
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns JSON text for `from_json`."""
@@ -204,6 +212,8 @@ class Functions:
             missing=tuple(fields["missing"]),
             methods=tuple(fields["methods"]),
             compile_config=fields["compile_config"],
+            prediction=fields.get("prediction"),
+            lost=fields.get("lost", {}),
         )
 
 
@@ -248,7 +258,9 @@ def trace_functions(
         tracer.trace_learning_rate()
     # The step as a whole is the same to the last bit; revived parts may add gradients up in another order.
     steps = tracer.trace_steps() if compiled else {}
-    return tracer.holder, Functions(tuple(units), steps, tuple(missing), methods, own_config)
+    prediction, lost = tracer.trace_prediction()
+    functions = Functions(tuple(units), steps, tuple(missing), methods, own_config, prediction, lost)
+    return tracer.holder, functions
 
 
 def _find_foreign_classes(model: keras.Model) -> list[str]:
@@ -261,6 +273,14 @@ def find_own_methods(model: keras.Model) -> tuple[str, ...]:
     if hasattr(model, "saved_data"):  # it trains with the steps of another one
         return ("train_step",)
     return tuple(name for name in _TRAINING_METHODS if getattr(type(model), name) is not getattr(keras.Model, name))
+
+
+def _find_own_prediction(model: keras.Model) -> tuple[str, ...]:
+    """Returns the names of the methods with which a model predicts by itself."""
+    kept = getattr(model, "saved_prediction", None)
+    if kept is not None:  # those of the model that a revived one stands for
+        return tuple(kept.value)
+    return tuple(name for name in _PREDICTION_METHODS if getattr(type(model), name) is not getattr(keras.Model, name))
 
 
 def _find_foreign_layers(model: keras.Model, config: Config) -> Iterator[tuple[tuple[int, ...], Any, Config]]:
@@ -330,8 +350,8 @@ class _Tracer:
         outputs, _ = functions.inference.get_concrete_function().structured_outputs
         names = () if isinstance(outputs, dict) else tuple(find_output_names(model))
         unit = self._describe("", (), model, needs, trains, _describe_parameters(model, ()), ())
-        indices = keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
-        return replace(unit, inputs=inputs.to_json(), outputs=_describe_structure(indices), output_names=names)
+        outputs = _describe_structure(_number_leaves(outputs))
+        return replace(unit, inputs=inputs.to_json(), outputs=outputs, output_names=names)
 
     def trace_layer(self, position: tuple[int, ...], layer: keras.layers.Layer, needs: Sequence[str]) -> Unit | None:
         """Traces every way in which a layer is called; returns None for one that is never called."""
@@ -381,6 +401,35 @@ class _Tracer:
                 steps["exact test"] = self._trace_step("exact test", exact)
         ordered = model._flatten_metrics_in_order({name: name for name in steps.get("test", ())})
         return {**steps, "evaluation": (ordered,) if isinstance(ordered, str) else tuple(ordered)}
+
+    def trace_prediction(self) -> tuple[Any, Mapping[str, str]]:
+        """Traces the model's own prediction step for batches of any size.
+
+        Returns:
+            What it gives, as in `Inputs.structure`, and why other methods of prediction live on in no function.
+        """
+        model = self._model
+        own = _find_own_prediction(model)
+        lost = dict.fromkeys((name for name in own if name != "predict_step"), "it is Python code around the steps")
+        if "predict_step" not in own:
+            return None, lost
+        inputs = describe_inputs(model)
+        if len(inputs.structure) != 1:
+            return None, {**lost, "predict_step": "the model takes several arguments, and a step one"}
+
+        def predict(*leaves: Any) -> Any:
+            return model.predict_step(keras.utils.pack_x_y_sample_weight(build_structure(inputs.structure[0], leaves)))
+
+        functions = AutoTrackable()
+        specs = [leaf.to_spec() for leaf in inputs.leaves]
+        functions.inference = tf.function(predict, input_signature=specs, autograph=False)
+        try:
+            with calls_undone(model):
+                outputs = functions.inference.get_concrete_function().structured_outputs
+        except Exception as error:  # the step is anybody's code
+            return None, {**lost, "predict_step": f"it cannot be traced: {_name_fault(error)}"}
+        self.holder.units[f"{STEP}predict"] = functions
+        return _describe_structure(_number_leaves(outputs)), lost
 
     def _trace_step(self, name: str, data: Any) -> tuple[str, ...]:
         own = self._model.train_step if name.endswith("train") else self._model.test_step
@@ -448,7 +497,7 @@ class _Tracer:
         places = [
             place
             for place in self._variables
-            if place in own or (place.startswith(f"{path}/") if path else not place.startswith("optimizer/"))
+            if place in own or (is_below(place, (path,)) if path else find_kind(place) is not Kind.OPTIMIZER)
         ]
         return Unit(
             path=path,
@@ -500,6 +549,15 @@ class _Tracer:
             if find_foreign_names(own[kind]) and f"{path}/{kind}" not in self.holder.units:
                 self._trace_function(f"{path}/{kind}", value, tf.TensorSpec(variable.shape, variable.dtype))
         return UnitVariable(path, variable.name, variable.path, own["regularizer"], own["constraint"])
+
+
+def _number_leaves(outputs: Any) -> Any:
+    return keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
+
+
+def _name_fault(error: Exception) -> str:
+    text = describe_if_possible(lambda: next(filter(None, map(str.strip, str(error).splitlines())), ""))
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _describe_structure(indices: Any) -> Any:

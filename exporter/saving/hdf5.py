@@ -32,6 +32,7 @@ from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
+from exporter.saving.replicas import add_replicas
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer
 from exporter.saving.weights_file import StoredArrays, find_dataset
@@ -111,7 +112,7 @@ def _write(
     model: keras.Model, config: Config, datasets: Datasets, include_optimizer: bool, notes: Mapping[str, bytes]
 ) -> Contents:
     # A layer's own code may fail here, and then what the file holds stays.
-    state = collect(model, include_optimizer)
+    state = add_replicas(collect(model, include_optimizer))
     assets = read_assets(state)
     file = datasets.file
     for name in (*_LEGACY, OURS):
@@ -140,7 +141,7 @@ def _write(
     for name, content in parts.items():
         datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
     datasets.add_bytes(f"{OURS}/{_CHECKSUMS}", datasets.checksums.to_json())
-    return Contents(*describe_holdings(model, state, config, tuple(assets)), signatures={})
+    return describe_holdings(model, state, config, tuple(assets))
 
 
 class _Writer:

@@ -1,59 +1,89 @@
 """Words for what an artifact holds of a model, and for what it leaves out."""
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import keras
 
+from exporter._values import describe_if_possible
 from exporter.saving.configurations import Config
-from exporter.saving.contents import Holding, LeftOut, format_bytes
-from exporter.saving.state import State, count_bytes
+from exporter.saving.contents import Contents, Holding, LeftOut, format_bytes
+from exporter.saving.dependencies import describe_dependencies, find_dependencies
+from exporter.saving.kinds import OPTIMIZER, Kind, find_kind, is_below, list_outermost
+from exporter.saving.state import State, count_bytes, to_array
 
 
 def describe_holdings(
-    model: keras.Model, state: State, config: Config, assets: tuple[str, ...]
-) -> tuple[tuple[Holding, ...], tuple[LeftOut, ...]]:
+    model: keras.Model, state: State, config: Config, assets: tuple[str, ...], traced: Collection[str] = ()
+) -> Contents:
     """Describes what is held by every format alike.
+
+    The artifact is complete by now, so what the model's own code cannot say of itself is no fault of it.
 
     Args:
         model: The model.
         state: Its state, with or without the optimizer.
         config: Its configuration, with or without the compile configuration.
         assets: The files that layers keep beside their variables.
+        traced: The classes whose computation is held without their code.
 
     Returns:
-        What is held, and what is left out.
+        What is held, and what is left out; no endpoints.
     """
-    groups: dict[str, list[keras.Variable]] = {"weights": [], "optimizer": [], "random": []}
+    # The compiled one is known by its address also before it is built, when it has no variables but its counters.
+    optimizers = dict.fromkeys((OPTIMIZER, *list_outermost(state.optimizers)))
+    groups: dict[Kind, list[keras.Variable]] = {kind: [] for kind in Kind}
     for path, variable in state.variables.items():
-        kind = "random" if "/seed_generators/" in f"/{path}" else "weights"
-        groups["optimizer" if path.startswith("optimizer/") else kind].append(variable)
+        groups[find_kind(path, optimizers)].append(variable)
 
     held = [
-        Holding("configuration", f"{type(model).__name__} of {count(len(model.layers), 'layer')}"),
-        Holding("weights", _describe_tensors(groups["weights"])),
+        Holding("configuration", describe_if_possible(lambda: _describe_class(model))),
+        Holding("weights", _describe_tensors(groups[Kind.WEIGHTS])),
     ]
     left_out = []
+    held += _describe_optimizers(state, optimizers)
     compiled = config.get("compile_config")
     if compiled:
-        optimizer = model.optimizer
-        if groups["optimizer"]:
-            step = int(optimizer.iterations)
-            tensors = _describe_tensors(groups["optimizer"])
-            held.append(Holding("optimizer", f"{type(optimizer).__name__} at step {step}, {tensors}"))
-        held.append(Holding("compile configuration", _describe_compile(compiled)))
+        held.append(Holding("compile configuration", describe_if_possible(lambda: _describe_compile(compiled))))
         left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
     elif model.compiled:
         left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false", intended=True))
-    if groups["random"]:
-        held.append(Holding("random state", count(len(groups["random"]), "seed generator")))
+    if groups[Kind.RANDOM]:
+        held.append(Holding("random state", count(len(groups[Kind.RANDOM]), "seed generator")))
+    if groups[Kind.REPLICAS]:
+        held.append(Holding("values of replicas", _describe_tensors(groups[Kind.REPLICAS])))
     if assets:
         held.append(Holding("vocabularies", count(len(assets), "file")))
-    return tuple(held), tuple(left_out)
+    dependencies = find_dependencies(config)
+    left_out += describe_dependencies(dependencies, traced)
+    return Contents(tuple(held), tuple(left_out), {}, dependencies)
 
 
 def count(number: int, noun: str) -> str:
     """Returns `1 layer`, `2 layers`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _describe_class(model: keras.Model) -> str:
+    return f"{type(model).__name__} of {count(len(model.layers), 'layer')}"
+
+
+def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[Holding]:
+    targets = {saveable.path: saveable.target for saveable in state.tree if saveable.path in optimizers}
+    held = []
+    for address, optimizer in targets.items():
+        own = [each for path, each in state.variables.items() if is_below(path, (address,))]
+        if own:
+            name = "optimizer" if address == OPTIMIZER else f"optimizer {address}"
+            progress = describe_if_possible(partial(_describe_progress, optimizer))
+            held.append(Holding(name, f"{progress}, {_describe_tensors(own)}"))
+    return held
+
+
+def _describe_progress(optimizer: keras.optimizers.Optimizer) -> str:
+    # A variable of several devices has no number of its own; its tensor has.
+    return f"{type(optimizer).__name__} at step {to_array(optimizer.iterations).item()}"
 
 
 def _describe_tensors(variables: list[keras.Variable]) -> str:

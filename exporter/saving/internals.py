@@ -14,6 +14,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
+- `distribute_lib`: leaves the scope of a strategy, in which nothing can be traced for one device.
 - `eager_context`: the random generator of eager operations.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -28,16 +29,17 @@ same, and a model cannot be saved or loaded without it; the same test names each
   `_tracked`, `_get_own_losses`) and how they are trained (`_compile_config`, `_flatten_metrics_in_order`,
   `_symbolic_build`);
 - of variables, optimizers, losses and metrics: names and values that have no setter (`_name`, `_path`, `_shape`,
-  `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`);
+  `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`), and where they lie
+  (`_distribution_strategy`);
 - of tensors: the layer and the mask that they come with (`_keras_history`, `_keras_mask`);
 - of TensorFlow's objects: what they are saved as (`_serialize_to_tensors`, `_gather_saveables_for_checkpoint`,
   `_shared_name`, `_expand_distributed_variables`) and were traced for (`_list_all_concrete_functions`,
-  `_element_spec`).
+  `_element_spec`, `_value_specs`).
 """
 
 import importlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
+from tensorflow.python.distribute import distribute_lib
 from tensorflow.python.eager import context as eager_context
 from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
@@ -79,11 +82,13 @@ __all__ = [
     "Trackable",
     "Tracker",
     "compile_args_from_training_config",
+    "distribute_lib",
     "eager_context",
     "get_symbol_from_name",
     "global_state",
     "load_model_from_hdf5",
     "make_fingerprint",
+    "outside_of_scopes",
     "resource_tracker_scope",
     "safe_get_h5_dataset",
     "saving_context",
@@ -172,3 +177,13 @@ def tensorflow_generator() -> Any:
     TensorFlow makes it when a global seed is set.
     """
     return getattr(eager_context.context(), "_rng", None)
+
+
+@contextmanager
+def outside_of_scopes() -> Iterator[None]:
+    """Lets what is done inside be done as outside of every scope of a `tf.distribute.Strategy`."""
+    distribute_lib._push_per_thread_mode(distribute_lib._get_default_replica_mode())
+    try:
+        yield
+    finally:
+        distribute_lib._pop_per_thread_mode()

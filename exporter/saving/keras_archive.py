@@ -30,6 +30,7 @@ from exporter.saving.datasets import BUFFER, lay_out_file
 from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
+from exporter.saving.replicas import add_replicas
 from exporter.saving.state import collect
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
 from exporter.saving.zip_members import open_member
@@ -57,7 +58,7 @@ def write_keras_archive(
     Returns:
         What was written.
     """
-    state = collect(model, include_optimizer)
+    state = add_replicas(collect(model, include_optimizer))
     assets = read_assets(state)
     parts = {f"{ASSETS}/{name}": content for name, content in assets.items()}
     parts[CONFIG] = json.dumps(config).encode()
@@ -76,7 +77,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return Contents(*describe_holdings(model, state, config, tuple(assets)), signatures={})
+    return describe_holdings(model, state, config, tuple(assets))
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:

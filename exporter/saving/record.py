@@ -19,8 +19,10 @@ from exporter.saving.compilation import compile_model, serialize_compile_extras
 from exporter.saving.configurations import Config
 from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.keras_internals import values_come_later
+from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.policies import describe_policy, separate_policies
-from exporter.saving.state import Array, Saveable, State, collect, read_shape, walk
+from exporter.saving.replicas import restore_replicas
+from exporter.saving.state import Array, Saveable, State, collect, list_apart, read_shape, walk
 from exporter.saving.topology import rebuild_model
 
 VERSION = 1
@@ -209,6 +211,7 @@ def revive_state(
     model, compiled = rebuild_state(config, record, reader, custom_objects, compile, safe_mode)
     with _misfits_explained():
         restore_variables(model, record, reader, include_optimizer=compiled)
+        restore_replicas(model, record.variables, reader.variable)
     return model
 
 
@@ -383,13 +386,10 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
 
 def _list_expected(record: StateRecord, include_optimizer: bool) -> dict[str, VariableRecord]:
     """Lists the recorded variables that a model must have, with or without those of its optimizers."""
+    left_alone = {Kind.REPLICAS} if include_optimizer else {Kind.REPLICAS, Kind.OPTIMIZER}
     return {
-        path: item for path, item in record.variables.items() if include_optimizer or not _is_optimizers(path, record)
+        path: item for path, item in record.variables.items() if find_kind(path, record.optimizers) not in left_alone
     }
-
-
-def _is_optimizers(path: str, record: StateRecord) -> bool:
-    return any(path.startswith(f"{address}/") for address in ("optimizer", *record.optimizers))
 
 
 def find_misfits(state: State, record: StateRecord, include_optimizer: bool, saved: str = "the file") -> str:
@@ -432,7 +432,11 @@ def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:
 def _assign(variable: keras.Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
-    if isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
+    apart = list_apart(own)
+    if apart:
+        for each in apart:
+            each.assign(value, read_value=False)
+    elif isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
         own.assign(value, read_value=False)
     else:
         variable.assign(value)

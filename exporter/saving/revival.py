@@ -7,14 +7,13 @@ call is the function that was traced when the model was saved, and gradients flo
 import inspect
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from exporter.errors import ArgumentError, ArtifactError
@@ -39,6 +38,7 @@ from exporter.saving.functions import (
 )
 from exporter.saving.internals import AutoTrackable
 from exporter.saving.keras_archive import ASSETS
+from exporter.saving.kinds import OPTIMIZER, is_below
 from exporter.saving.record import (
     StateReader,
     StateRecord,
@@ -49,13 +49,12 @@ from exporter.saving.record import (
     restore_settings,
     restore_variables,
 )
+from exporter.saving.replicas import restore_replicas
 from exporter.saving.resources import Table
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
-from exporter.saving.state import Array, collect, join, walk
+from exporter.saving.state import Array, collect, join, read_array, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
 from exporter.saving.topology import rebuild_model
-
-OPTIMIZER = "optimizer"
 
 
 class _Untracked:
@@ -174,7 +173,7 @@ class RevivedOptimizer(keras.optimizers.Optimizer):
         variables = {
             path.removeprefix(f"{OPTIMIZER}/"): loaded.wrap(path)
             for path in loaded.record.variables
-            if path.startswith(f"{OPTIMIZER}/")
+            if is_below(path, (OPTIMIZER,))
         }
         object.__setattr__(self, "revived_variables", variables)
         for variable in variables.values():
@@ -482,12 +481,13 @@ def revive_model(
     if model is None:
         unit = functions.units[0]
         model = _make_unit_class(RevivedModel, unit)(unit, loaded, body or None)
+        _use_saved_prediction(model, loaded.units, functions)
     # The functions use their variables without owning them, so the loaded object has to live as long as the model.
     object.__setattr__(model, "loaded_artifact", _Untracked(artifact))
     own, former = artifact.exporter.resources, artifact.exporter.functions.resources
     object.__setattr__(model, "loaded_resources", [*own, *former])
     reader = StateReader(
-        variable=lambda place: np.asarray(values[place]),
+        variable=lambda place: read_array(values[place]),
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
         asset=lambda name: (path / ASSETS / name).read_bytes(),
     )
@@ -507,6 +507,7 @@ def revive_model(
         and _compile(model, compile_config, functions, loaded, safe_mode)
     ):
         _adopt_values(model, loaded, include_optimizer=True)
+    restore_replicas(model, record.variables, reader.variable)
     return model
 
 
@@ -523,7 +524,7 @@ def _collect_values(path: Path, artifact: Any, record: StateRecord) -> dict[str,
 
 def _find_entries(values: Mapping[str, tf.Variable], prefix: str) -> dict[str, Array]:
     return {
-        place.removeprefix(prefix): np.asarray(value) for place, value in values.items() if place.startswith(prefix)
+        place.removeprefix(prefix): read_array(value) for place, value in values.items() if place.startswith(prefix)
     }
 
 
@@ -760,12 +761,20 @@ def use_saved_steps(
 
     def run(method: str, steps: Sequence[str], data: Any) -> Any:
         leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-        for step in steps:
+        # It was traced for one replica: several would each train a model of their own.
+        distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        for step in steps if not distributed else ():
             specs = _input_specs(get_function(step))
             # A batch whose size is not known fits only a step for batches of any size.
             known = all(spec.shape[:1] in ([None], leaf.shape[:1]) for spec, leaf in zip(specs, leaves, strict=False))
             if known and _takes(specs, leaves) and hasattr(model, "saved_data"):
                 return order(_call(get_function(step), leaves), step)
+        if not replaceable and distributed:
+            raise ArgumentError(
+                f"The saved {method} is for one replica, and this strategy has "
+                f"{tf.distribute.get_strategy().num_replicas_in_sync}. Load the model outside of the strategy's scope, "
+                "or with its code."
+            )
         if not replaceable:
             expected = ", ".join(str(spec.shape) for spec in _input_specs(get_function(steps[-1])))
             raise ArgumentError(
@@ -818,6 +827,35 @@ def use_saved_steps(
     }
     for name, value in replaced.items():
         object.__setattr__(model, name, value)
+
+
+def _use_saved_prediction(model: keras.Model, units: Mapping[str, Any], functions: Functions) -> None:
+    """Lets a revived model predict as the original's own methods did; what was not saved of them says so."""
+    untracked = _Untracked(units)
+
+    def predict_step(data: Any) -> Any:
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        leaves = extract_leaves(model.revived_inputs.value, (inputs,))
+        outputs = _call(untracked.value[f"{STEP}predict"].inference, leaves)
+        # A saved function gives the keys of a dict in sorted order.
+        return build_structure(functions.prediction, keras.tree.flatten(outputs))
+
+    def refuse(name: str, why: str) -> Callable[..., Any]:
+        def method(*args: Any, **kwargs: Any) -> Any:
+            raise ArgumentError(
+                f"The model's own `{name}` was not saved, since {why}. Call the model itself, or load it with the code "
+                f"of {type(model).__name__}."
+            )
+
+        return method
+
+    replaced = {name: refuse(name, why) for name, why in functions.lost.items()}
+    if functions.prediction is not None:
+        replaced["predict_step"] = predict_step
+    for name, method in replaced.items():
+        object.__setattr__(model, name, method)
+    if replaced:
+        object.__setattr__(model, "saved_prediction", _Untracked(tuple(replaced)))
 
 
 def _takes(specs: Sequence[Any], tensors: Sequence[Any]) -> bool:

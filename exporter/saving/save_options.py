@@ -49,6 +49,11 @@ def explain_device(device: str) -> str | None:
     return f"received {describe_value(device)}; expected {expected}"
 
 
+def keeps_replicas(options: "tf.saved_model.SaveOptions") -> bool:
+    """Returns whether every replica's variables of a distributed model are written, on devices of their own."""
+    return bool(options.experimental_variable_policy._expand_distributed_variables())
+
+
 def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
     """Checks what TensorFlow would only stumble on while it writes.
 

@@ -11,8 +11,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,11 @@ from exporter.saving.graph_saver import add_saver
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import AutoTrackable, Trackable, make_fingerprint, saving_context, write_graph
 from exporter.saving.keras_archive import ASSETS, CONFIG, METADATA, WEIGHTS, read_keras_directory, write_metadata
+from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.record import StateReader, StateRecord, describe_state, revive_state, save_assets
+from exporter.saving.replicas import add_replicas, on_one_device
 from exporter.saving.revival import is_at_hand, revive_foreign, revive_model
-from exporter.saving.save_options import check_namespaces
+from exporter.saving.save_options import check_namespaces, keeps_replicas
 from exporter.saving.signatures import (
     calls_undone,
     canonicalize,
@@ -97,12 +99,15 @@ def write_saved_model(
     """
     # What is revived without its code can only be trained through with the gradients that it defined.
     options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-    with calls_undone(model):
-        return _write_directory(model, config, staged, include_optimizer, signatures, options, notes, steps)
+    state = add_replicas(collect(model, include_optimizer))
+    one_device = nullcontext() if keeps_replicas(options) else on_one_device(model)
+    with calls_undone(model), one_device:
+        return _write_directory(model, state, config, staged, include_optimizer, signatures, options, notes, steps)
 
 
 def _write_directory(
     model: keras.Model,
+    state: State,
     config: Config | None,
     staged: Path,
     include_optimizer: bool,
@@ -111,14 +116,13 @@ def _write_directory(
     notes: Mapping[str, bytes],
     steps: Mapping[str, Callable[[Any], Any]] | None,
 ) -> Contents:
-    state = collect(model, include_optimizer)
     left_out: list[LeftOut] = []
     with saving_context(options):
         functions = trace_functions(model, state, config, include_optimizer, steps)
         lost = find_lost(model, _list_functions(functions[0])) if functions else []
         if lost:
             left_out.append(_hold_lost(model, lost))
-            state, config = collect(model, include_optimizer), None
+            state, config = add_replicas(collect(model, include_optimizer)), None
             functions = trace_functions(model, state, config, include_optimizer, steps)
         if signatures is None:
             call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
@@ -162,10 +166,22 @@ def _write_directory(
             checksums.add_part(name, (staged / name).read_bytes())
     (staged / _CHECKSUMS).write_bytes(checksums.to_json())
 
-    held, not_held = describe_holdings(model, state, config or {}, assets)
+    names = set() if described is None else _list_traced(described)
+    contents = describe_holdings(model, state, config or {}, assets, names)
+    held = contents.held
     if described is not None:
         held = (*held, _describe_functions(described))
-    return Contents(held, (*not_held, *left_out), read_endpoints(staged))
+        left_out += [
+            LeftOut(name, f"{why}. Without the code of {type(model).__name__} a loaded model refuses it")
+            for name, why in described.lost.items()
+        ]
+    left_out = [*contents.left_out, *left_out]
+    return replace(contents, held=held, left_out=tuple(left_out), signatures=read_endpoints(staged))
+
+
+def _list_traced(functions: Functions) -> set[str]:
+    """Returns the classes whose computation is held, by the names that the configuration gives them."""
+    return {name.rpartition(">")[2] for unit in functions.units for name in unit.needs}
 
 
 def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
@@ -183,6 +199,7 @@ def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
 def _describe_functions(functions: Functions) -> Holding:
     needs = dict.fromkeys(name for unit in functions.units for name in (*unit.needs, *functions.missing))
     kinds = ["inference", "training"] if any(unit.trains for unit in functions.units) else ["inference"]
+    kinds += ["prediction step"] if functions.prediction is not None else []
     kinds += ["training step"] if functions.steps else []
     return Holding("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
 
@@ -203,11 +220,13 @@ def _build_root(model: keras.Model, state: State, traced: Sequence[Any], functio
             setattr(root, name, value)
     root.exporter = AutoTrackable()
     used = {id(variable) for function in traced for variable in function.variables}
-    # An optimizer's slots are in the checkpoint; a server that never trains need not hold them in memory too.
+    # Slots, and the values of other replicas, are in the checkpoint; a server need not hold them in memory too.
     root.exporter.state = {
         path: variable.value
         for path, variable in state.variables.items()
-        if whole or not path.startswith("optimizer/") or id(variable.value) in used
+        if whole
+        or id(variable.value) in used
+        or find_kind(path, state.optimizers) not in (Kind.OPTIMIZER, Kind.REPLICAS)
     }
     root.exporter.tables = {path: table.resource for path, table in state.tables.items()}
     if functions is not None:
@@ -369,7 +388,7 @@ def _find_reason_for_tensorflow(options: tf.saved_model.SaveOptions) -> str | No
         return "experimental_sharding_callback spreads the variables over several"
     if options.experimental_io_device is not None:
         return "experimental_io_device lets TensorFlow write them on another device"
-    if options.experimental_variable_policy._expand_distributed_variables():
+    if keeps_replicas(options):
         return "experimental_variable_policy writes every replica's variables"
     return None
 

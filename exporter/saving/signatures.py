@@ -18,6 +18,8 @@ from exporter.errors import ArgumentError, ArtifactError, ModelError
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.internals import global_state
 
+# What `fit` and `evaluate` give their traced functions.
+_ITERATORS = (tf.data.Iterator, tf.distribute.DistributedIterator)
 _INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 
 
@@ -186,9 +188,15 @@ def _observe_element(model: keras.Model) -> Any:
     for attribute in ("train_function", "test_function"):
         for concrete in find_traces(model, attribute):
             for argument in tf.nest.flatten(concrete.structured_input_signature):
-                if isinstance(argument, tf.data.IteratorSpec):
-                    return argument._element_spec
+                if isinstance(argument, tf.TypeSpec) and issubclass(argument.value_type, _ITERATORS):
+                    return tf.nest.map_structure(_take_replica, argument._element_spec)
     return None
+
+
+def _take_replica(spec: Any) -> Any:
+    """Returns what one replica takes of the data, where a strategy distributes it."""
+    distributed = isinstance(spec, tf.TypeSpec) and issubclass(spec.value_type, tf.distribute.DistributedValues)
+    return spec._value_specs[0] if distributed else spec
 
 
 def _observe_inputs(model: keras.Model) -> tuple[Any, ...]:

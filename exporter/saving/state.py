@@ -383,16 +383,33 @@ def to_array(variable: keras.Variable) -> Array:
 
     The array is read-only by convention: it is the variable's own memory.
     """
-    value = variable.value
+    return read_array(variable.value)
+
+
+def read_array(value: Any) -> Array:
+    """Returns the value of TensorFlow's variable of one, as `to_array` does."""
     if type(value) is ResourceVariable:
         # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
         tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
     else:
-        tensor = tf.convert_to_tensor(value)
+        tensor = tf.convert_to_tensor(next(iter(list_apart(value)), value))
     try:
         return np.asarray(memoryview(tensor))
     except (BufferError, TypeError, ValueError):  # a dtype without a buffer format, or another device
         return np.asarray(tensor)
+
+
+def list_components(value: tf.Variable) -> list[tf.Variable]:
+    """Returns the variables that a distributed one consists of, one a replica; of any other variable itself."""
+    return list(value.values) if isinstance(value, tf.distribute.DistributedValues) else [value]
+
+
+def list_apart(value: tf.Variable) -> list[tf.Variable]:
+    """Returns the components of a distributed variable whose value is that of each, and not their sum or mean."""
+    if not isinstance(value, tf.distribute.DistributedValues):
+        return []
+    on_read = value.synchronization is tf.VariableSynchronization.ON_READ
+    return [] if on_read and value.aggregation is not tf.VariableAggregation.NONE else list_components(value)
 
 
 def digest(variable: keras.Variable) -> str:

@@ -1,10 +1,11 @@
 """A model's configuration, to and from JSON."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.safety.configurations import check_configuration
@@ -14,6 +15,8 @@ from exporter.saving.faults import LOAD_FAULTS, explain, first_line
 from exporter.saving.internals import ObjectSharingScope
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.policies import complete_policy_maps, policies_kept
+
+_LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 
 
 def serialize_model(model: keras.Model, include_optimizer: bool = True, lost: dict[str, str] | None = None) -> Config:
@@ -50,7 +53,30 @@ def serialize_model(model: keras.Model, include_optimizer: bool = True, lost: di
     complete_policy_maps(config, model)
     complete_compile_config(model, config.get("compile_config"))
     settled: Config = settle(config, {})
+    _include_vocabularies(settled, model)
     return settled
+
+
+def _include_vocabularies(config: Config, model: keras.Model) -> None:
+    """Puts the vocabulary itself in the place of the file that a lookup layer read it from."""
+    named = [node for node in _list_nodes(config) if isinstance(node.get("vocabulary"), str)]
+    for layer in model._flatten_layers() if named else ():
+        lookup = getattr(layer, "_lookup_layer", layer)
+        if isinstance(layer, _LOOKUPS) and isinstance(lookup.input_vocabulary, str):
+            for node in named:
+                if (node.get("name"), node["vocabulary"]) == (layer.name, lookup.input_vocabulary):
+                    node["vocabulary"] = np.asarray(layer.get_vocabulary(include_special_tokens=False)).tolist()
+
+
+def _list_nodes(config: Config) -> Iterator[Config]:
+    pending: list[Any] = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
 
 
 def rebuild_model(
@@ -87,14 +113,5 @@ def rebuild_model(
 
 
 def _count_layers(config: Config) -> int:
-    count = 0
-    pending: list[Any] = [config]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            pending += node.values()
-            listed = node.get("layers")
-            count += len(listed) if isinstance(listed, list) else 0
-        elif isinstance(node, list):
-            pending += node
-    return count
+    listed = (node.get("layers") for node in _list_nodes(config))
+    return sum(len(layers) for layers in listed if isinstance(layers, list))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from exporter._values import describe_if_possible
 from exporter.errors import Fault, NotAModelError, UsageError
 from exporter.sources._names import import_object
 
@@ -39,7 +40,7 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
 
     if isinstance(model, keras.Model):
         if report is not None:
-            report(_describe(model, "given as an object"))
+            report(describe_if_possible(lambda: _describe(model, "given as an object")))
         return model
     if not isinstance(model, Mapping):
         raise NotAModelError(
@@ -76,7 +77,7 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
             f"Expected a keras.Model.{_find_return_remedy(built)}"
         )
     if not lines:
-        keep_and_report(_describe(built, f"from {_word_call(target, model)}"))
+        keep_and_report(describe_if_possible(lambda: _describe(built, f"from {_word_call(target, model)}")))
     return built
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute.values import PerReplicaSpec
 
 import exporter
 from exporter.saving import internals
@@ -52,7 +53,7 @@ ATTRIBUTES = {
     "model": ("_compile_config", "_flatten_metrics_in_order", "_inputs_struct", "_symbolic_build"),
     "sequential": ("_functional", "_maybe_rebuild"),
     "variable": ("_dtype", "_initialize", "_initialize_with_initializer", "_name", "_path", "_shape", "_value"),
-    "optimizer": ("_iterations", "_learning_rate"),
+    "optimizer": ("_distribution_strategy", "_iterations", "_learning_rate"),
     "loss": ("_fn_kwargs",),
     "tensor": ("_keras_history",),
     "trackable": ("_gather_saveables_for_checkpoint", "_serialize_to_tensors"),
@@ -60,6 +61,8 @@ ATTRIBUTES = {
     "policy": ("_expand_distributed_variables",),
     "function": ("_list_all_concrete_functions",),
     "iterator": ("_element_spec",),
+    "distributed values": ("_value_specs",),
+    "module of strategies": ("_get_default_replica_mode", "_pop_per_thread_mode", "_push_per_thread_mode"),
 }
 # They are given to the object by whoever makes it: Keras reads and writes them itself.
 GIVEN = {"_keras_mask"}
@@ -92,6 +95,15 @@ def test_variables_and_trackables_are_of_the_kinds_that_we_ask_for() -> None:
     assert {"_serialize_to_tensors", "_gather_saveables_for_checkpoint"} <= vars(internals.Trackable).keys()
 
 
+def test_a_scope_can_be_left_for_a_while() -> None:
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        with internals.outside_of_scopes():
+            assert not tf.distribute.has_strategy()
+            assert tf.distribute.get_replica_context() is not None
+        assert tf.distribute.get_strategy() is strategy
+
+
 def list_objects() -> dict[str, Any]:
     inputs = keras.Input((2,))
     layer = keras.layers.Dense(1)
@@ -110,6 +122,8 @@ def list_objects() -> dict[str, Any]:
         "policy": tf.saved_model.experimental.VariablePolicy.NONE,
         "function": tf.function(lambda: 1),
         "iterator": iter(tf.data.Dataset.range(1)),
+        "distributed values": PerReplicaSpec(tf.TensorSpec(())),
+        "module of strategies": internals.distribute_lib,
     }
 
 
