@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from exporter._arrays import Array
-from exporter.saving.state import State, collect, collect_state, digest, join, to_array
+from exporter.saving.state import State, collect, collect_state, digest, join, to_array, walk
 from exporter.saving.topology import serialize_compile_config
 
 
@@ -32,16 +32,28 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
             for saveable in state.tree
             if isinstance(saveable.target, keras.layers.Layer)
         },
-        "revived": [
-            join(saveable.path, place)
-            for saveable in state.tree
-            if hasattr(saveable.target, "revived_parts")
-            for place in ("", *saveable.target.revived_parts)
-        ],
+        "revived": find_revived(model),
         "compile": _describe_compilation(model) if include_optimizer and model.compiled else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: type(value).__name__))
     return plain
+
+
+def find_revived(model: keras.Model) -> list[str]:
+    """Finds the layers of a model that live on without their code, as the functions that were saved of them.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Their addresses.
+    """
+    return [
+        join(saveable.path, place)
+        for saveable in walk(model)
+        if hasattr(saveable.target, "revived_parts")
+        for place in ("", *saveable.target.revived_parts)
+    ]
 
 
 def describe_variables(model: keras.Model) -> dict[str, Any]:

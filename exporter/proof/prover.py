@@ -17,10 +17,12 @@ import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter.proof.calls import call_endpoint, name_answers
-from exporter.proof.facts import describe_model, describe_variables, read_values
+from exporter.proof.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
+from exporter.proof.randomness import choose_seed, generators_seeded, seed_generators
 from exporter.proof.training_steps import take_step
+from exporter.proof.usage import call_as_user
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
 
@@ -41,8 +43,6 @@ class Prover:
     def start(self, threads: Sequence[int]) -> Reply:
         """Makes TensorFlow's devices and thread pools while the main process builds its model.
 
-        What an artifact that was proven before has left behind is forgotten.
-
         Args:
             threads: How many threads TensorFlow uses within and between operations in the main process, 0 for
                 its own choice. They decide in which order sums are computed.
@@ -50,9 +50,6 @@ class Prover:
         Returns:
             Nothing but that it was done.
         """
-        self._model = self._predictor = self._served = None
-        keras.backend.clear_session()  # of the artifact before, where this process has proven one
-        gc.collect()
         tf.config.threading.set_intra_op_parallelism_threads(threads[0])
         tf.config.threading.set_inter_op_parallelism_threads(threads[1])
         # The first traced function pays for what TensorFlow imports late.
@@ -62,6 +59,8 @@ class Prover:
     def open(self, path: str, reader: str, custom_objects: Sequence[Sequence[str]], safe_mode: bool) -> Reply:
         """Loads the artifact.
 
+        What it does not hold is drawn anew, with a seed that nobody knows: never what its maker drew.
+
         Args:
             path: Of the staged artifact.
             reader: `exporter` for our `load_model`, `keras` for stock Keras.
@@ -70,14 +69,24 @@ class Prover:
                 own model holds the caller's own code.
 
         Returns:
-            The class of the loaded model.
+            The class of the loaded model, and which of its layers live on without their code.
         """
         self._model = self._predictor = self._served = None  # a machine may only hold one
+        seed_generators(choose_seed())
         load = load_model if reader == "exporter" else keras.models.load_model
         self._model = load(path, custom_objects=_import_objects(custom_objects), safe_mode=safe_mode)
-        return {"class_name": type(self._model).__name__}
+        return {"class_name": type(self._model).__name__, "revived": find_revived(self._model)}
 
-    def predict(self, inputs: Mapping[str, Any], batches: str, outputs: str, count: int, eager: bool) -> Reply:
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        batches: str,
+        outputs: str,
+        count: int,
+        eager: bool,
+        seed: int,
+        tensorflow: bool,
+    ) -> Reply:
         """Predicts batches with the loaded model.
 
         Args:
@@ -86,6 +95,8 @@ class Prover:
             outputs: File to write, with the arrays `<batch>/<output>`.
             count: The number of batches.
             eager: Whether the model is called as it is, untraced.
+            seed: Of the process's generators, before each batch.
+            tensorflow: Whether those of TensorFlow are among them.
 
         Returns:
             Nothing but that it was done.
@@ -95,8 +106,40 @@ class Prover:
             self._predictor = Predictor(self._model, described, eager)
         predicted: dict[str, Array] = {}
         for number, batch in enumerate(_read_batches(batches, described, count)):
-            predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
+            with generators_seeded(seed, tensorflow):
+                predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
         write_arrays(Path(outputs), predicted)
+        return {}
+
+    def use(
+        self,
+        method: str,
+        specs: Mapping[str, Any],
+        batch: str,
+        outputs: str,
+        eager: bool,
+        seed: int,
+        tensorflow: bool,
+    ) -> Reply:
+        """Calls a method of the loaded model as users do.
+
+        Args:
+            method: See `exporter.proof.usage.call_as_user`.
+            specs: What the batch is made of, as `Inputs.to_json` says it.
+            batch: File with the arrays `0/<leaf>`.
+            outputs: File to write, with the arrays `0/<output>`.
+            eager: Whether Python runs it, operation by operation.
+            seed: Of the process's generators.
+            tensorflow: Whether those of TensorFlow are among them.
+
+        Returns:
+            Nothing but that it was done.
+        """
+        described = Inputs.from_json(specs)
+        [arrays] = _read_batches(batch, described, 1)
+        with generators_seeded(seed, tensorflow):
+            found = call_as_user(self._model, method, described, arrays, eager)
+        write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
         return {}
 
     def serve(
@@ -167,6 +210,7 @@ class Prover:
         [arrays] = _read_batches(batch, described, 1)
         self._model = self._predictor = self._served = None
         gc.collect()
+        seed_generators(choose_seed())
         reset_peak()
         size = measure_peak()
         started = time.perf_counter()
@@ -210,20 +254,23 @@ class Prover:
         """
         return describe_model(self._model, include_optimizer)
 
-    def train(self, specs: Mapping[str, Any], batch: str, seed: int) -> Reply:
+    def train(self, specs: Mapping[str, Any], batch: str, eager: bool, seed: int, tensorflow: bool) -> Reply:
         """Trains the loaded model for one step.
 
         Args:
             specs: What the batch is made of, as `Inputs.to_json` says it.
             batch: File with the arrays `0/<leaf>`.
-            seed: Of the process's random generators.
+            eager: Whether Python runs the step, operation by operation.
+            seed: Of the process's generators.
+            tensorflow: Whether those of TensorFlow are among them.
 
         Returns:
             The `variables` after the step: see `exporter.proof.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
         [arrays] = _read_batches(batch, described, 1)
-        take_step(self._model, described, arrays, seed)
+        with generators_seeded(seed, tensorflow):
+            take_step(self._model, described, arrays, eager)
         return {"variables": describe_variables(self._model)}
 
     def values(self, paths: Sequence[str], include_optimizer: bool, values: str) -> Reply:

@@ -12,6 +12,8 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
+- `eager_context`: TensorFlow's global seed, and the generator of the seeds of its operations, which cannot be read
+  elsewhere.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -54,6 +56,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
+from tensorflow.python.eager.context import context as eager_context
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
@@ -72,6 +75,7 @@ __all__ = [
     "Trackable",
     "Tracker",
     "compile_args_from_training_config",
+    "eager_context",
     "get_symbol_from_name",
     "global_state",
     "load_model_from_hdf5",
