@@ -12,7 +12,7 @@ from pathlib import Path
 from exporter._collector import imports_set_aside
 from exporter._environment import hide
 from exporter._limits import check_limits
-from exporter._staging import stage_beside
+from exporter._staging import moved_away, stage_beside
 from exporter._terminal import Reporter, SilentReporter
 from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
@@ -114,11 +114,11 @@ def export(
 
             proof = verification.Proof((), ())
             if process and trial and prove_it:
-                with _measured("prove it", reporter, seconds):
+                with _measured("prove it", reporter, seconds), moved_away(staged) as elsewhere:
                     proof = verification.prove(
                         process,
                         model,
-                        staged,
+                        elsewhere,
                         trial,
                         mode=config.verify.mode,
                         include_optimizer=config.include_optimizer,

@@ -376,9 +376,9 @@ class Noise(keras.layers.Layer):
             case "generator":
                 return tf.random.get_global_generator().normal(shape)
             case "numpy":
-                return np.random.normal(size=shape).astype("float32")
+                return np.random.normal()
             case _:
-                return np.random.default_rng().normal(size=shape).astype("float32")
+                return np.random.default_rng().normal()
 
 
 @pytest.fixture
@@ -631,8 +631,8 @@ def test_nothing_is_left_of_a_process_that_was_killed() -> None:
         process.begin()
         process.ask("start", timeout=60, threads=[0, 0])
         child = find_child(process)
-    with pytest.raises(ProcessLookupError):  # the process was closed when nobody held its pipe any more
-        os.kill(child, 0)
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or ") Z " in state.read_text()  # nobody may be there to take note of its end
 
 
 def test_a_process_that_does_not_answer_is_an_error() -> None:

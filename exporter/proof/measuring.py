@@ -55,7 +55,7 @@ def measure(
         reply = process.ask(
             "measure",
             wait_seconds(sum(path.stat().st_size for path in [staged, *staged.rglob("*")])),
-            path=str(staged),
+            path=str(staged.absolute()),
             tags=["serve", *tags] if is_served else None,
             endpoint=SERVING_DEFAULT,
             custom_objects=list_custom_objects(model),

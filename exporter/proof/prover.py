@@ -85,7 +85,7 @@ class Prover:
         count: int,
         eager: bool,
         seed: int,
-        tensorflow: bool,
+        operations: bool,
     ) -> Reply:
         """Predicts batches with the loaded model.
 
@@ -96,7 +96,7 @@ class Prover:
             count: The number of batches.
             eager: Whether the model is called as it is, untraced.
             seed: Of the process's generators, before each batch.
-            tensorflow: Whether those of TensorFlow are among them.
+            operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
             Nothing but that it was done.
@@ -106,7 +106,7 @@ class Prover:
             self._predictor = Predictor(self._model, described, eager)
         predicted: dict[str, Array] = {}
         for number, batch in enumerate(_read_batches(batches, described, count)):
-            with generators_seeded(seed, tensorflow):
+            with generators_seeded(seed, operations):
                 predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
         write_arrays(Path(outputs), predicted)
         return {}
@@ -119,7 +119,7 @@ class Prover:
         outputs: str,
         eager: bool,
         seed: int,
-        tensorflow: bool,
+        operations: bool,
     ) -> Reply:
         """Calls a method of the loaded model as users do.
 
@@ -130,14 +130,14 @@ class Prover:
             outputs: File to write, with the arrays `0/<output>`.
             eager: Whether Python runs it, operation by operation.
             seed: Of the process's generators.
-            tensorflow: Whether those of TensorFlow are among them.
+            operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
             Nothing but that it was done.
         """
         described = Inputs.from_json(specs)
         [arrays] = _read_batches(batch, described, 1)
-        with generators_seeded(seed, tensorflow):
+        with generators_seeded(seed, operations):
             found = call_as_user(self._model, method, described, arrays, eager)
         write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
         return {}
@@ -254,7 +254,7 @@ class Prover:
         """
         return describe_model(self._model, include_optimizer)
 
-    def train(self, specs: Mapping[str, Any], batch: str, eager: bool, seed: int, tensorflow: bool) -> Reply:
+    def train(self, specs: Mapping[str, Any], batch: str, eager: bool, seed: int, operations: bool) -> Reply:
         """Trains the loaded model for one step.
 
         Args:
@@ -262,14 +262,14 @@ class Prover:
             batch: File with the arrays `0/<leaf>`.
             eager: Whether Python runs the step, operation by operation.
             seed: Of the process's generators.
-            tensorflow: Whether those of TensorFlow are among them.
+            operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
             The `variables` after the step: see `exporter.proof.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
         [arrays] = _read_batches(batch, described, 1)
-        with generators_seeded(seed, tensorflow):
+        with generators_seeded(seed, operations):
             take_step(self._model, described, arrays, eager)
         return {"variables": describe_variables(self._model)}
 

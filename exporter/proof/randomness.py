@@ -27,42 +27,42 @@ def seed_generators(seed: int) -> None:
     Args:
         seed: At least 0, below 2 ** 31.
     """
-    _seed_but_tensorflow(seed)
+    _seed_but_operations(seed)
     tf.random.set_seed(seed)
-    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
 
-def _seed_but_tensorflow(seed: int) -> None:
+def _seed_but_operations(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     generator = keras.random.SeedGenerator(seed, name=GLOBAL_SEED_GENERATOR)
     global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
 
 @contextmanager
-def generators_seeded(seed: int, tensorflow: bool) -> Iterator[None]:
+def generators_seeded(seed: int, operations: bool) -> Iterator[None]:
     """Seeds the process's generators, and puts them back where they were.
 
     Args:
         seed: As for `seed_generators`.
-        tensorflow: Whether those of TensorFlow are among them. It is cheaper without.
+        operations: Whether TensorFlow's random operations without a generator are seeded, too. It is cheaper without.
     """
     states = random.getstate(), np.random.get_state()
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_generator = tf.random.get_global_generator()
     context = vars(eager_context())
     kept = {name: context[name] for name in ("_seed", "_rng") if name in context}  # it has no generator without a seed
-    global_generator = tf.random.get_global_generator() if tensorflow else None
     try:
-        if tensorflow:
+        if operations:
             seed_generators(seed)
         else:
-            _seed_but_tensorflow(seed)
+            _seed_but_operations(seed)
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-        if tensorflow:
+        tf.random.set_global_generator(global_generator)
+        if operations:
             context.pop("_rng", None)
             context.update(kept)
-            tf.random.set_global_generator(global_generator)

@@ -33,7 +33,7 @@ def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], eager:
     """
     data = make_data(specs, arrays)
     if not eager:
-        with suppress(Exception), generators_seeded(choose_seed(), tensorflow=False):
+        with suppress(Exception), generators_seeded(choose_seed(), operations=False):
             # A step that makes variables, such as those of metrics that were not used yet, is traced a second time.
             # What cannot be made ahead is made in the step.
             model._symbolic_build(data_batch=data)

@@ -166,7 +166,7 @@ class _Session:
         self._safe_mode = safe_mode
         self._process = process
         self._model = model
-        self._staged = staged
+        self._staged = staged.absolute()  # the fresh process works in another directory
         self._trial = trial
         self._exchange = exchange
         self._include_optimizer = include_optimizer
@@ -493,7 +493,7 @@ class _Session:
             outputs=str(self._exchange / name),
             eager=self._is_eager,
             seed=self._seed,
-            tensorflow=bool(self._random),
+            operations=bool(self._random),
         )
 
     def _send_use(self, use: _Use) -> None:
@@ -507,7 +507,7 @@ class _Session:
             outputs=str(self._exchange / f"used-{use.method}"),
             eager=self._is_eager,
             seed=self._seed,
-            tensorflow=bool(self._random),
+            operations=bool(self._random),
         )
 
     def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
@@ -519,7 +519,7 @@ class _Session:
             batch=str(file),
             eager=is_eager,
             seed=self._seed,
-            tensorflow=bool(self._random),
+            operations=bool(self._random),
         )
 
     def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
