@@ -8,7 +8,7 @@ import gc
 import importlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from exporter.proof.facts import describe_model, describe_variables, find_revive
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
 from exporter.proof.randomness import choose_seed, generators_seeded, seed_generators
-from exporter.proof.training_steps import take_step
+from exporter.proof.training_steps import everything_kept, take_step
 from exporter.proof.usage import call_as_user
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
@@ -82,7 +82,7 @@ class Prover:
         inputs: Mapping[str, Any],
         batches: str,
         outputs: str,
-        count: int,
+        numbers: Sequence[int],
         eager: bool,
         seed: int,
         operations: bool,
@@ -93,7 +93,7 @@ class Prover:
             inputs: What the model takes, as `Inputs.to_json` says it.
             batches: File with the arrays `<batch>/<leaf>`.
             outputs: File to write, with the arrays `<batch>/<output>`.
-            count: The number of batches.
+            numbers: Of the batches to predict.
             eager: Whether the model is called as it is, untraced.
             seed: Of the process's generators, before each batch.
             operations: Whether TensorFlow's random operations are seeded, too.
@@ -105,7 +105,7 @@ class Prover:
         if self._predictor is None:
             self._predictor = Predictor(self._model, described, eager)
         predicted: dict[str, Array] = {}
-        for number, batch in enumerate(_read_batches(batches, described, count)):
+        for number, batch in zip(numbers, _read_batches(batches, described, numbers), strict=True):
             with generators_seeded(seed, operations):
                 predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
         write_arrays(Path(outputs), predicted)
@@ -136,8 +136,8 @@ class Prover:
             Nothing but that it was done.
         """
         described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, described, 1)
-        with generators_seeded(seed, operations):
+        [arrays] = _read_batches(batch, described, [0])
+        with everything_kept(self._model), generators_seeded(seed, operations):
             found = call_as_user(self._model, method, described, arrays, eager)
         write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
         return {}
@@ -173,7 +173,9 @@ class Prover:
         if self._served is None:
             self._served = tf.saved_model.load(path, tags=list(tags))
         function = self._served.signatures[endpoint]
-        answers, state = call_endpoint(function, described, _read_batches(batches, described, count), moves_state)
+        answers, state = call_endpoint(
+            function, described, _read_batches(batches, described, range(count)), moves_state
+        )
         served = {f"{number}/{name}": array for number, answer in enumerate(answers) for name, array in answer.items()}
         write_arrays(Path(outputs), served)
         return {"state": state}
@@ -207,7 +209,7 @@ class Prover:
             The durations and the memory of `exporter.receipts.Measurements`.
         """
         described = Inputs.from_json(inputs)
-        [arrays] = _read_batches(batch, described, 1)
+        [arrays] = _read_batches(batch, described, [0])
         self._model = self._predictor = self._served = None
         gc.collect()
         seed_generators(choose_seed())
@@ -268,7 +270,7 @@ class Prover:
             The `variables` after the step: see `exporter.proof.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, described, 1)
+        [arrays] = _read_batches(batch, described, [0])
         with generators_seeded(seed, operations):
             take_step(self._model, described, arrays, eager)
         return {"variables": describe_variables(self._model)}
@@ -288,9 +290,9 @@ class Prover:
         return {}
 
 
-def _read_batches(path: str, inputs: Inputs, count: int) -> list[list[Array]]:
+def _read_batches(path: str, inputs: Inputs, numbers: Iterable[int]) -> list[list[Array]]:
     arrays = read_arrays(Path(path))
-    return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in range(count)]
+    return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in numbers]
 
 
 def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array]) -> float:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.saving.internals import GLOBAL_SEED_GENERATOR, eager_context, global_state
+from exporter.saving.internals import GLOBAL_SEED_GENERATOR, eager_context, global_state, stateful_random_ops
 
 _BITS = 31
 
@@ -29,6 +29,7 @@ def seed_generators(seed: int) -> None:
     """
     _seed_but_operations(seed)
     tf.random.set_seed(seed)
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
 
 def _seed_but_operations(seed: int) -> None:
@@ -36,7 +37,8 @@ def _seed_but_operations(seed: int) -> None:
     np.random.seed(seed)
     generator = keras.random.SeedGenerator(seed, name=GLOBAL_SEED_GENERATOR)
     global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
+    if stateful_random_ops.global_generator is not None:
+        tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def generators_seeded(seed: int, operations: bool) -> Iterator[None]:
     """
     states = random.getstate(), np.random.get_state()
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    global_generator = tf.random.get_global_generator()
+    global_generator = stateful_random_ops.global_generator
     context = vars(eager_context())
     kept = {name: context[name] for name in ("_seed", "_rng") if name in context}  # it has no generator without a seed
     try:
@@ -62,7 +64,7 @@ def generators_seeded(seed: int, operations: bool) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-        tf.random.set_global_generator(global_generator)
+        stateful_random_ops.global_generator = global_generator
         if operations:
             context.pop("_rng", None)
             context.update(kept)

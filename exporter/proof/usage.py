@@ -7,10 +7,13 @@ import keras
 
 from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch, convert_output
-from exporter.proof.training_steps import compiled_anew, everything_kept
+from exporter.proof.training_steps import compiled_anew
 from exporter.saving.signatures import Inputs, build_structure
 
 PREDICT, EVALUATE = "predict", "evaluate"
+
+# The methods of a model that are called.
+CALLS = {PREDICT: "predict", EVALUATE: "test_on_batch"}
 
 _PARTS = ("x", "y", "sample_weight")
 
@@ -18,10 +21,10 @@ _PARTS = ("x", "y", "sample_weight")
 def call_as_user(
     model: keras.Model, method: str, specs: Inputs, arrays: Sequence[Array], eager: bool
 ) -> dict[str, Array]:
-    """Calls `model.predict` or `model.evaluate` with one batch, and leaves the model as it was.
+    """Calls `model.predict`, or what `model.evaluate` calls for each batch.
 
     Args:
-        model: The model.
+        model: The model; random state, metrics and whatever else a call changes are changed.
         method: `predict` or `evaluate`.
         specs: What the batch is made of; the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
         arrays: One array per leaf.
@@ -33,12 +36,12 @@ def call_as_user(
     tensors = convert_batch(specs, arrays)
     parts = [build_structure(structure, tensors) for structure in specs.structure]
     size = next((len(array) for array in arrays if array.ndim), 1)
-    with everything_kept(model), compiled_anew(model, eager):
+    with compiled_anew(model, eager):
         if method == PREDICT:
             found = model.predict(parts[0], batch_size=size, verbose=0)
         else:
             data = dict(zip(_PARTS, parts, strict=False))
-            found = model.evaluate(**data, batch_size=size, verbose=0, return_dict=True)
+            found = model.test_on_batch(**data, return_dict=True)  # `evaluate`, but for its pipeline of many batches
         return _name_arrays(found)
 
 

@@ -9,7 +9,6 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from exporter.proof.randomness import choose_seed, generators_seeded
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.proof.trials import EndpointTrial, Trial
-from exporter.proof.usage import EVALUATE, PREDICT, call_as_user
+from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user
 from exporter.receipts import Check
 from exporter.saving.contents import LeftOut
 from exporter.saving.signatures import Inputs, find_captured, name_outputs
@@ -222,7 +221,7 @@ class _Session:
             self._send_train(step, self._is_eager)
         if has_twin:
             self._send_open("keras")
-            self._send_predict("stock")
+            self._send_predict("stock", [self._find_largest()])
         for number, endpoint in enumerate(endpoints):
             self._send_serve(endpoint, number, tags)
         expected = self._take_step(step) if isinstance(step, TrainingBatch) else None
@@ -230,6 +229,7 @@ class _Session:
         used = [
             None if use.method == EVALUATE and isinstance(expected, LeftOut) else self._try_use(use) for use in uses
         ]
+        asked = [self._ask_endpoint(endpoint) for endpoint in endpoints]
 
         described, predicted = self._receive("describe"), self._receive("predict")
         use_replies = [self._receive("use") for _ in uses]
@@ -257,7 +257,9 @@ class _Session:
                 for endpoint in self._trial.endpoints
                 if not endpoint.batches
             ]
-        outcomes += [self._check_endpoint(*entry) for entry in zip(endpoints, count(), served, strict=False)]
+        outcomes += [
+            self._check_endpoint(*entry) for entry in zip(endpoints, asked, range(len(served)), served, strict=True)
+        ]
         if stock:
             outcomes.append(self._check_stock(stock[0], stock[1], reference))
         return (
@@ -446,7 +448,7 @@ class _Session:
         if "error" in reply:
             return Check(use.method, False, f"the loaded model's `{use.method}` fails", reply["error"])
         size = next((len(array) for array in use.arrays if array.ndim), 1)
-        detail = f"model.{use.method}, batch of {size}, {self._way}"
+        detail = f"model.{CALLS[use.method]}, batch of {size}, {self._way}"
         received = read_arrays(self._exchange / f"used-{use.method}")
         return self._judge(use.method, received, expected, detail, lambda: self._use(use, self._seed + 1))
 
@@ -473,7 +475,8 @@ class _Session:
         return replace(rest, detail=f"{detail}; without what is random: {shorten(unsteady)}")
 
     def _send_batches(self) -> None:
-        _write_batches(self._exchange / "batches", self._trial.inputs, self._trial.batches)
+        batches = dict(enumerate(self._trial.batches))
+        _write_batches(self._exchange / "batches", self._trial.inputs, batches)
 
     def _send_open(self, reader: str) -> None:
         self._process.send(
@@ -484,12 +487,12 @@ class _Session:
             safe_mode=self._safe_mode,
         )
 
-    def _send_predict(self, name: str) -> None:
+    def _send_predict(self, name: str, numbers: Sequence[int] | None = None) -> None:
         self._process.send(
             "predict",
             inputs=self._trial.inputs.to_json(),
             batches=str(self._exchange / "batches"),
-            count=len(self._trial.batches),
+            numbers=list(range(len(self._trial.batches)) if numbers is None else numbers),
             outputs=str(self._exchange / name),
             eager=self._is_eager,
             seed=self._seed,
@@ -498,7 +501,7 @@ class _Session:
 
     def _send_use(self, use: _Use) -> None:
         file = self._exchange / f"use-{use.method}"
-        _write_batches(file, use.specs, [use.arrays])
+        _write_batches(file, use.specs, {0: use.arrays})
         self._process.send(
             "use",
             method=use.method,
@@ -512,7 +515,7 @@ class _Session:
 
     def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
         file = self._exchange / "training"
-        _write_batches(file, batch.specs, [batch.arrays])
+        _write_batches(file, batch.specs, {0: batch.arrays})
         self._process.send(
             "train",
             specs=batch.specs.to_json(),
@@ -524,7 +527,7 @@ class _Session:
 
     def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
         batches = self._exchange / f"batches-{number}"
-        _write_batches(batches, endpoint.inputs, endpoint.batches)
+        _write_batches(batches, endpoint.inputs, dict(enumerate(endpoint.batches)))
         self._process.send(
             "serve",
             path=str(self._staged),
@@ -599,31 +602,28 @@ class _Session:
         ours, theirs = read_values(self._model, paths), read_arrays(file)
         return {path: measure_difference(ours[path], theirs[path]) for path in paths}
 
-    def _check_endpoint(self, endpoint: EndpointTrial, number: int, reply: Mapping[str, Any]) -> Check | LeftOut:
+    def _ask_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]]:
+        """Asks one of the model's own endpoints; see `call_endpoint`."""
+        state: list[str] = []
+        if endpoint.function is None:
+            answers = [self._trial.predictor(batch) for batch in endpoint.batches]
+        else:
+            answers, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
+        return {f"{n}/{name}": array for n, answer in enumerate(answers) for name, array in answer.items()}, state
+
+    def _check_endpoint(
+        self, endpoint: EndpointTrial, asked: tuple[dict[str, Array], list[str]], number: int, reply: Mapping[str, Any]
+    ) -> Check | LeftOut:
         if "error" in reply:
             return Check(endpoint.name, False, "the endpoint cannot be called", reply["error"])
         served = read_arrays(self._exchange / f"served-{number}")
+        answers, state = asked
         origin = "endpoint, tf.saved_model.load"
-        states: list[list[str]] = []
-
-        def ask() -> dict[str, Array]:
-            answers: Sequence[Mapping[str, Array]]
-            if endpoint.function is None:
-                answers, state = [self._trial.predictor(batch) for batch in endpoint.batches], []
-            else:
-                answers, state = call_endpoint(
-                    endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state
-                )
-            states.append(state)
-            return {f"{n}/{name}": array for n, answer in enumerate(answers) for name, array in answer.items()}
-
-        outcome = self._judge(endpoint.name, served, ask(), origin, ask)
+        outcome = self._judge(endpoint.name, served, answers, origin, lambda: self._ask_endpoint(endpoint)[0])
         if not isinstance(outcome, Check) or not outcome.passed or not endpoint.moves_state:
             return outcome
-        check = compare_states(outcome, states[0], reply["state"])
-        if not check.passed:
-            ask()
-        if check.passed or states[-1] == states[0]:
+        check = compare_states(outcome, state, reply["state"])
+        if check.passed or self._ask_endpoint(endpoint)[1] == state:
             return check
         why = "called twice from the same state, it changes the state differently, which leaves nothing to compare with"
         return LeftOut(f"proof of endpoint {endpoint.name}", f"{why}; the artifact's: {check.figure}", intended=True)
@@ -638,18 +638,20 @@ class _Session:
         if "error" in predicted:
             return LeftOut("stock Keras", f"{reader}: the loaded model cannot predict; {predicted['error']}")
         received = read_arrays(self._exchange / "stock")
+        number = self._find_largest()
+        reference = {key: array for key, array in reference.items() if key.startswith(f"{number}/")}
         outcome = self._judge("stock Keras", received, reference, reader, self._ask_again)
         if isinstance(outcome, Check) and not outcome.passed:
             return LeftOut("stock Keras", f"{reader}: {outcome.figure}; {self._trial.origin}")
         return outcome
 
 
-def _write_batches(path: Path, inputs: Inputs, batches: Sequence[Sequence[Array]]) -> None:
+def _write_batches(path: Path, inputs: Inputs, batches: Mapping[int, Sequence[Array]]) -> None:
     write_arrays(
         path,
         {
             f"{number}/{leaf.name}": array
-            for number, batch in enumerate(batches)
+            for number, batch in batches.items()
             for leaf, array in zip(inputs.leaves, batch, strict=True)
         },
     )

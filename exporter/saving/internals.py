@@ -12,8 +12,8 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
-- `eager_context`: TensorFlow's global seed, and the generator of the seeds of its operations, which cannot be read
-  elsewhere.
+- `eager_context`, `stateful_random_ops`: TensorFlow's global seed, the generator of the seeds of its operations, and
+  whether there is a global generator.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -57,6 +57,7 @@ from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
 from tensorflow.python.eager.context import context as eager_context
+from tensorflow.python.ops import stateful_random_ops
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
@@ -83,6 +84,7 @@ __all__ = [
     "resource_tracker_scope",
     "safe_get_h5_dataset",
     "saving_context",
+    "stateful_random_ops",
     "to_snake_case",
     "write_graph",
 ]
