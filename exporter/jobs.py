@@ -73,6 +73,7 @@ def export(
             from exporter.endpoints.building import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_default
             from exporter.proof import measuring, verification
+            from exporter.proof.custom_objects import find_needs
             from exporter.proof.trials import prepare_trial
             from exporter.serving_requests import add_warmup, list_askable, make_body
 
@@ -112,7 +113,7 @@ def export(
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
             _refuse_left_out(config, plan, left_out)
 
-            proof = verification.Proof((), ())
+            proof = verification.Proof((), (), find_needs(model).to_loading())
             if process and trial and prove_it:
                 with _measured("prove it", reporter, seconds), moved_away(staged) as elsewhere:
                     proof = verification.prove(
@@ -163,6 +164,7 @@ def export(
                     finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                     host=platform.node(),
                     machine=describe_machine(),
+                    loading=proof.loading,
                 )
 
             receipt = place.publish(staged, make_receipt, body)

@@ -5,7 +5,6 @@ standard input closes. The requests only read: what they find is compared by `ve
 """
 
 import gc
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter.proof.calls import call_endpoint, name_answers
+from exporter.proof.custom_objects import import_objects
 from exporter.proof.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
@@ -56,7 +56,7 @@ class Prover:
         tf.function(lambda value: value + 1)(tf.constant(1))
         return {}
 
-    def open(self, path: str, reader: str, custom_objects: Sequence[Sequence[str]], safe_mode: bool) -> Reply:
+    def open(self, path: str, reader: str, objects: Sequence[Mapping[str, Any]], safe_mode: bool) -> Reply:
         """Loads the artifact.
 
         What it does not hold is drawn anew, with a seed that nobody knows: never what its maker drew.
@@ -64,18 +64,20 @@ class Prover:
         Args:
             path: Of the staged artifact.
             reader: `exporter` for our `load_model`, `keras` for stock Keras.
-            custom_objects: Name in the configuration, module, and qualified name inside the module, each.
+            objects: What it needs: see `exporter.proof.custom_objects.import_objects`.
             safe_mode: Whether code inside the artifact is refused. One that was written a moment ago from the caller's
                 own model holds the caller's own code.
 
         Returns:
-            The class of the loaded model, and which of its layers live on without their code.
+            The class of the loaded model, which of its layers live on without their code, and what was imported.
         """
         self._model = self._predictor = self._served = None  # a machine may only hold one
         seed_generators(choose_seed())
         load = load_model if reader == "exporter" else keras.models.load_model
-        self._model = load(path, custom_objects=_import_objects(custom_objects), safe_mode=safe_mode)
-        return {"class_name": type(self._model).__name__, "revived": find_revived(self._model)}
+        custom_objects, imported = import_objects(objects)
+        self._model = load(path, custom_objects=custom_objects, safe_mode=safe_mode)
+        class_name, revived = type(self._model).__name__, find_revived(self._model)
+        return {"class_name": class_name, "revived": revived, "imported": imported}
 
     def predict(
         self,
@@ -185,7 +187,7 @@ class Prover:
         path: str,
         tags: Sequence[str] | None,
         endpoint: str,
-        custom_objects: Sequence[Sequence[str]],
+        objects: Sequence[Mapping[str, Any]],
         inputs: Mapping[str, Any],
         batch: str,
         eager: bool,
@@ -198,7 +200,7 @@ class Prover:
             path: Of the staged artifact.
             tags: Of the graph to load with TensorFlow alone; None for our `load_model`.
             endpoint: What is called, where TensorFlow loads it.
-            custom_objects: As for `open`.
+            objects: As for `open`.
             inputs: What the model takes, as `Inputs.to_json` says it.
             batch: File with the arrays `0/<leaf>`.
             eager: Whether the model is called as it is, untraced.
@@ -217,7 +219,7 @@ class Prover:
         size = measure_peak()
         started = time.perf_counter()
         if tags is None:
-            self._model = load_model(path, custom_objects=_import_objects(custom_objects), safe_mode=False)
+            self._model = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
         else:
             self._served = tf.saved_model.load(path, tags=list(tags))
         load_seconds = time.perf_counter() - started
@@ -304,17 +306,3 @@ def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array
 def _find_quantile(ordered: Sequence[float], share: float) -> float:
     """Returns the smallest duration that this share of all of them does not exceed (the nearest-rank method)."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
-
-
-def _import_objects(custom_objects: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Imports what can be imported: an artifact that needs none of it, or revives it, loads all the same."""
-    found: dict[str, Any] = {}
-    for name, module, qualified_name in custom_objects:
-        try:
-            value: Any = importlib.import_module(module)
-            for part in qualified_name.split("."):
-                value = getattr(value, part)
-        except (ImportError, AttributeError):
-            continue
-        found[name] = value
-    return found

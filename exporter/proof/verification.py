@@ -5,10 +5,9 @@ comparison comes from `prover.py`.
 """
 
 import tempfile
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from exporter.proof.comparisons import (
     measure_difference,
     shorten,
 )
+from exporter.proof.custom_objects import find_needs
 from exporter.proof.facts import describe_model, describe_variables, read_values
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
 from exporter.proof.predictions import Predictor
@@ -39,10 +39,10 @@ from exporter.proof.training_data import TrainingBatch, UndrawableError, make_ba
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.proof.trials import EndpointTrial, Trial
 from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user
-from exporter.receipts import Check
+from exporter.receipts import Check, Loading
 from exporter.saving.contents import LeftOut
 from exporter.saving.signatures import Inputs, find_captured, name_outputs
-from exporter.saving.state import to_array, walk
+from exporter.saving.state import to_array
 
 _TRAINING_STEP = "training step"
 
@@ -54,10 +54,12 @@ class Proof:
     Attributes:
         checks: Every comparison, in order; all passed.
         left_out: What the artifact turned out not to hold for readers other than ours.
+        loading: With what the fresh process loaded it.
     """
 
     checks: tuple[Check, ...]
     left_out: tuple[LeftOut, ...]
+    loading: Loading = field(default_factory=Loading)
 
 
 def warm_up(process: FreshProcess) -> None:
@@ -122,7 +124,7 @@ def prove(
             "Please report it with the model; `verify=none` publishes without a proof.",
             checks,
         )
-    return Proof(tuple(checks), tuple(left_out))
+    return Proof(tuple(checks), tuple(left_out), session.loading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +179,25 @@ class _Session:
         # Of the generators that belong to no model. The model was made with another: see `Prover.open`.
         self._seed = choose_seed()
         self._random: tuple[str, ...] = ()  # the outputs that are drawn anew for each answer
-        self._custom_objects = list_custom_objects(model)
+        self._needs = find_needs(model)
+        self._opens_safely = safe_mode or self._needs.safe_mode
+        self._loading = self._needs.to_loading()
+
+    @property
+    def loading(self) -> Loading:
+        """With what the fresh process loaded the artifact."""
+        return self._loading
 
     def reload(self) -> tuple[list[Check], list[LeftOut]]:
         """Loads and predicts; nothing is compared."""
         self._is_eager = not self._may_trace
         self._send_batches()
         self._send_open("exporter")
-        self._send_predict("predicted")
-        opened, predicted = self._receive("open"), self._receive("predict")
-        loaded = self._check_load(opened)
+        loaded = self._check_load(self._receive_opened())
         if not loaded.passed:
             return [loaded], []
+        self._send_predict("predicted")
+        predicted = self._receive("predict")
         if "error" in predicted:
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
         return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
@@ -199,7 +208,7 @@ class _Session:
         self._send_open("exporter")
         facts = describe_model(self._model, self._include_optimizer)
         answers = self._ask_model()
-        opened = self._receive("open")
+        opened = self._receive_opened()
         loaded = self._check_load(opened)
         if not loaded.passed:
             return [loaded], []
@@ -479,13 +488,15 @@ class _Session:
         _write_batches(self._exchange / "batches", self._trial.inputs, batches)
 
     def _send_open(self, reader: str) -> None:
-        self._process.send(
-            "open",
-            path=str(self._staged),
-            reader=reader,
-            custom_objects=self._custom_objects,
-            safe_mode=self._safe_mode,
-        )
+        self._process.send("open", **self._describe_open(reader))
+
+    def _describe_open(self, reader: str) -> dict[str, Any]:
+        return {
+            "path": str(self._staged),
+            "reader": reader,
+            "objects": self._needs.to_json(),
+            "safe_mode": self._opens_safely,
+        }
 
     def _send_predict(self, name: str, numbers: Sequence[int] | None = None) -> None:
         self._process.send(
@@ -543,10 +554,20 @@ class _Session:
     def _receive(self, request: str) -> dict[str, Any]:
         return self._process.receive(request, self._timeout)
 
+    def _receive_opened(self) -> dict[str, Any]:
+        """Waits for the loaded model, and has it loaded once more where it holds code of its maker."""
+        opened = self._receive("open")
+        if "error" in opened and self._opens_safely and not self._safe_mode:
+            self._opens_safely = False
+            again = self._process.ask("open", self._timeout, **self._describe_open("exporter"))
+            return opened if "error" in again else again
+        return opened
+
     def _check_load(self, reply: Mapping[str, Any]) -> Check:
         if "error" not in reply:
+            self._loading = replace(self._needs.to_loading(reply["imported"]), safe_mode=self._opens_safely)
             return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
-        own = sorted({name for name, module, _ in self._custom_objects if module == "__main__"})
+        own = self._needs.unreachable
         hint = (
             f" The main script defines {', '.join(own)}, and a fresh process cannot import it: use a module for them."
             if own
@@ -673,39 +694,3 @@ def _measure(staged: Path) -> int:
 
 def _find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
     return [path for path in expected if path in received and expected[path] != received[path]]
-
-
-def list_custom_objects(model: keras.Model) -> list[tuple[str, str, str]]:
-    """Lists the classes and functions that are not Keras's own and that the model's configuration names.
-
-    Args:
-        model: A built model.
-
-    Returns:
-        Name in the configuration, module, and qualified name inside the module, each.
-    """
-    found: dict[tuple[str, str, str], None] = {}
-
-    def add(value: Any) -> None:
-        module = getattr(value, "__module__", None) or "builtins"
-        if module.split(".")[0] not in ("keras", "tensorflow", "builtins"):
-            for name in dict.fromkeys((value.__name__, keras.saving.get_registered_name(value))):
-                found[name, module, value.__qualname__] = None
-
-    for saveable in walk(model):
-        add(type(saveable.target))
-        for value in vars(saveable.target).values():
-            for function in _find_functions(value, depth=2):
-                add(function)
-    if model.compiled:
-        for function in _find_functions(model._compile_config.config, depth=3):
-            add(function)
-    return list(found)
-
-
-def _find_functions(value: Any, depth: int) -> Iterator[Any]:
-    if isinstance(value, types.FunctionType):
-        yield value
-    elif depth and isinstance(value, (dict, list, tuple)):
-        for item in list(value.values() if isinstance(value, dict) else value):
-            yield from _find_functions(item, depth - 1)
