@@ -106,6 +106,32 @@ def _remove_empty(directories: list[Path]) -> None:
             directory.rmdir()
 
 
+@contextmanager
+def moved_away(staged: Path) -> Iterator[Path]:
+    """Moves what was staged to a path that its maker did not know, and back in the end.
+
+    Whatever inside it names a place that it was made at does not find that any more.
+
+    Args:
+        staged: A file or a directory, where `stage_beside` said. It is removed with the room, wherever in it it is.
+
+    Yields:
+        Where it is in the block, under its own name.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    place = staged.with_name(f"moved-{secrets.token_hex(8)}")
+    place.mkdir()
+    elsewhere = place / staged.name
+    staged.rename(elsewhere)
+    try:
+        yield elsewhere
+    finally:
+        elsewhere.rename(staged)
+        place.rmdir()
+
+
 def publish(
     staged: Path, target: Path, *, replace: bool = True, beside: Mapping[Path, str | None] | None = None
 ) -> None:

@@ -258,12 +258,13 @@ class _Summary(Page):
 
 def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
     """The lines to copy: each works as it stands."""
-    path = receipt.filepath
-    load = ["import exporter", f"model = exporter.load_model({path!r})"]
+    path, loading = receipt.filepath, receipt.loading
+    load = loading.write_lines(path)
     if is_url(path):  # TensorFlow and Keras open no URL by themselves
         return [("load", load)]
     if receipt.format != "tf":
-        return [("load", load), ("or", [f"model = keras.models.load_model({path!r})"])]
+        opens = all(entry.what != "stock Keras" for entry in receipt.left_out)
+        return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
     endpoints = [f"endpoints = tf.saved_model.load({path!r}).signatures"]
     return [("load", load), ("serve", [*endpoints, *_list_server_commands(receipt)])]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from exporter._collector import imports_set_aside
 from exporter._environment import hide
 from exporter._limits import check_limits
-from exporter._staging import stage_beside
+from exporter._staging import moved_away, stage_beside
 from exporter._terminal import Reporter, SilentReporter
 from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError, UsageError
@@ -73,6 +73,7 @@ def export(
             from exporter.endpoints.building import build_endpoints, kept_for_endpoints
             from exporter.options import build_save_options, declare_default
             from exporter.proof import measuring, verification
+            from exporter.proof.custom_objects import find_needs
             from exporter.proof.trials import prepare_trial
             from exporter.serving_requests import add_warmup, list_askable, make_body
 
@@ -113,13 +114,13 @@ def export(
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
             _refuse_left_out(config, plan, left_out)
 
-            proof = verification.Proof((), ())
+            proof = verification.Proof((), (), find_needs(model).to_loading())
             if process and trial and prove_it:
-                with _measured("prove it", reporter, seconds):
+                with _measured("prove it", reporter, seconds), moved_away(staged) as elsewhere:
                     proof = verification.prove(
                         process,
                         model,
-                        staged,
+                        elsewhere,
                         trial,
                         mode=config.verify.mode,
                         include_optimizer=config.include_optimizer,
@@ -164,6 +165,7 @@ def export(
                     finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                     host=platform.node(),
                     machine=describe_machine(),
+                    loading=proof.loading,
                 )
 
             receipt = place.publish(staged, make_receipt, body)

@@ -165,6 +165,38 @@ class Request:
     file: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """What loads an artifact beside its path.
+
+    Attributes:
+        imports: The modules to import before: they register the model's classes, or hold the `custom_objects`.
+        custom_objects: Where the classes and functions are that are not registered, such as `layers.Gate`, by the name
+            in the model's configuration.
+        safe_mode: False where the artifact holds code of its maker, such as a Python lambda.
+    """
+
+    imports: tuple[str, ...] = ()
+    custom_objects: dict[str, str] = field(default_factory=dict)
+    safe_mode: bool = True
+
+    def write_lines(self, filepath: str, reader: str = "exporter") -> list[str]:
+        """Writes the lines of Python that load the artifact, in any process.
+
+        Args:
+            filepath: Of the artifact.
+            reader: The module whose `load_model` is called: `exporter` or `keras.models`.
+        """
+        arguments = [repr(filepath)]
+        if self.custom_objects:
+            objects = ", ".join(f"{name!r}: {place}" for name, place in self.custom_objects.items())
+            arguments.append(f"custom_objects={{{objects}}}")
+        if not self.safe_mode:
+            arguments.append("safe_mode=False")
+        modules = dict.fromkeys((*self.imports, reader.partition(".")[0]))
+        return [f"import {', '.join(modules)}", f"model = {reader}.load_model({', '.join(arguments)})"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Receipt:
     """Everything that is known about one finished export.
@@ -194,6 +226,7 @@ class Receipt:
         finished: When the artifact was at its path, ISO 8601 with a time zone.
         host: Name of the machine.
         machine: What it is.
+        loading: What loads the artifact.
     """
 
     schema_version: int
@@ -219,6 +252,7 @@ class Receipt:
     finished: str
     host: str
     machine: Machine
+    loading: Loading = field(default_factory=Loading)  # former versions did not write it
 
     def __repr__(self) -> str:
         """Names the artifact in one line; all of it is in `to_json`."""
@@ -278,6 +312,9 @@ class Receipt:
             fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
             fields["checks"] = tuple(Check(**check) for check in fields["checks"])
             fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
+            if "loading" in fields:
+                loading = fields["loading"]
+                fields["loading"] = Loading(**{**loading, "imports": tuple(loading["imports"])})
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error

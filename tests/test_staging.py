@@ -17,7 +17,7 @@ from without_exchange import IS_KNOWN
 
 from exporter._exchange import read_whole as read_whole_at_once
 from exporter._exchange import take_place
-from exporter._staging import publish, replace_text, stage_beside
+from exporter._staging import moved_away, publish, replace_text, stage_beside
 
 Kind = Callable[[Path, str], None]
 
@@ -513,3 +513,19 @@ def test_another_refusal_of_the_exchange_is_told(folder: Path) -> None:
     )
     assert (done.stdout, done.stderr) == ("[Errno 1] Operation not permitted: 'target'\n", "")
     assert os.listdir(folder) == ["target"]
+
+
+def test_what_is_moved_away_comes_back_also_after_a_failure(tmp_path: Path) -> None:
+    def fail(staged: Path) -> None:
+        with moved_away(staged) as elsewhere:
+            assert (elsewhere.name, elsewhere.read_text()) == ("model.h5", "weights")
+            assert not staged.exists()
+            raise RuntimeError
+
+    with stage_beside(tmp_path / "model.h5") as staged:
+        staged.write_text("weights")
+        with pytest.raises(RuntimeError):
+            fail(staged)
+        assert staged.read_text() == "weights"
+        assert sorted(path.name for path in staged.parent.iterdir()) == ["beside", "model.h5", "old"]
+    assert list(tmp_path.iterdir()) == []

@@ -76,10 +76,11 @@ def test_a_file_is_opened_by_stock_keras_and_not_served(save_format: str) -> Non
     stream = io.StringIO()
     receipt = replace(RECEIPT, format=save_format, filepath="/exports/model.x", signatures={})
     print_summary(receipt, Path("receipt.json"), stream)
-    assert stream.getvalue().splitlines()[-4:] == [
+    assert stream.getvalue().splitlines()[-5:] == [
         "load       import exporter",
         "           model = exporter.load_model('/exports/model.x')",
-        "or         model = keras.models.load_model('/exports/model.x')",
+        "or         import keras",
+        "           model = keras.models.load_model('/exports/model.x')",
         "",
     ]
 

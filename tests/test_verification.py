@@ -1,8 +1,12 @@
 """The proof: what passes, what fails with which figure, and a process that dies."""
 
 import importlib
+import inspect
 import io
 import json
+import os
+import random
+import signal
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -22,9 +26,9 @@ from exporter.errors import ExportError, ProofError, UsageError
 from exporter.proof.facts import find_differences
 from exporter.proof.fresh_process import FreshProcess
 from exporter.proof.trials import prepare_trial
-from exporter.proof.verification import Proof, list_custom_objects, prove, warm_up
+from exporter.proof.verification import Proof, prove, warm_up
 from exporter.proof.workshop import Workshop
-from exporter.receipts import Check
+from exporter.receipts import Check, Loading
 from exporter.saving.api import plan_save
 from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.saving.contents import LeftOut
@@ -138,14 +142,16 @@ def change_the_optimizer(staged: Path) -> None:
 
 STATE_CHECKS = (
     Check("load", True, "Sequential", "exporter.load_model in a fresh process"),
-    Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs"),
+    Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs, eager"),
     Check("weights", True, "bit-equal", "8 tensors"),
     Check("optimizer", True, "bit-equal", "14 tensors"),
     Check("random state", True, "bit-equal", "1 tensor"),
     Check("trainable flags", True, "equal", "4 layers"),
     Check("dtype policies", True, "equal", "4 layers"),
     Check("compile", True, "equal", "optimizer, loss, metrics and settings"),
-    Check("training step", True, "bit-equal", "1 step, batch of 3, 23 tensors"),
+    Check("predict", True, "bit-equal", "model.predict, batch of 3, eager"),
+    Check("evaluate", True, "bit-equal", "model.test_on_batch, batch of 3, eager"),
+    Check("training step", True, "bit-equal", "1 eager step, batch of 3, 23 tensors"),
 )
 STOCK_CHECK = Check("stock Keras", True, "bit-equal", "keras.models.load_model")
 
@@ -217,7 +223,7 @@ def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:
         write_and_prove(make_model(), tmp_path / "model.keras", tamper=change_the_optimizer)
     lines = str(caught.value).splitlines()
     assert lines[0] == (
-        "The artifact that was written is not the same model: 2 of 10 checks failed, and nothing was published."
+        "The artifact that was written is not the same model: 2 of 12 checks failed, and nothing was published."
     )
     assert lines[1].startswith("  optimizer: of 14 tensors, 2 changed, largest difference 0.25; optimizer/vars/")
     assert lines[2].startswith("  training step: of 23 tensors, 3 changed, largest difference ")
@@ -292,18 +298,19 @@ def find_step(proof: Proof) -> Check:
     return step
 
 
-def test_a_loss_that_forgets_its_factor_is_found_by_the_step_alone(own_losses: Any, tmp_path: Path) -> None:
+def test_a_loss_that_forgets_its_factor_is_found_by_what_it_is_asked(own_losses: Any, tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
         write_and_prove(compiled(own_losses.Forgetful(3.0)), tmp_path / "model.keras")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("The artifact that was written is not the same model: 1 of 9 checks failed, ")
-    assert lines[1].startswith("  training step: of 4 tensors, 2 changed, largest difference ")
-    assert lines[1].endswith("; layers/dense/vars/0, layers/dense/vars/1")
+    assert lines[0].startswith("The artifact that was written is not the same model: 2 of 11 checks failed, ")
+    assert lines[1].startswith("  evaluate: largest difference ")
+    assert lines[2].startswith("  training step: of 4 tensors, 2 changed, largest difference ")
+    assert lines[2].endswith("; layers/dense/vars/0, layers/dense/vars/1")
 
 
 def test_a_loss_of_the_users_own_is_trained_with(own_losses: Any, tmp_path: Path) -> None:
     proof = write_and_prove(compiled(own_losses.Remembering(3.0)), tmp_path / "model.keras")
-    assert find_step(proof) == Check("training step", True, "bit-equal", "1 step, batch of 3, 4 tensors")
+    assert find_step(proof) == Check("training step", True, "bit-equal", "1 eager step, batch of 3, 4 tensors")
 
 
 @pytest.mark.parametrize(
@@ -331,10 +338,10 @@ def test_a_step_that_cannot_be_taken_is_said(loss: str, why: str, own_losses: An
 
 
 class Unsteady(keras.layers.Layer):
-    """Draws random numbers that no state decides."""
+    """Draws random numbers in training that no state and no seed decides."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        return inputs + tf.random.normal(tf.shape(inputs)) if training else inputs
+        return inputs + np.random.default_rng().normal() if training else inputs
 
 
 def test_a_step_that_no_state_decides_is_not_a_failure(tmp_path: Path) -> None:
@@ -343,6 +350,109 @@ def test_a_step_that_no_state_decides_is_not_a_failure(tmp_path: Path) -> None:
     assert left_out.why.startswith(
         "the same step from the same state differs from itself in 2 of 4 tensors and leaves nothing to compare with; "
         "the artifact's differs by up to "
+    )
+
+
+class Noise(keras.layers.Layer):
+    """Draws random numbers of a generator of the process, in training or always."""
+
+    def __init__(self, source: str, always: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.source = source
+        self.always = always
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "source": self.source, "always": self.always}
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return inputs + self.draw(keras.ops.shape(inputs)) if training or self.always else inputs
+
+    def draw(self, shape: Any) -> Any:
+        match self.source:
+            case "keras":
+                return keras.random.normal(shape)
+            case "tensorflow":
+                return tf.random.normal(shape)
+            case "generator":
+                return tf.random.get_global_generator().normal(shape)
+            case "numpy":
+                return np.random.normal()
+            case _:
+                return np.random.default_rng().normal()
+
+
+@pytest.fixture
+def noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The layer in a module that the fresh process can import."""
+    lines = inspect.getsource(Noise)
+    head = "from typing import Any\nimport keras, numpy as np, tensorflow as tf\n"
+    (tmp_path / "noisy_module.py").write_text(head + lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("noisy_module").Noise
+    del sys.modules["noisy_module"]
+
+
+def read_generators() -> list[Any]:
+    """What the process's own generators will draw next depends on this."""
+    numpy_state: Any = np.random.get_state()
+    return [random.getstate(), numpy_state[1].tolist(), tf.random.get_global_generator().state.numpy().tolist()]
+
+
+@pytest.mark.parametrize("source", ["keras", "tensorflow", "generator", "numpy"])
+def test_random_answers_are_compared_with_the_generators_seeded(source: str, noise: Any, tmp_path: Path) -> None:
+    model = compiled("mean_squared_error", noise(source))
+    before = read_generators()
+
+    proof = write_and_prove(model, tmp_path / "model.keras")
+
+    checks = {check.name: check for check in proof.checks}
+    assert checks["predictions"] == Check(
+        "predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs, eager, generators seeded"
+    )
+    assert checks["predict"].detail == "model.predict, batch of 3, eager, generators seeded"
+    assert checks["training step"].detail == "1 eager step, batch of 3, 4 tensors, generators seeded"
+    assert proof.left_out == ()
+    assert read_generators() == before
+
+
+def make_half_random(noise: Any, source: str) -> Any:
+    """Has one output that is drawn, and one that is not."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,), name="features")
+    hidden = keras.layers.Dense(2, name="dense_1")(inputs)
+    return keras.Model(inputs, {"drawn": noise(source)(hidden), "sure": keras.layers.Dense(2, name="last")(hidden)})
+
+
+def test_what_no_seed_decides_is_left_out_of_the_comparison(noise: Any, tmp_path: Path) -> None:
+    proof = write_and_prove(make_half_random(noise, "system"), tmp_path / "model.keras")
+    checks = {check.name: check for check in proof.checks}
+    assert checks["predictions"] == Check(
+        "predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs, eager; without what is random: drawn"
+    )
+    assert checks["predict"].detail == "model.predict, batch of 3, eager; without what is random: drawn"
+
+
+@pytest.mark.parametrize("source", ["system", "keras"])
+def test_a_loss_is_found_beside_an_output_that_is_random(source: str, noise: Any, tmp_path: Path) -> None:
+    def flip(staged: Path) -> None:
+        with h5py.File(staged, "r+") as file:
+            kernel = file["model_weights/last/last/kernel"]
+            kernel[()] = kernel[()] + np.float32(0.5)
+            amend_hdf5(file)
+
+    with pytest.raises(ProofError) as caught:
+        write_and_prove(make_half_random(noise, source), tmp_path / "model.h5", tamper=flip)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:-1]] == ["  predictions", "  weights", "  predict"]
+
+
+def test_answers_of_which_none_is_decided_are_not_a_failure(noise: Any, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), noise("system")])
+    proof = write_and_prove(model, tmp_path / "model.keras")
+    left_out = [entry for entry in proof.left_out if entry.what == "proof of predictions"]
+    assert left_out[0].why.startswith(
+        "called twice from the same state, it answers differently, which leaves nothing to compare with; "
+        "the artifact's: largest difference "
     )
 
 
@@ -367,7 +477,7 @@ def test_a_model_without_its_code_is_compared_where_it_has_parts(tmp_path: Path)
     checks = {check.name: check for check in proof.checks}
     assert checks["trainable flags"].detail == "4 layers, 4 of them revived without their code"
     assert checks["dtype policies"].detail == "4 layers, 4 of them revived without their code"
-    assert checks["training step"] == Check("training step", True, "bit-equal", "1 step, batch of 3, 15 tensors")
+    assert checks["training step"] == Check("training step", True, "bit-equal", "1 graph step, batch of 3, 15 tensors")
 
 
 def test_a_truncated_artifact_is_found(tmp_path: Path) -> None:
@@ -443,7 +553,7 @@ def test_the_targets_of_a_file_are_used(own_losses: Any, tmp_path: Path) -> None
     data = tmp_path / "batch.npz"
     np.savez(data, features=np.ones((5, 4)), y=np.zeros((5, 2)), sample_weight=np.ones(5))
     proof = write_and_prove(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
-    assert find_step(proof) == Check("training step", True, "bit-equal", "1 step, batch of 5, 23 tensors")
+    assert find_step(proof) == Check("training step", True, "bit-equal", "1 eager step, batch of 5, 23 tensors")
 
 
 def test_targets_that_the_loss_refuses_are_a_fault_of_the_file(own_losses: Any, tmp_path: Path) -> None:
@@ -464,7 +574,7 @@ def test_the_batches_of_a_file_are_used(tmp_path: Path) -> None:
     data = tmp_path / "batch.npz"
     np.savez(data, features=np.ones((5, 4)))
     proof = write_and_prove(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
-    assert proof.checks[1] == Check("predictions", True, "bit-equal", f"5 samples of {data}")
+    assert proof.checks[1] == Check("predictions", True, "bit-equal", f"5 samples of {data}, eager")
 
 
 @pytest.mark.parametrize(
@@ -507,17 +617,35 @@ def test_a_batch_that_does_not_fit_is_refused(arrays: dict[str, Any], message: s
     ]
 
 
+def find_child(process: FreshProcess) -> int:
+    """The one that answers for the process."""
+    [child] = Path(f"/proc/{process.id}/task/{process.id}/children").read_text().split()
+    return int(child)
+
+
 def test_a_process_that_dies_is_an_error_with_its_last_words() -> None:
     with started() as process:
+        process.begin()
         process.ask("start", timeout=60, threads=[0, 0])
-        process._process.kill()
+        os.kill(find_child(process), signal.SIGKILL)
         with pytest.raises(ExportError, match="The proof's process was ended by signal 9 at `open`; nothing was"):
             process.ask("open", timeout=60)
 
 
+def test_nothing_is_left_of_a_process_that_was_killed() -> None:
+    with started() as process:
+        process.begin()
+        process.ask("start", timeout=60, threads=[0, 0])
+        child = find_child(process)
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or ") Z " in state.read_text()  # nobody may be there to take note of its end
+
+
 def test_a_process_that_does_not_answer_is_an_error() -> None:
-    with started() as process, pytest.raises(ExportError) as caught:
-        process.ask("start", timeout=0.01, threads=[0, 0])
+    with started() as process:
+        process.begin()
+        with pytest.raises(ExportError) as caught:
+            process.ask("start", timeout=0.01, threads=[0, 0])
     assert str(caught.value) == (
         "The proof's process did not answer `start` within 0 seconds; nothing was published. "
         "Give the proof more time or memory, or export with verify=none."
@@ -546,15 +674,13 @@ def test_prints_do_not_end_up_between_the_replies(tmp_path: Path, monkeypatch: p
     model = keras.Sequential([keras.Input((3,)), noisy_layers.Noisy()])
     proof = write_and_prove(model, tmp_path / "model.keras")
 
-    assert list_custom_objects(model) == [
-        ("Noisy", "noisy_layers", "Noisy"),
-        ("Custom>Noisy", "noisy_layers", "Noisy"),
-    ] or list_custom_objects(model) == [("Noisy", "noisy_layers", "Noisy")]
+    assert proof.loading == Loading(imports=("noisy_layers",), custom_objects={"Noisy": "noisy_layers.Noisy"})
     assert [check.name for check in proof.checks] == [
         "load",
         "predictions",
         "trainable flags",
         "dtype policies",
+        "predict",
         "training step",
         "stock Keras",
     ]

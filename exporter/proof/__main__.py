@@ -3,17 +3,17 @@
 import sys
 
 from exporter._collector import imports_set_aside
-from exporter.proof.fresh_process import answer_requests
+from exporter.proof.fresh_process import answer_in_children
 
 
 def main() -> None:
-    """Imports TensorFlow and answers requests."""
+    """Imports TensorFlow, and answers the requests about each artifact in a child that knows nothing else."""
     # Keras imports this wherever it is installed, for its galleries of pictures: a seventh of the start.
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
     with imports_set_aside():
         from exporter.proof.prover import Prover
     del sys.modules["matplotlib"]  # the code of a model may import it
-    answer_requests(Prover())
+    answer_in_children(Prover)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The state of a model as plain data, so that two processes can compare theirs."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +9,10 @@ import keras
 
 from exporter._arrays import Array
 from exporter.saving.acquired import collect_acquired
-from exporter.saving.compilation import serialize_compile_config
+from exporter.saving.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
 from exporter.saving.policies import find_policy
-from exporter.saving.state import State, collect, collect_state, digest, join, to_array
+from exporter.saving.resources import Table
+from exporter.saving.state import State, collect, collect_state, digest, join, to_array, walk
 
 
 def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
@@ -22,12 +24,15 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
 
     Returns:
         Plain data, which JSON can say: `variables` as in `describe_variables`, `trainable` (address -> flag),
-        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `revived` (the addresses of the layers that live on without their code) and
-        `compile` (None for a model that is not compiled).
+        `optimizers` (the addresses of all optimizers), `tables` (the paths of lookup tables among the variables),
+        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `revived` (the addresses of the
+        layers that live on without their code) and `compile` (None for a model that is not compiled).
     """
     state = collect(model, include_optimizer)
     facts: dict[str, Any] = {
         "variables": _describe_variables(state),
+        "optimizers": list(state.optimizers),
+        "tables": list(state.tables),
         "trainable": dict(state.trainable),
         "dtype_policies": {
             saveable.path: find_policy(saveable.target).name
@@ -35,16 +40,28 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
             if isinstance(saveable.target, keras.layers.Layer)
         },
         "acquired": collect_acquired(state),
-        "revived": [
-            join(saveable.path, place)
-            for saveable in state.tree
-            if hasattr(saveable.target, "revived_parts")
-            for place in ("", *saveable.target.revived_parts)
-        ],
+        "revived": find_revived(model),
         "compile": _describe_compilation(model) if include_optimizer and model.compiled else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: type(value).__name__))
     return plain
+
+
+def find_revived(model: keras.Model) -> list[str]:
+    """Finds the layers of a model that live on without their code, as the functions that were saved of them.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Their addresses.
+    """
+    return [
+        join(saveable.path, place)
+        for saveable in walk(model)
+        if hasattr(saveable.target, "revived_parts")
+        for place in ("", *saveable.target.revived_parts)
+    ]
 
 
 def describe_variables(model: keras.Model) -> dict[str, Any]:
@@ -63,11 +80,20 @@ def _describe_variables(state: State) -> dict[str, Any]:
     return {
         path: [digest(variable), keras.backend.standardize_dtype(variable.dtype), list(variable.shape)]
         for path, variable in state.variables.items()
-    }
+    } | {path: _describe_table(table) for path, table in state.tables.items()}
+
+
+def _describe_table(table: Table) -> list[Any]:
+    checksum = hashlib.sha256()
+    for name, content in sorted(table.to_files().items()):
+        checksum.update(f"{name} {len(content)}\n".encode() + content)
+    return [checksum.hexdigest(), f"{table.key_dtype} to {table.value_dtype}", [len(table.export()[0])]]
 
 
 def _describe_compilation(model: keras.Model) -> dict[str, Any]:
+    extras = {} if hasattr(model, "saved_compile_config") else serialize_compile_extras(model) or {}
     return {
+        **{name: value for name, value in extras.items() if name == ARGUMENTS},
         **(serialize_compile_config(model) or {}),
         "jit_compile": model.jit_compile,
         "run_eagerly": model.run_eagerly,
@@ -84,10 +110,10 @@ def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: boo
         include_optimizer: As for `describe_model`.
 
     Returns:
-        Path -> value.
+        Path -> value; lookup tables have none that could be measured.
     """
     variables = collect_state(model, include_optimizer)
-    return {path: to_array(variables[path]) for path in paths}
+    return {path: to_array(variables[path]) for path in paths if path in variables}
 
 
 def find_differences(expected: Any, received: Any, path: str = "") -> list[str]:

@@ -2,12 +2,18 @@
 
 It is started before the model is built, so that it imports TensorFlow while the main process works. This
 module itself imports nothing heavy for the same reason.
+
+Each artifact has a child of it, forked when nothing but the imports has happened: no module, cache or registered class
+that came with one artifact is there for the next.
 """
 
+import io
+import itertools
 import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +22,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, NoReturn, Self, cast
 
 from exporter.errors import ExportError
 
 _LAST_WORDS_CHARACTERS = 2000
+
+# The requests that bracket those which one child answers.
+_BEGIN, _END = "begin", "end"
 
 
 class ProcessEndedError(ExportError):
@@ -45,9 +55,12 @@ class FreshProcess:
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         # Two processes share the accelerator: neither may take all of its memory at once.
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        # What this process can import, the fresh one can: this path alone, so `-P` keeps the directory out that it
-        # happens to be started in.
-        environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        # What this process can import, the fresh one can, wherever it works: this path alone, so `-P` keeps the
+        # directory out that it happens to be started in.
+        environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
+        self._places = tempfile.TemporaryDirectory(prefix="exporter-fresh-")
+        self._numbers = itertools.count(1)
+        self._has_child = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
@@ -78,6 +91,22 @@ class FreshProcess:
         for line in self._output:
             self._replies.put(line)
         self._replies.put(None)
+
+    def begin(self) -> None:
+        """Lets the requests that follow be answered by a new child of the process, in an empty directory.
+
+        It shares nothing with the child that answered the requests before, which ends. The module calls
+        `answer_in_children`.
+
+        Raises:
+            ExportError: The process has ended.
+        """
+        if self._has_child:
+            self.tell(_END)
+        place = Path(self._places.name, str(next(self._numbers)))
+        place.mkdir()
+        self._has_child = True
+        self.tell(_BEGIN, place=str(place))
 
     def tell(self, request: str, **arguments: Any) -> None:
         """Sends a request whose reply nobody will ask for; see `send`."""
@@ -178,6 +207,7 @@ class FreshProcess:
                 stream.close()
             except BrokenPipeError:  # a request that was still buffered when the process ended
                 continue
+        self._places.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -195,18 +225,108 @@ def answer_requests(service: object) -> None:
         service: Has a public method for each request; it takes the request's arguments and returns the reply. One
             that raises is answered with the first line of its error.
     """
-    # Whatever prints or reads, in Python or below it, must not end up between the requests and replies.
-    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    requests, replies = _take_pipes()
+    with suppress(KeyboardInterrupt):
+        for line in requests:
+            _reply(replies, _answer(service, json.loads(line)))
+
+
+def answer_in_children(make_service: Callable[[], object]) -> None:
+    """Answers requests like `answer_requests`, each run of them between `begin` and `end` in a child of its own.
+
+    Call it while this process has one thread, and before TensorFlow made its devices: both do not survive a fork. A
+    child that ends in another way takes this process with it, so that whoever asked sees how.
+
+    Args:
+        make_service: Makes the service of one child.
+    """
+    requests, replies = _take_pipes()
+    with suppress(KeyboardInterrupt):
+        for line in requests:
+            ours, theirs = socket.socketpair()
+            child = os.fork()
+            if child == 0:
+                ours.close()
+                _be_child(json.loads(line)["place"], make_service, requests, replies, theirs)
+            theirs.close()
+            _, status = os.waitpid(child, 0)
+            with ours:
+                if not _has_ended(ours):
+                    _end_like(status)
+
+
+def _be_child(
+    place: str, make_service: Callable[[], object], requests: io.FileIO, replies: IO[str], parent: socket.socket
+) -> NoReturn:
+    """Answers requests until one says that it was the last, and tells the parent so."""
+    code = 1
+    try:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        os.chdir(place)
+        service = make_service()
+        _reply(replies, {})
+        code = 0
+        for line in requests:
+            arguments = json.loads(line)
+            if arguments["request"] == _END:
+                parent.send(b".")
+                _reply(replies, {})
+                break
+            _reply(replies, _answer(service, arguments))
+    except KeyboardInterrupt:
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        # Nothing of it must be kept: unloading TensorFlow would take a second.
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _end_with(parent: socket.socket) -> None:
+    """Ends this process when its parent is gone, however that ended and whatever this one is doing."""
+    parent.recv(1)
+    os._exit(0)
+
+
+def _has_ended(child: socket.socket) -> bool:
+    """Tells whether a child that is gone answered the request that was to be its last."""
+    child.setblocking(False)  # what the child has started may still hold the other end
+    try:
+        return bool(child.recv(1))
+    except BlockingIOError:
+        return False
+
+
+def _end_like(status: int) -> NoReturn:
+    """Ends this process as its child did."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
+def _take_pipes() -> tuple[io.FileIO, IO[str]]:
+    """Takes the two pipes away from whatever prints or reads, in Python or below it.
+
+    The requests are not buffered: what this process has not asked for is left for its children and its parent.
+    """
+    requests = io.FileIO(os.dup(0))
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    with suppress(KeyboardInterrupt):
-        for line in requests:
-            replies.write(json.dumps(_answer(service, json.loads(line))) + "\n")
-            replies.flush()
+    return requests, replies
+
+
+def _reply(replies: IO[str], reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
 
 
 def _answer(service: object, arguments: dict[str, Any]) -> dict[str, Any]:

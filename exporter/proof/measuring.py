@@ -8,9 +8,9 @@ from typing import Any
 from exporter._arrays import write_arrays
 from exporter.config import MeasureConfig
 from exporter.errors import ExportError
+from exporter.proof.custom_objects import find_needs
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
 from exporter.proof.predictions import choose_batch_sizes, draw_batch
-from exporter.proof.verification import list_custom_objects
 from exporter.receipts import Measurements
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.signatures import describe_inputs, read_endpoints
@@ -55,10 +55,10 @@ def measure(
         reply = process.ask(
             "measure",
             wait_seconds(sum(path.stat().st_size for path in [staged, *staged.rglob("*")])),
-            path=str(staged),
+            path=str(staged.absolute()),
             tags=["serve", *tags] if is_served else None,
             endpoint=SERVING_DEFAULT,
-            custom_objects=list_custom_objects(model),
+            objects=find_needs(model).to_json(),
             inputs=inputs.to_json(),
             batch=str(file),
             eager=bool(model.run_eagerly) and not staged.is_dir(),

@@ -13,7 +13,7 @@ from exporter._arrays import Array, find_dtype
 from exporter.errors import Fault, UsageError
 from exporter.saving.contents import Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
-from exporter.saving.state import list_components
+from exporter.saving.state import list_components, untracked_kept
 
 # Sizes for dimensions that may vary: a sequence of words or steps, and the side of an image or volume. The
 # image networks of keras.applications refuse a side below 32.
@@ -276,15 +276,10 @@ def convert_output(value: Any) -> Array:
 def state_kept(model: keras.Model) -> Iterator[None]:
     """Puts back what a prediction may move: seed generators, states of stateful layers, counters, added losses."""
     trainable = {id(variable) for variable in model.trainable_variables}
-    # The states of recurrent layers do not stand among the model's variables.
-    states = [
-        state for layer in model._flatten_layers() for state in keras.tree.flatten(getattr(layer, "states", None))
-    ]
-    known = {id(variable): variable for variable in (*model.variables, *states) if isinstance(variable, keras.Variable)}
-    movable = [variable for identity, variable in known.items() if identity not in trainable]
+    movable = [variable for variable in model.variables if id(variable) not in trainable]
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
     values = [(each, each.read_value()) for variable in movable for each in list_components(variable.value)]
-    with calls_undone(model):
+    with calls_undone(model), untracked_kept(model):
         try:
             yield
         finally:

@@ -5,10 +5,9 @@ standard input closes. The requests only read: what they find is compared by `ve
 """
 
 import gc
-import importlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter.proof.calls import call_endpoint, name_answers
-from exporter.proof.facts import describe_model, describe_variables, read_values
+from exporter.proof.custom_objects import import_objects
+from exporter.proof.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
-from exporter.proof.training_steps import take_step
+from exporter.proof.randomness import choose_seed, generators_seeded, seed_generators
+from exporter.proof.training_steps import everything_kept, take_step
+from exporter.proof.usage import call_as_user
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
 
@@ -41,8 +43,6 @@ class Prover:
     def start(self, threads: Sequence[int]) -> Reply:
         """Makes TensorFlow's devices and thread pools while the main process builds its model.
 
-        What an artifact that was proven before has left behind is forgotten.
-
         Args:
             threads: How many threads TensorFlow uses within and between operations in the main process, 0 for
                 its own choice. They decide in which order sums are computed.
@@ -50,42 +50,55 @@ class Prover:
         Returns:
             Nothing but that it was done.
         """
-        self._model = self._predictor = self._served = None
-        keras.backend.clear_session()  # of the artifact before, where this process has proven one
-        gc.collect()
         tf.config.threading.set_intra_op_parallelism_threads(threads[0])
         tf.config.threading.set_inter_op_parallelism_threads(threads[1])
         # The first traced function pays for what TensorFlow imports late.
         tf.function(lambda value: value + 1)(tf.constant(1))
         return {}
 
-    def open(self, path: str, reader: str, custom_objects: Sequence[Sequence[str]], safe_mode: bool) -> Reply:
+    def open(self, path: str, reader: str, objects: Sequence[Mapping[str, Any]], safe_mode: bool) -> Reply:
         """Loads the artifact.
+
+        What it does not hold is drawn anew, with a seed that nobody knows: never what its maker drew.
 
         Args:
             path: Of the staged artifact.
             reader: `exporter` for our `load_model`, `keras` for stock Keras.
-            custom_objects: Name in the configuration, module, and qualified name inside the module, each.
+            objects: What it needs: see `exporter.proof.custom_objects.import_objects`.
             safe_mode: Whether code inside the artifact is refused. One that was written a moment ago from the caller's
                 own model holds the caller's own code.
 
         Returns:
-            The class of the loaded model.
+            The class of the loaded model, which of its layers live on without their code, and what was imported.
         """
         self._model = self._predictor = self._served = None  # a machine may only hold one
+        seed_generators(choose_seed())
         load = load_model if reader == "exporter" else keras.models.load_model
-        self._model = load(path, custom_objects=_import_objects(custom_objects), safe_mode=safe_mode)
-        return {"class_name": type(self._model).__name__}
+        custom_objects, imported = import_objects(objects)
+        self._model = load(path, custom_objects=custom_objects, safe_mode=safe_mode)
+        class_name, revived = type(self._model).__name__, find_revived(self._model)
+        return {"class_name": class_name, "revived": revived, "imported": imported}
 
-    def predict(self, inputs: Mapping[str, Any], batches: str, outputs: str, count: int, eager: bool) -> Reply:
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        batches: str,
+        outputs: str,
+        numbers: Sequence[int],
+        eager: bool,
+        seed: int,
+        operations: bool,
+    ) -> Reply:
         """Predicts batches with the loaded model.
 
         Args:
             inputs: What the model takes, as `Inputs.to_json` says it.
             batches: File with the arrays `<batch>/<leaf>`.
             outputs: File to write, with the arrays `<batch>/<output>`.
-            count: The number of batches.
+            numbers: Of the batches to predict.
             eager: Whether the model is called as it is, untraced.
+            seed: Of the process's generators, before each batch.
+            operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
             Nothing but that it was done.
@@ -94,9 +107,41 @@ class Prover:
         if self._predictor is None:
             self._predictor = Predictor(self._model, described, eager)
         predicted: dict[str, Array] = {}
-        for number, batch in enumerate(_read_batches(batches, described, count)):
-            predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
+        for number, batch in zip(numbers, _read_batches(batches, described, numbers), strict=True):
+            with generators_seeded(seed, operations):
+                predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
         write_arrays(Path(outputs), predicted)
+        return {}
+
+    def use(
+        self,
+        method: str,
+        specs: Mapping[str, Any],
+        batch: str,
+        outputs: str,
+        eager: bool,
+        seed: int,
+        operations: bool,
+    ) -> Reply:
+        """Calls a method of the loaded model as users do.
+
+        Args:
+            method: See `exporter.proof.usage.call_as_user`.
+            specs: What the batch is made of, as `Inputs.to_json` says it.
+            batch: File with the arrays `0/<leaf>`.
+            outputs: File to write, with the arrays `0/<output>`.
+            eager: Whether Python runs it, operation by operation.
+            seed: Of the process's generators.
+            operations: Whether TensorFlow's random operations are seeded, too.
+
+        Returns:
+            Nothing but that it was done.
+        """
+        described = Inputs.from_json(specs)
+        [arrays] = _read_batches(batch, described, [0])
+        with everything_kept(self._model), generators_seeded(seed, operations):
+            found = call_as_user(self._model, method, described, arrays, eager)
+        write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
         return {}
 
     def serve(
@@ -130,7 +175,9 @@ class Prover:
         if self._served is None:
             self._served = tf.saved_model.load(path, tags=list(tags))
         function = self._served.signatures[endpoint]
-        answers, state = call_endpoint(function, described, _read_batches(batches, described, count), moves_state)
+        answers, state = call_endpoint(
+            function, described, _read_batches(batches, described, range(count)), moves_state
+        )
         served = {f"{number}/{name}": array for number, answer in enumerate(answers) for name, array in answer.items()}
         write_arrays(Path(outputs), served)
         return {"state": state}
@@ -140,7 +187,7 @@ class Prover:
         path: str,
         tags: Sequence[str] | None,
         endpoint: str,
-        custom_objects: Sequence[Sequence[str]],
+        objects: Sequence[Mapping[str, Any]],
         inputs: Mapping[str, Any],
         batch: str,
         eager: bool,
@@ -153,7 +200,7 @@ class Prover:
             path: Of the staged artifact.
             tags: Of the graph to load with TensorFlow alone; None for our `load_model`.
             endpoint: What is called, where TensorFlow loads it.
-            custom_objects: As for `open`.
+            objects: As for `open`.
             inputs: What the model takes, as `Inputs.to_json` says it.
             batch: File with the arrays `0/<leaf>`.
             eager: Whether the model is called as it is, untraced.
@@ -164,14 +211,15 @@ class Prover:
             The durations and the memory of `exporter.receipts.Measurements`.
         """
         described = Inputs.from_json(inputs)
-        [arrays] = _read_batches(batch, described, 1)
+        [arrays] = _read_batches(batch, described, [0])
         self._model = self._predictor = self._served = None
         gc.collect()
+        seed_generators(choose_seed())
         reset_peak()
         size = measure_peak()
         started = time.perf_counter()
         if tags is None:
-            self._model = load_model(path, custom_objects=_import_objects(custom_objects), safe_mode=False)
+            self._model = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
         else:
             self._served = tf.saved_model.load(path, tags=list(tags))
         load_seconds = time.perf_counter() - started
@@ -210,20 +258,23 @@ class Prover:
         """
         return describe_model(self._model, include_optimizer)
 
-    def train(self, specs: Mapping[str, Any], batch: str, seed: int) -> Reply:
+    def train(self, specs: Mapping[str, Any], batch: str, eager: bool, seed: int, operations: bool) -> Reply:
         """Trains the loaded model for one step.
 
         Args:
             specs: What the batch is made of, as `Inputs.to_json` says it.
             batch: File with the arrays `0/<leaf>`.
-            seed: Of the process's random generators.
+            eager: Whether Python runs the step, operation by operation.
+            seed: Of the process's generators.
+            operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
             The `variables` after the step: see `exporter.proof.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, described, 1)
-        take_step(self._model, described, arrays, seed)
+        [arrays] = _read_batches(batch, described, [0])
+        with generators_seeded(seed, operations):
+            take_step(self._model, described, arrays, eager)
         return {"variables": describe_variables(self._model)}
 
     def values(self, paths: Sequence[str], include_optimizer: bool, values: str) -> Reply:
@@ -241,9 +292,9 @@ class Prover:
         return {}
 
 
-def _read_batches(path: str, inputs: Inputs, count: int) -> list[list[Array]]:
+def _read_batches(path: str, inputs: Inputs, numbers: Iterable[int]) -> list[list[Array]]:
     arrays = read_arrays(Path(path))
-    return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in range(count)]
+    return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in numbers]
 
 
 def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array]) -> float:
@@ -255,17 +306,3 @@ def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array
 def _find_quantile(ordered: Sequence[float], share: float) -> float:
     """Returns the smallest duration that this share of all of them does not exceed (the nearest-rank method)."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
-
-
-def _import_objects(custom_objects: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Imports what can be imported: an artifact that needs none of it, or revives it, loads all the same."""
-    found: dict[str, Any] = {}
-    for name, module, qualified_name in custom_objects:
-        try:
-            value: Any = importlib.import_module(module)
-            for part in qualified_name.split("."):
-                value = getattr(value, part)
-        except (ImportError, AttributeError):
-            continue
-        found[name] = value
-    return found

@@ -13,37 +13,66 @@ import tensorflow as tf
 
 from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch
+from exporter.proof.randomness import choose_seed, generators_seeded
 from exporter.saving.internals import Tracker, global_state
 from exporter.saving.signatures import Inputs, build_structure
-from exporter.saving.state import is_saveable, list_components
-
-_SEED_GENERATOR = "global_seed_generator"
+from exporter.saving.state import is_saveable, list_components, untracked_kept
 
 
-def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], seed: int) -> None:
+def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], eager: bool) -> None:
     """Trains a compiled model on one batch, as `fit` would.
 
-    The step is compiled anew for the batch's own shapes: two processes then run the same graph, whatever their
-    models did before. The random generators of the process are seeded, since they belong to no model.
+    Run eagerly, it costs what it computes. Compiled, most of its time is the trace: minutes for a large model. It is
+    compiled anew for the batch's own shapes: two processes then run the same graph, whatever their models did before.
 
     Args:
         model: The model; it is changed.
         specs: What the batch is made of; the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
         arrays: One array per leaf.
-        seed: Of the process's own random generators.
+        eager: Whether Python runs the step, operation by operation.
+    """
+    data = make_data(specs, arrays)
+    if not eager:
+        with suppress(Exception), generators_seeded(choose_seed(), operations=False):
+            # A step that makes variables, such as those of metrics that were not used yet, is traced a second time.
+            # What cannot be made ahead is made in the step.
+            model._symbolic_build(data_batch=data)
+    with compiled_anew(model, eager):
+        model.make_train_function()
+        model.train_function(iter([data]))
+
+
+def make_data(specs: Inputs, arrays: Sequence[Array]) -> Any:
+    """Makes what a step of training or evaluation takes.
+
+    Args:
+        specs: See `take_step`.
+        arrays: One array per leaf.
+
+    Returns:
+        Tensors in the structure of `specs`.
     """
     tensors = convert_batch(specs, arrays)
     parts = [build_structure(structure, tensors) for structure in specs.structure]
-    data = parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts)
-    with suppress(Exception):  # what cannot be made ahead is made in the step
-        # A step that makes variables, such as those of metrics that were not used yet, is traced a second time.
-        model._symbolic_build(data_batch=data)
-    random.seed(seed)
-    np.random.seed(seed)
-    global_state.set_global_attribute(_SEED_GENERATOR, keras.random.SeedGenerator(seed, name=_SEED_GENERATOR))
-    model.train_function = None
-    model.make_train_function()
-    model.train_function(iter([data]))
+    return parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts)
+
+
+@contextmanager
+def compiled_anew(model: keras.Model, eager: bool) -> Iterator[None]:
+    """Lets a model make its functions of training, evaluation and inference anew, and puts back how they are run.
+
+    Args:
+        model: The model.
+        eager: Whether Python runs what they run, operation by operation.
+    """
+    kept = model.run_eagerly
+    model.run_eagerly = eager
+    model.train_function = model.test_function = model.predict_function = None
+    try:
+        yield
+    finally:
+        model.run_eagerly = kept
+        model.train_function = model.test_function = model.predict_function = None
 
 
 @contextmanager
@@ -81,7 +110,8 @@ def everything_kept(model: keras.Model) -> Iterator[None]:
     names = _copy(kept.get("object_name_uids", {}))
     states = random.getstate(), np.random.get_state()
     try:
-        yield
+        with untracked_kept(model):
+            yield
     finally:
         for container, items in contents:
             _put_back(container, items)

@@ -5,11 +5,9 @@ comparison comes from `prover.py`.
 """
 
 import tempfile
-import types
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +15,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter._arrays import Array, is_same, largest_difference, read_arrays, write_arrays
+from exporter._arrays import Array, read_arrays, write_arrays
 from exporter.config import VerifyMode
 from exporter.errors import Fault, ProofError, UsageError
 from exporter.proof.calls import call_endpoint, variables_kept
-from exporter.proof.facts import describe_model, describe_variables, find_differences, read_values
+from exporter.proof.comparisons import (
+    check_equal,
+    check_signatures,
+    check_variables,
+    compare_outputs,
+    compare_states,
+    find_unsteady,
+    measure_difference,
+    shorten,
+)
+from exporter.proof.custom_objects import find_needs
+from exporter.proof.facts import describe_model, describe_variables, read_values
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
 from exporter.proof.predictions import Predictor
+from exporter.proof.randomness import choose_seed, generators_seeded
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.proof.trials import EndpointTrial, Trial
-from exporter.receipts import Check
-from exporter.saving.contents import Endpoint, LeftOut
+from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user
+from exporter.receipts import Check, Loading
+from exporter.saving.compilation import ARGUMENTS
+from exporter.saving.contents import LeftOut
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.replicas import on_one_device
-from exporter.saving.signatures import Inputs, find_captured, name_outputs, read_endpoints
-from exporter.saving.state import to_array, walk
-
-# How many names a failed check lists: enough to see a pattern.
-_NAMES_SHOWN = 3
+from exporter.saving.signatures import Inputs, find_captured, name_outputs
+from exporter.saving.state import to_array
 
 _TRAINING_STEP = "training step"
 
@@ -47,18 +56,21 @@ class Proof:
     Attributes:
         checks: Every comparison, in order; all passed.
         left_out: What the artifact turned out not to hold for readers other than ours.
+        loading: With what the fresh process loaded it.
     """
 
     checks: tuple[Check, ...]
     left_out: tuple[LeftOut, ...]
+    loading: Loading = field(default_factory=Loading)
 
 
 def warm_up(process: FreshProcess) -> None:
-    """Lets the fresh process make its devices, with as many threads as this one.
+    """Lets the fresh process begin a new artifact and make its devices, with as many threads as this one.
 
     Args:
-        process: The fresh process; it may have proven other artifacts before.
+        process: The fresh process; it may have proven other artifacts before, of which nothing is left.
     """
+    process.begin()
     process.tell(
         "start",
         threads=[
@@ -115,7 +127,31 @@ def prove(
             "Please report it with the model; `verify=none` publishes without a proof.",
             checks,
         )
-    return Proof(tuple(checks), tuple(left_out))
+    return Proof(tuple(checks), tuple(left_out), session.loading)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A training step that the model took.
+
+    Attributes:
+        is_eager: Whether Python ran it, operation by operation.
+        variables: What it made of them: see `describe_variables`.
+        values: The values of some, by their paths.
+    """
+
+    is_eager: bool
+    variables: Mapping[str, Any]
+    values: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A call as users make it: see `exporter.proof.usage.call_as_user`."""
+
+    method: str
+    specs: Inputs
+    arrays: tuple[Array, ...]
 
 
 class _Session:
@@ -134,91 +170,155 @@ class _Session:
         self._safe_mode = safe_mode
         self._process = process
         self._model = model
-        self._staged = staged
+        self._staged = staged.absolute()  # the fresh process works in another directory
         self._trial = trial
         self._exchange = exchange
         self._include_optimizer = include_optimizer
         self._timeout = wait_seconds(_measure(staged))
+        self._is_saved_model = staged.is_dir()
         # A model that is run eagerly may hold Python code that cannot be traced; a SavedModel was traced already.
-        self._eager = bool(model.run_eagerly) and not staged.is_dir()
-        self._custom_objects = list_custom_objects(model)
+        self._may_trace = self._is_saved_model or not model.run_eagerly
+        self._is_eager = True
+        # Of the generators that belong to no model. The model was made with another: see `Prover.open`.
+        self._seed = choose_seed()
+        self._random: tuple[str, ...] = ()  # the outputs that are drawn anew for each answer
+        self._needs = find_needs(model)
+        self._opens_safely = safe_mode or self._needs.safe_mode
+        self._loading = self._needs.to_loading()
+
+    @property
+    def loading(self) -> Loading:
+        """With what the fresh process loaded the artifact."""
+        return self._loading
 
     def reload(self) -> tuple[list[Check], list[LeftOut]]:
         """Loads and predicts; nothing is compared."""
+        self._is_eager = not self._may_trace
         self._send_batches()
         self._send_open("exporter")
-        self._send_predict("predicted")
-        opened, predicted = self._receive("open"), self._receive("predict")
-        loaded = self._check_load(opened)
+        loaded = self._check_load(self._receive_opened())
         if not loaded.passed:
             return [loaded], []
+        self._send_predict("predicted")
+        predicted = self._receive("predict")
         if "error" in predicted:
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
         return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
 
     def compare(self, tags: Sequence[str]) -> tuple[list[Check], list[LeftOut]]:
         """Compares everything."""
-        is_saved_model = self._staged.is_dir()
-        twin = not is_saved_model or (self._staged / "config.json").is_file()
-        predictor = Predictor(self._model, self._trial.inputs, eager=True) if self._eager else self._trial.predictor
         self._send_batches()
         self._send_open("exporter")
-        self._process.send("describe", include_optimizer=True)
-        self._send_predict("predicted")
-
         facts = describe_model(self._model, self._include_optimizer)
-        answers = [predictor.answer(batch) for batch in self._trial.batches]
-        reference = [name_outputs(self._model, answer) for answer in answers]
-        step = self._plan_step(answers)
-        if isinstance(step, TrainingBatch):
-            self._send_train(step)
-        endpoints = [endpoint for endpoint in self._trial.endpoints if endpoint.batches] if is_saved_model else []
-        if twin:
-            self._send_open("keras")
-            self._send_predict("stock")
-        for number, endpoint in enumerate(endpoints):
-            self._send_serve(endpoint, number, tags)
-        expected = self._take_step(step) if isinstance(step, TrainingBatch) else {}
-
-        loaded = self._check_load(self._receive("open"))
-        described, predicted = self._receive("describe"), self._receive("predict")
-        trained = self._receive("train") if isinstance(step, TrainingBatch) else {}
-        stock = [self._receive("open"), self._receive("predict")] if twin else []
-        served = [self._receive("serve") for _ in endpoints]
+        answers = self._ask_model()
+        opened = self._receive_opened()
+        loaded = self._check_load(opened)
         if not loaded.passed:
             return [loaded], []
+        if self._is_eager and self._may_trace and set(opened["revived"]) != set(facts["revived"]):
+            # Saved functions give other last bits than the same operations one by one.
+            self._is_eager = False
+            answers = self._ask_model()
+        reference = self._name_answers(answers)
+        step = self._plan_step(answers)
+        endpoints = [endpoint for endpoint in self._trial.endpoints if endpoint.batches] * self._is_saved_model
+        has_twin = not self._is_saved_model or (self._staged / "config.json").is_file()
 
-        checks = [loaded, self._check_outputs("predictions", predicted, "predicted", reference)]
-        checks += self._check_state(facts, described)
-        left_out: list[LeftOut] = []
-        outcome = self._check_step(step, expected, trained) if isinstance(step, TrainingBatch) else step
-        if isinstance(outcome, Check):
-            checks.append(outcome)
-        else:
-            left_out.append(outcome)
-        if is_saved_model:
+        self._process.send("describe", include_optimizer=True)
+        self._send_predict("predicted")
+        uses = list(self._plan_uses(step))
+        for use in uses:
+            self._send_use(use)
+        if isinstance(step, TrainingBatch):
+            self._send_train(step, self._is_eager)
+        if has_twin:
+            self._send_open("keras")
+            self._send_predict("stock", [self._find_largest()])
+        for number, endpoint in enumerate(endpoints):
+            self._send_serve(endpoint, number, tags)
+        expected = self._take_step(step) if isinstance(step, TrainingBatch) else None
+        # A batch that the model cannot be trained on is none to evaluate it on.
+        used = [
+            None if use.method == EVALUATE and isinstance(expected, LeftOut) else self._try_use(use) for use in uses
+        ]
+        asked = [self._ask_endpoint(endpoint) for endpoint in endpoints]
+
+        described, predicted = self._receive("describe"), self._receive("predict")
+        use_replies = [self._receive("use") for _ in uses]
+        trained = self._receive("train") if isinstance(step, TrainingBatch) else {}
+        stock = [self._receive("open"), self._receive("predict")] if has_twin else []
+        served = [self._receive("serve") for _ in endpoints]
+        if "error" in predicted and self._is_eager and self._may_trace:
+            self._is_eager = False
+            return self.compare(tags)
+
+        outcomes: list[Check | LeftOut] = [loaded, self._check_predictions(predicted, reference)]
+        outcomes += self._check_state(facts, described)
+        outcomes += [
+            self._check_use(use, ours, reply)
+            for use, ours, reply in zip(uses, used, use_replies, strict=True)
+            if ours is not None
+        ]
+        outcomes.append(self._check_step(step, expected, trained) if isinstance(step, TrainingBatch) else step)
+        if self._is_saved_model:
+            predictor = self._trial.predictor
             declared = {endpoint.name: endpoint.describe(predictor) for endpoint in self._trial.endpoints}
-            checks.append(_check_signatures(self._staged, declared))
-            left_out += [
+            outcomes.append(check_signatures(self._staged, declared))
+            outcomes += [
                 LeftOut(f"proof of endpoint {endpoint.name}", endpoint.why_none, intended=True)
                 for endpoint in self._trial.endpoints
                 if not endpoint.batches
             ]
-        for number, (endpoint, reply) in enumerate(zip(endpoints, served, strict=True)):
-            outcome = self._check_endpoint(endpoint, number, reply, predictor)
-            if isinstance(outcome, Check):
-                checks.append(outcome)
-            else:
-                left_out.append(outcome)
+        outcomes += [
+            self._check_endpoint(*entry) for entry in zip(endpoints, asked, range(len(served)), served, strict=True)
+        ]
         if stock:
-            check = self._check_stock(stock[0], stock[1], reference)
-            if check.passed:
-                checks.append(check)
-            else:
-                # Not every state can be said in stock Keras's own layout, so this is no fault of the artifact.
-                why = f"keras.models.load_model: {check.figure}; {check.detail}"
-                left_out.append(LeftOut("stock Keras", why))
-        return checks, left_out
+            outcomes.append(self._check_stock(stock[0], stock[1], reference))
+        return (
+            [outcome for outcome in outcomes if isinstance(outcome, Check)],
+            [outcome for outcome in outcomes if isinstance(outcome, LeftOut)],
+        )
+
+    @property
+    def _way(self) -> str:
+        return "eager" if self._is_eager else "graph"
+
+    def _ask_model(self) -> list[Any]:
+        """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time."""
+        try:
+            answers = self._answer(self._trial.batches)
+        except Exception:  # the code may be anybody's, and run in a graph only
+            if not self._is_eager or not self._may_trace:
+                raise
+            self._is_eager = False
+            answers = self._answer(self._trial.batches)
+        number = self._find_largest()
+        [again] = self._answer([self._trial.batches[number]], self._seed + 1)
+        self._random = find_unsteady(self._name_answers([answers[number]]), self._name_answers([again]))
+        return self._answer(self._trial.batches) if self._random else answers
+
+    def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
+        eager = Predictor(self._model, self._trial.inputs, eager=True)
+        predictor = eager if self._is_eager else self._trial.predictor
+        answers = []
+        for batch in batches:
+            with self._seeded(seed):
+                answers.append(predictor.answer(batch))
+        return answers
+
+    def _name_answers(self, answers: Sequence[Any]) -> dict[str, Array]:
+        return {
+            f"{number}/{name}": array
+            for number, answer in enumerate(answers)
+            for name, array in name_outputs(self._model, answer).items()
+        }
+
+    def _seeded(self, seed: int | None = None) -> AbstractContextManager[None]:
+        return generators_seeded(self._seed if seed is None else seed, bool(self._random))
+
+    def _find_largest(self) -> int:
+        batches = self._trial.batches
+        return max(range(len(batches)), key=lambda number: len(batches[number][0]))
 
     def _plan_step(self, answers: Sequence[Any]) -> TrainingBatch | Check | LeftOut:
         """Makes the batch for the training step, or says why there is none to take."""
@@ -227,7 +327,7 @@ class _Session:
         if not self._include_optimizer:
             return Check(_TRAINING_STEP, True, "none to take", "include_optimizer is false")
         trial = self._trial
-        largest = max(range(len(trial.batches)), key=lambda number: len(trial.batches[number][0]))
+        largest = self._find_largest()
         try:
             return make_batch(
                 self._model,
@@ -245,24 +345,31 @@ class _Session:
         remedy = "; name a batch with its targets in `verify.data`" if not self._trial.targets else ""
         return LeftOut(f"proof of a {_TRAINING_STEP}", f"{why}{remedy}", intended=True)
 
-    def _take_step(self, batch: TrainingBatch) -> dict[str, Any] | LeftOut:
+    def _take_step(self, batch: TrainingBatch) -> _Step | LeftOut:
         """Takes the step with the model and returns what it made of the variables; the model stays as it was."""
-        try:
-            with self._kept():
-                take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
-                spoiled = [variable.path for variable in self._model.trainable_variables if _has_missing(variable)]
-                stepped = describe_variables(self._model)
-        except Exception as error:  # the loss and the step may be anybody's code
-            text = f"{type(error).__name__}: {_find_first_line(error)}"
-            if self._trial.targets:
-                message = f"the model cannot be trained on the arrays of '{self._trial.data}': {text}"
-                raise UsageError([Fault("verify.data", message)]) from error
-            return self._leave_step_out(f"the model takes none on a batch that was drawn for it: {text}")
+        ways = [self._is_eager] if not self._is_eager or not self._may_trace else [True, False]
+        for is_eager in ways:
+            try:
+                return self._step(batch, is_eager)
+            except Exception as error:  # the loss and the step may be anybody's code
+                failure = error
+        text = f"{type(failure).__name__}: {_find_first_line(failure)}"
+        if self._trial.targets:
+            message = f"the model cannot be trained on the arrays of '{self._trial.data}': {text}"
+            raise UsageError([Fault("verify.data", message)]) from failure
+        return self._leave_step_out(f"the model takes none on a batch that was drawn for it: {text}")
+
+    def _step(self, batch: TrainingBatch, is_eager: bool, paths: Sequence[str] = ()) -> _Step | LeftOut:
+        with self._kept(), self._seeded():
+            take_step(self._model, batch.specs, batch.arrays, is_eager)
+            spoiled = [variable.path for variable in self._model.trainable_variables if _has_missing(variable)]
+            stepped = describe_variables(self._model)
+            values = {path: array.copy() for path, array in read_values(self._model, paths).items()}
         if spoiled:  # nothing can be told from them: every NaN is like any other
             return self._leave_step_out(
-                f"after one step on this batch these weights are no numbers: {_shorten(spoiled)}"
+                f"after one step on this batch these weights are no numbers: {shorten(spoiled)}"
             )
-        return stepped
+        return _Step(is_eager, stepped, values)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -273,82 +380,168 @@ class _Session:
             yield
 
     def _check_step(
-        self, batch: TrainingBatch, expected: dict[str, Any] | LeftOut, reply: Mapping[str, Any]
+        self, batch: TrainingBatch, expected: _Step | LeftOut | None, reply: Mapping[str, Any]
     ) -> Check | LeftOut:
-        if isinstance(expected, LeftOut):
-            return expected
+        if not isinstance(expected, _Step):
+            return expected or self._leave_step_out("none was taken")
+        if self._is_eager and (not expected.is_eager or ("error" in reply and self._may_trace)):
+            expected, reply, _ = self._repeat_step(batch, is_eager=False)
+            if isinstance(expected, LeftOut):
+                return expected
         if "error" in reply:
             return Check(_TRAINING_STEP, False, "the loaded model cannot be trained", reply["error"])
         received = reply["variables"]
-        paths = list(dict.fromkeys((*expected, *received)))
-        changed = [path for path in expected if path in received and expected[path] != received[path]]
+        paths = list(dict.fromkeys((*expected.variables, *received)))
+        changed = _find_changed(expected.variables, received)
         differences: dict[str, float | None] = {}
         if changed:
-            unstable, differences = self._repeat_step(batch, changed, expected, received)
-            if unstable >= set(changed):
-                measured = [difference for difference in differences.values() if difference is not None]
+            self._random = self._random or ("",)  # from now on TensorFlow's generators are seeded as well
+            again, reply, theirs = self._repeat_step(batch, expected.is_eager, changed)
+            if isinstance(again, LeftOut) or "error" in reply:
+                return check_variables(_TRAINING_STEP, paths, expected.variables, received, {})
+            unsteady = {path for path in changed if again.variables.get(path) != expected.variables[path]}
+            unsteady |= {path for path in changed if reply["variables"].get(path) != received[path]}
+            differences = {path: measure_difference(again.values[path], theirs[path]) for path in changed}
+            expected, received = again, reply["variables"]
+            changed = _find_changed(expected.variables, received)
+            if changed and unsteady >= set(changed):
+                measured = [differences[path] for path in changed]
+                furthest = max(difference for difference in measured if difference is not None)
                 return self._leave_step_out(
-                    f"the same step from the same state differs from itself in {len(unstable)} of {len(paths)} tensors "
-                    f"and leaves nothing to compare with; the artifact's differs by up to {max(measured):.3g}"
+                    f"the same step from the same state differs from itself in {len(unsteady)} of {len(paths)} tensors "
+                    f"and leaves nothing to compare with; the artifact's differs by up to {furthest:.3g}"
                 )
-        check = _check_variables(_TRAINING_STEP, paths, expected, received, differences)
-        return replace(check, detail=f"1 step, batch of {batch.size}, {check.detail}") if check.passed else check
+        check = check_variables(_TRAINING_STEP, paths, expected.variables, received, differences)
+        way = "eager" if expected.is_eager else "graph"
+        note = ", generators seeded" if self._random else ""
+        detail = f"1 {way} step, batch of {batch.size}, {check.detail}{note}"
+        return replace(check, detail=detail) if check.passed else check
 
     def _repeat_step(
-        self, batch: TrainingBatch, changed: Sequence[str], expected: Mapping[str, Any], received: Mapping[str, Any]
-    ) -> tuple[set[str], dict[str, float | None]]:
+        self, batch: TrainingBatch, is_eager: bool, paths: Sequence[str] = ()
+    ) -> tuple[_Step | LeftOut, dict[str, Any], dict[str, Array]]:
         """Takes the step once more on both sides.
 
         Returns:
-            The variables of which one side made something else than before, and how far both sides are apart in
-            those that `changed`.
+            What it made of the variables on this side; the reply of the other; and the values of `paths` there.
         """
         self._send_open("exporter")
-        self._send_train(batch)
+        self._send_train(batch, is_eager)
         file = self._exchange / "values"
-        self._process.send("values", paths=changed, include_optimizer=True, values=str(file))
-        with self._kept():
-            take_step(self._model, batch.specs, batch.arrays, self._trial.seed)
-            again = describe_variables(self._model)
-            ours = {path: array.copy() for path, array in read_values(self._model, changed).items()}
-        replies = [self._receive(request) for request in ("open", "train", "values")]
-        if any("error" in reply for reply in replies):
-            return set(), {}
-        theirs = read_arrays(file)
-        unstable = {path for path in expected if again.get(path) != expected[path]}
-        unstable |= {path for path in received if replies[1]["variables"].get(path) != received[path]}
-        return unstable, {path: _measure_difference(ours[path], theirs[path]) for path in changed}
+        self._process.send("values", paths=paths, include_optimizer=True, values=str(file))
+        again = self._step(batch, is_eager, paths)
+        opened, trained, read = [self._receive(request) for request in ("open", "train", "values")]
+        failed = next((reply for reply in (opened, trained, read) if "error" in reply), None)
+        return again, failed or trained, {} if failed else read_arrays(file)
+
+    def _plan_uses(self, step: Any) -> Iterator[_Use]:
+        """Lists what is called as users call it."""
+        trial, largest = self._trial, self._find_largest()
+        if len(trial.inputs.structure) == 1:  # else a call takes more than the one argument that `predict` passes
+            yield _Use(PREDICT, trial.inputs, trial.batches[largest])
+        if isinstance(step, TrainingBatch):
+            yield _Use(EVALUATE, step.specs, step.arrays)
+
+    def _use(self, use: _Use, seed: int | None = None) -> dict[str, Array]:
+        with self._kept(), self._seeded(seed):
+            found = call_as_user(self._model, use.method, use.specs, use.arrays, self._is_eager)
+        return {f"0/{name}": array for name, array in found.items()}
+
+    def _try_use(self, use: _Use) -> dict[str, Array] | LeftOut:
+        try:
+            return self._use(use)
+        except Exception as error:  # the step may be anybody's code
+            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {_find_first_line(error)}"
+            return LeftOut(f"proof of {use.method}", why, intended=True)
+
+    def _check_use(self, use: _Use, expected: dict[str, Array] | LeftOut, reply: Mapping[str, Any]) -> Check | LeftOut:
+        if isinstance(expected, LeftOut):
+            return expected
+        if "error" in reply:
+            return Check(use.method, False, f"the loaded model's `{use.method}` fails", reply["error"])
+        size = next((len(array) for array in use.arrays if array.ndim), 1)
+        detail = f"model.{CALLS[use.method]}, batch of {size}, {self._way}"
+        received = read_arrays(self._exchange / f"used-{use.method}")
+        return self._judge(use.method, received, expected, detail, lambda: self._use(use, self._seed + 1))
+
+    def _judge(
+        self,
+        name: str,
+        received: Mapping[str, Array],
+        expected: Mapping[str, Array],
+        detail: str,
+        ask_again: Callable[[], Mapping[str, Array]],
+    ) -> Check | LeftOut:
+        """Compares answers; where the model's own differ from each other, all but those."""
+        note = ", generators seeded" if self._random else ""
+        check = compare_outputs(name, received, expected, f"{detail}{note}")
+        if check.passed:
+            return check
+        unsteady = find_unsteady(expected, ask_again())
+        rest = compare_outputs(name, received, expected, detail, unsteady)
+        if not unsteady or not rest.passed:
+            return rest if unsteady else replace(check, detail=detail)
+        if {key.split("/", 1)[1] for key in expected} <= set(unsteady):
+            why = "called twice from the same state, it answers differently, which leaves nothing to compare with"
+            return LeftOut(f"proof of {name}", f"{why}; the artifact's: {check.figure}", intended=True)
+        return replace(rest, detail=f"{detail}; without what is random: {shorten(unsteady)}")
 
     def _send_batches(self) -> None:
-        _write_batches(self._exchange / "batches", self._trial.inputs, self._trial.batches)
+        batches = dict(enumerate(self._trial.batches))
+        _write_batches(self._exchange / "batches", self._trial.inputs, batches)
 
     def _send_open(self, reader: str) -> None:
-        self._process.send(
-            "open",
-            path=str(self._staged),
-            reader=reader,
-            custom_objects=self._custom_objects,
-            safe_mode=self._safe_mode,
-        )
+        self._process.send("open", **self._describe_open(reader))
 
-    def _send_predict(self, name: str) -> None:
+    def _describe_open(self, reader: str) -> dict[str, Any]:
+        return {
+            "path": str(self._staged),
+            "reader": reader,
+            "objects": self._needs.to_json(),
+            "safe_mode": self._opens_safely,
+        }
+
+    def _send_predict(self, name: str, numbers: Sequence[int] | None = None) -> None:
         self._process.send(
             "predict",
             inputs=self._trial.inputs.to_json(),
             batches=str(self._exchange / "batches"),
-            count=len(self._trial.batches),
+            numbers=list(range(len(self._trial.batches)) if numbers is None else numbers),
             outputs=str(self._exchange / name),
-            eager=self._eager,
+            eager=self._is_eager,
+            seed=self._seed,
+            operations=bool(self._random),
         )
 
-    def _send_train(self, batch: TrainingBatch) -> None:
+    def _send_use(self, use: _Use) -> None:
+        file = self._exchange / f"use-{use.method}"
+        _write_batches(file, use.specs, {0: use.arrays})
+        self._process.send(
+            "use",
+            method=use.method,
+            specs=use.specs.to_json(),
+            batch=str(file),
+            outputs=str(self._exchange / f"used-{use.method}"),
+            eager=self._is_eager,
+            seed=self._seed,
+            operations=bool(self._random),
+        )
+
+    def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
         file = self._exchange / "training"
-        _write_batches(file, batch.specs, [batch.arrays])
-        self._process.send("train", specs=batch.specs.to_json(), batch=str(file), seed=self._trial.seed)
+        _write_batches(file, batch.specs, {0: batch.arrays})
+        self._process.send(
+            "train",
+            specs=batch.specs.to_json(),
+            batch=str(file),
+            eager=is_eager,
+            seed=self._seed,
+            operations=bool(self._random),
+        )
 
     def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
         batches = self._exchange / f"batches-{number}"
-        _write_batches(batches, endpoint.inputs, endpoint.batches)
+        _write_batches(batches, endpoint.inputs, dict(enumerate(endpoint.batches)))
         self._process.send(
             "serve",
             path=str(self._staged),
@@ -364,10 +557,20 @@ class _Session:
     def _receive(self, request: str) -> dict[str, Any]:
         return self._process.receive(request, self._timeout)
 
+    def _receive_opened(self) -> dict[str, Any]:
+        """Waits for the loaded model, and has it loaded once more where it holds code of its maker."""
+        opened = self._receive("open")
+        if "error" in opened and self._opens_safely and not self._safe_mode:
+            self._opens_safely = False
+            again = self._process.ask("open", self._timeout, **self._describe_open("exporter"))
+            return opened if "error" in again else again
+        return opened
+
     def _check_load(self, reply: Mapping[str, Any]) -> Check:
         if "error" not in reply:
+            self._loading = replace(self._needs.to_loading(reply["imported"]), safe_mode=self._opens_safely)
             return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
-        own = sorted({name for name, module, _ in self._custom_objects if module == "__main__"})
+        own = self._needs.unreachable
         hint = (
             f" The main script defines {', '.join(own)}, and a fresh process cannot import it: use a module for them."
             if own
@@ -375,12 +578,15 @@ class _Session:
         )
         return Check("load", False, "the artifact cannot be loaded", f"{reply['error']}{hint}")
 
-    def _check_outputs(
-        self, name: str, reply: Mapping[str, Any], file: str, reference: Sequence[Mapping[str, Array]]
-    ) -> Check:
+    def _check_predictions(self, reply: Mapping[str, Any], reference: Mapping[str, Array]) -> Check | LeftOut:
         if "error" in reply:
-            return Check(name, False, "the loaded model cannot predict", reply["error"])
-        return _compare_outputs(name, read_arrays(self._exchange / file), reference, self._trial.origin)
+            return Check("predictions", False, "the loaded model cannot predict", reply["error"])
+        received = read_arrays(self._exchange / "predicted")
+        detail = f"{self._trial.origin}, {self._way}"
+        return self._judge("predictions", received, reference, detail, self._ask_again)
+
+    def _ask_again(self) -> dict[str, Array]:
+        return self._name_answers(self._answer(self._trial.batches, self._seed + 1))
 
     def _check_state(self, facts: Mapping[str, Any], reply: Mapping[str, Any]) -> Iterator[Check]:
         if "error" in reply:
@@ -389,25 +595,29 @@ class _Session:
         expected, received = facts["variables"], reply["variables"]
         groups: dict[Kind, list[str]] = {}
         for path in dict.fromkeys((*expected, *received)):
-            groups.setdefault(find_kind(path), []).append(path)
+            groups.setdefault(_find_kind(path, facts), []).append(path)
         differing = [path for path in expected if path in received and expected[path] != received[path]]
         differences = self._measure_differences(differing) if differing else {}
         for kind in Kind:
             if kind in groups:
-                yield _check_variables(kind, groups[kind], expected, received, differences)
+                yield check_variables(kind, groups[kind], expected, received, differences)
         layers = f"{len(facts['trainable']) - 1} layers"  # the model itself stands among them
         revived = set(reply["revived"]) - set(facts["revived"])
         if revived:
             layers += f", {len(revived - {''})} of them revived without their code"
-        yield _check_equal("trainable flags", facts["trainable"], reply["trainable"], layers)
+        yield check_equal("trainable flags", facts["trainable"], reply["trainable"], layers)
         # The saved functions of a revived layer hold what its inner layers compute in; only it has a policy.
         policies = reply["dtype_policies"]
         known = {
             path: name for path, name in facts["dtype_policies"].items() if path in policies or path not in revived
         }
-        yield _check_equal("dtype policies", known, policies, layers)
-        if facts["compile"] is not None or reply["compile"] is not None:
-            yield _check_equal("compile", facts["compile"], reply["compile"], "optimizer, loss, metrics and settings")
+        yield check_equal("dtype policies", known, policies, layers)
+        compiled = [facts["compile"], reply["compile"]]
+        if all(compiled) and not all(ARGUMENTS in each for each in compiled):
+            # A model that was revived without its code has no `compile` of its own.
+            compiled = [{key: item for key, item in each.items() if key != ARGUMENTS} for each in compiled]
+        if any(each is not None for each in compiled):
+            yield check_equal("compile", *compiled, "optimizer, loss, metrics and settings")
 
     def _measure_differences(self, paths: Sequence[str]) -> dict[str, float | None]:
         """Ships the tensors whose digests differ: only then it is worth the time."""
@@ -418,45 +628,58 @@ class _Session:
             if "error" in self._receive(request):
                 return {}
         ours, theirs = read_values(self._model, paths), read_arrays(file)
-        return {path: _measure_difference(ours[path], theirs[path]) for path in paths}
+        return {path: measure_difference(ours[path], theirs[path]) for path in ours.keys() & theirs.keys()}
+
+    def _ask_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]]:
+        """Asks one of the model's own endpoints; see `call_endpoint`."""
+        state: list[str] = []
+        if endpoint.function is None:
+            answers = [self._trial.predictor(batch) for batch in endpoint.batches]
+        else:
+            answers, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
+        return {f"{n}/{name}": array for n, answer in enumerate(answers) for name, array in answer.items()}, state
 
     def _check_endpoint(
-        self, endpoint: EndpointTrial, number: int, reply: Mapping[str, Any], predictor: Predictor
+        self, endpoint: EndpointTrial, asked: tuple[dict[str, Array], list[str]], number: int, reply: Mapping[str, Any]
     ) -> Check | LeftOut:
         if "error" in reply:
             return Check(endpoint.name, False, "the endpoint cannot be called", reply["error"])
         served = read_arrays(self._exchange / f"served-{number}")
+        answers, state = asked
         origin = "endpoint, tf.saved_model.load"
-        if endpoint.function is None:
-            return _compare_outputs(endpoint.name, served, [predictor(batch) for batch in endpoint.batches], origin)
-        reference, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
-        check = _compare_outputs(endpoint.name, served, reference, origin)
-        if check.passed and endpoint.moves_state:
-            check = _compare_states(check, state, reply["state"])
-        if check.passed:
+        outcome = self._judge(endpoint.name, served, answers, origin, lambda: self._ask_endpoint(endpoint)[0])
+        if not isinstance(outcome, Check) or not outcome.passed or not endpoint.moves_state:
+            return outcome
+        check = compare_states(outcome, state, reply["state"])
+        if check.passed or self._ask_endpoint(endpoint)[1] == state:
             return check
-        again, state_again = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
-        itself = {f"{n}/{key}": array for n, answer in enumerate(again) for key, array in answer.items()}
-        if _compare_outputs(endpoint.name, itself, reference, "").passed and state == state_again:
-            return check
-        why = "called twice from the same state, it answers differently, which leaves nothing to compare with"
+        why = "called twice from the same state, it changes the state differently, which leaves nothing to compare with"
         return LeftOut(f"proof of endpoint {endpoint.name}", f"{why}; the artifact's: {check.figure}", intended=True)
 
     def _check_stock(
-        self, opened: Mapping[str, Any], predicted: Mapping[str, Any], reference: Sequence[Mapping[str, Array]]
-    ) -> Check:
+        self, opened: Mapping[str, Any], predicted: Mapping[str, Any], reference: Mapping[str, Array]
+    ) -> Check | LeftOut:
+        # Not every state can be said in stock Keras's own layout, so this is no fault of the artifact.
+        reader = "keras.models.load_model"
         if "error" in opened:
-            return Check("stock Keras", False, "it cannot open the artifact", opened["error"])
-        check = self._check_outputs("stock Keras", predicted, "stock", reference)
-        return replace(check, detail="keras.models.load_model") if check.passed else check
+            return LeftOut("stock Keras", f"{reader}: it cannot open the artifact; {opened['error']}")
+        if "error" in predicted:
+            return LeftOut("stock Keras", f"{reader}: the loaded model cannot predict; {predicted['error']}")
+        received = read_arrays(self._exchange / "stock")
+        number = self._find_largest()
+        reference = {key: array for key, array in reference.items() if key.startswith(f"{number}/")}
+        outcome = self._judge("stock Keras", received, reference, reader, self._ask_again)
+        if isinstance(outcome, Check) and not outcome.passed:
+            return LeftOut("stock Keras", f"{reader}: {outcome.figure}; {self._trial.origin}")
+        return outcome
 
 
-def _write_batches(path: Path, inputs: Inputs, batches: Sequence[Sequence[Array]]) -> None:
+def _write_batches(path: Path, inputs: Inputs, batches: Mapping[int, Sequence[Array]]) -> None:
     write_arrays(
         path,
         {
             f"{number}/{leaf.name}": array
-            for number, batch in enumerate(batches)
+            for number, batch in batches.items()
             for leaf, array in zip(inputs.leaves, batch, strict=True)
         },
     )
@@ -476,117 +699,9 @@ def _measure(staged: Path) -> int:
     return sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
 
 
-def _measure_difference(first: Array, second: Array) -> float | None:
-    return largest_difference(first, second) if first.shape == second.shape else None
+def _find_kind(path: str, facts: Mapping[str, Any]) -> Kind:
+    return Kind.TABLES if path in facts["tables"] else find_kind(path, facts["optimizers"])
 
 
-def _check_variables(
-    kind: str,
-    paths: Sequence[str],
-    expected: Mapping[str, Sequence[Any]],
-    received: Mapping[str, Sequence[Any]],
-    differences: Mapping[str, float | None],
-) -> Check:
-    missing = [path for path in paths if path not in received]
-    added = [path for path in paths if path not in expected]
-    changed = [path for path in paths if path in expected and path in received and expected[path] != received[path]]
-    count = f"{len(paths)} tensor{'s' if len(paths) != 1 else ''}"
-    if not (missing or added or changed):
-        return Check(kind, True, "bit-equal", count, difference=0.0)
-    faults = {"missing": missing, "added": added, "changed": changed}
-    figures = [f"{len(found)} {word}" for word, found in faults.items() if found]
-    measured = [difference for path in changed if (difference := differences.get(path)) is not None]
-    if measured:
-        figures.append(f"largest difference {max(measured):.3g}")
-    names = _shorten([*missing, *added, *changed])
-    return Check(kind, False, f"of {count}, {', '.join(figures)}", names, difference=max(measured, default=None))
-
-
-def _check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
-    differences = find_differences(expected, received)
-    if not differences:
-        return Check(name, True, "equal", detail)
-    plural = "s" if len(differences) != 1 else ""
-    return Check(name, False, f"{len(differences)} difference{plural}", _shorten(differences))
-
-
-def _check_signatures(staged: Path, declared: Mapping[str, Endpoint]) -> Check:
-    read = read_endpoints(staged)
-    differences = [name for name in {**declared, **read} if declared.get(name) != read.get(name)]
-    if differences:
-        return Check("signatures", False, f"{len(differences)} differ from what was declared", _shorten(differences))
-    plural = "s" if len(read) != 1 else ""
-    return Check("signatures", True, "equal", f"names, shapes, dtypes of {len(read)} endpoint{plural}")
-
-
-def _compare_states(check: Check, expected: Sequence[str], received: Sequence[str]) -> Check:
-    """Compares the variables that the calls of an endpoint changed."""
-    if not expected and not received:
-        return check
-    count = f"{len(expected)} variable{'s' if len(expected) != 1 else ''}"
-    wrong = max((Counter(expected) - Counter(received)).total(), (Counter(received) - Counter(expected)).total())
-    if wrong:
-        return replace(check, passed=False, figure=f"{wrong} changed otherwise than the model's, which changes {count}")
-    return replace(check, detail=f"{check.detail}, {count} changed")
-
-
-def _compare_outputs(
-    name: str, received: Mapping[str, Array], reference: Sequence[Mapping[str, Array]], detail: str
-) -> Check:
-    expected = {f"{number}/{key}": array for number, outputs in enumerate(reference) for key, array in outputs.items()}
-    if expected.keys() != received.keys():
-        outputs = sorted({key.split("/", 1)[1] for key in received})
-        return Check(name, False, "other outputs than the model's", f"received {_shorten(outputs)}")
-    differing = [key for key, array in expected.items() if not is_same(array, received[key])]
-    if not differing:
-        return Check(name, True, "bit-equal", detail, difference=0.0)
-    for key in differing:
-        ours, theirs = expected[key], received[key]
-        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-            figure = f"{theirs.dtype} {theirs.shape} instead of {ours.dtype} {ours.shape}"
-            return Check(name, False, figure, detail)
-    differences = [largest_difference(expected[key], received[key]) for key in differing]
-    largest = max((difference for difference in differences if difference is not None), default=None)
-    figure = "different strings" if largest is None else f"largest difference {largest:.3g}"
-    return Check(name, False, figure, detail, difference=largest)
-
-
-def _shorten(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
-
-
-def list_custom_objects(model: keras.Model) -> list[tuple[str, str, str]]:
-    """Lists the classes and functions that are not Keras's own and that the model's configuration names.
-
-    Args:
-        model: A built model.
-
-    Returns:
-        Name in the configuration, module, and qualified name inside the module, each.
-    """
-    found: dict[tuple[str, str, str], None] = {}
-
-    def add(value: Any) -> None:
-        module = getattr(value, "__module__", None) or "builtins"
-        if module.split(".")[0] not in ("keras", "tensorflow", "builtins"):
-            for name in dict.fromkeys((value.__name__, keras.saving.get_registered_name(value))):
-                found[name, module, value.__qualname__] = None
-
-    for saveable in walk(model):
-        add(type(saveable.target))
-        for value in vars(saveable.target).values():
-            for function in _find_functions(value, depth=2):
-                add(function)
-    if model.compiled:
-        for function in _find_functions(model._compile_config.config, depth=3):
-            add(function)
-    return list(found)
-
-
-def _find_functions(value: Any, depth: int) -> Iterator[Any]:
-    if isinstance(value, types.FunctionType):
-        yield value
-    elif depth and isinstance(value, (dict, list, tuple)):
-        for item in list(value.values() if isinstance(value, dict) else value):
-            yield from _find_functions(item, depth - 1)
+def _find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
+    return [path for path in expected if path in received and expected[path] != received[path]]

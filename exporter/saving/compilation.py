@@ -18,7 +18,7 @@ from exporter.saving.internals import LossFunctionWrapper, MeanMetricWrapper, Ob
 from exporter.saving.optimizers import explain_loss, find_lost_schedule, hold_rate, is_lost, rate_held
 
 _OPTIMIZER = "optimizer"
-_ARGUMENTS = "arguments"
+ARGUMENTS = "arguments"
 _ATTRIBUTES = "attributes"
 # The parts of `compile` that consist of objects, each with what one such object is called.
 _NOUNS = {_OPTIMIZER: "optimizer", "loss": "loss", "metrics": "metric", "weighted_metrics": "metric"}
@@ -187,7 +187,7 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
     ):
         arguments.update(_list_handed_on(model, arguments))
     if not unknown:
-        return {_ARGUMENTS: arguments}
+        return {ARGUMENTS: arguments}
     lost[f"compile of {type(model).__name__}"] = (
         f"no attribute of the model tells its arguments {', '.join(unknown)}. Its optimizers are put back without a "
         "call. Keep each argument as an attribute of its name, or give the class `get_compile_config` and "
@@ -272,7 +272,7 @@ def compile_model(
     if safe_mode:
         check_configuration([config, extras], custom_objects)
     extras = dict(extras)
-    own, attributes = extras.pop(_ARGUMENTS, None), extras.pop(_ATTRIBUTES, {})
+    own, attributes = extras.pop(ARGUMENTS, None), extras.pop(_ATTRIBUTES, {})
     try:
         with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe_mode), _unlocked(model):
             if type(model).compile_from_config is not keras.Model.compile_from_config:

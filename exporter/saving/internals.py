@@ -13,9 +13,10 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
+- `eager_context`, `stateful_random_ops`: TensorFlow's global seed, the generator of the seeds of its operations, and
+  whether there is a global generator.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
 - `distribute_lib`: leaves the scope of a strategy, in which nothing can be traced for one device.
-- `eager_context`: the random generator of eager operations.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
 - `to_snake_case`: the names in Keras's addresses.
@@ -60,7 +61,8 @@ from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
 from tensorflow.python.distribute import distribute_lib
-from tensorflow.python.eager import context as eager_context
+from tensorflow.python.eager.context import context as eager_context
+from tensorflow.python.ops import stateful_random_ops
 from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
@@ -92,6 +94,7 @@ __all__ = [
     "resource_tracker_scope",
     "safe_get_h5_dataset",
     "saving_context",
+    "stateful_random_ops",
     "to_snake_case",
     "write_graph",
 ]
@@ -176,7 +179,7 @@ def tensorflow_generator() -> Any:
 
     TensorFlow makes it when a global seed is set.
     """
-    return getattr(eager_context.context(), "_rng", None)
+    return getattr(eager_context(), "_rng", None)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     OPTIMIZER = "optimizer"
     RANDOM = "random state"
     REPLICAS = "values of replicas"
+    TABLES = "lookup tables"
 
 
 def find_kind(path: str, optimizers: Collection[str] = ()) -> Kind:

@@ -11,6 +11,7 @@ import inspect
 import math
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import FunctionType
@@ -332,6 +333,28 @@ def hold_captured(model: keras.Model, owners: Sequence[Any]) -> None:
 def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[str, keras.Variable]:
     """Returns every variable of a model and its optimizer by its path, each once, in a fixed order."""
     return dict(collect(model, include_optimizer).variables)
+
+
+@contextmanager
+def untracked_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back the values of what Keras does not track: TensorFlow's variables and tables, and the like.
+
+    Args:
+        model: A built model.
+    """
+    state = collect(model, include_optimizer=False)  # an optimizer tracks all that it has
+    tracked = {id(variable.value) for variable in model.variables}
+    variables = [v.value for v in state.variables.values() if id(v.value) not in tracked]
+    # TensorFlow shares the buffers until one is assigned, so this copies nothing.
+    values = [(part, part.read_value()) for variable in variables for part in list_components(variable)]
+    entries = [(table, table.export()) for table in state.tables.values() if table.changes]
+    try:
+        yield
+    finally:
+        for part, value in values:
+            part.assign(value)
+        for table, content in entries:
+            table.fill(*content)
 
 
 def _own_variables(target: Any) -> list[keras.Variable]:

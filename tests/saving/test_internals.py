@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ SIGNATURES = {
     "SafeModeScope": "(safe_mode=True)",
     "Tracker": "(config, exclusions=None)",
     "compile_args_from_training_config": "(training_config, custom_objects=None)",
+    "eager_context": "()",
     "get_symbol_from_name": "(name)",
     "load_model_from_hdf5": "(filepath, custom_objects=None, compile=True, safe_mode=True)",
     "resource_tracker_scope": "(resource_tracker)",
@@ -67,7 +69,7 @@ ATTRIBUTES = {
 # They are given to the object by whoever makes it: Keras reads and writes them itself.
 GIVEN = {"_keras_mask"}
 # Of other libraries, in the two modules that know Hydra; and a type of Python's own.
-OTHERS = {"_actions", "_apply_overrides_to_config", "_normalize_file_name", "_Hash"}
+OTHERS = {"_actions", "_exit", "_apply_overrides_to_config", "_normalize_file_name", "_Hash"}
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
@@ -185,3 +187,12 @@ def test_without_a_private_function_the_public_way_writes_the_same_model(
 
 def read_state(model: keras.Model) -> dict[str, Any]:
     return {path: np.asarray(to_array(variable)).tobytes() for path, variable in collect_state(model).items()}
+
+
+def test_the_generators_of_tensorflow_are_where_we_put_them_back() -> None:
+    context = vars(internals.eager_context())
+    seed = context["_seed"]
+    tf.random.set_seed(5)
+    assert (context["_seed"], context["_rng"].getstate()) == (5, random.Random(5).getstate())
+    tf.random.set_seed(seed)
+    assert internals.stateful_random_ops.global_generator is tf.random.get_global_generator()

@@ -1,0 +1,70 @@
+"""The random generators of a process, which belong to no model."""
+
+import random
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from exporter.saving.internals import GLOBAL_SEED_GENERATOR, eager_context, global_state, stateful_random_ops
+
+_BITS = 31
+
+
+def choose_seed() -> int:
+    """Returns a seed that nobody can guess, and that no model was made with."""
+    return secrets.randbits(_BITS)
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds all of the process's generators: those of Python, NumPy, Keras and TensorFlow.
+
+    TensorFlow forgets the operations that it has prepared, and prepares them once more.
+
+    Args:
+        seed: At least 0, below 2 ** 31.
+    """
+    _seed_but_operations(seed)
+    tf.random.set_seed(seed)
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
+
+
+def _seed_but_operations(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    generator = keras.random.SeedGenerator(seed, name=GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+    if stateful_random_ops.global_generator is not None:
+        tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
+
+
+@contextmanager
+def generators_seeded(seed: int, operations: bool) -> Iterator[None]:
+    """Seeds the process's generators, and puts them back where they were.
+
+    Args:
+        seed: As for `seed_generators`.
+        operations: Whether TensorFlow's random operations without a generator are seeded, too. It is cheaper without.
+    """
+    states = random.getstate(), np.random.get_state()
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_generator = stateful_random_ops.global_generator
+    context = vars(eager_context())
+    kept = {name: context[name] for name in ("_seed", "_rng") if name in context}  # it has no generator without a seed
+    try:
+        if operations:
+            seed_generators(seed)
+        else:
+            _seed_but_operations(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+        stateful_random_ops.global_generator = global_generator
+        if operations:
+            context.pop("_rng", None)
+            context.update(kept)
