@@ -1,20 +1,19 @@
 """One training step, taken the same way in any process, after which a model can be what it was before."""
 
 import logging
-import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array
 from exporter.proof.predictions import convert_batch
 from exporter.proof.randomness import choose_seed, generators_seeded
-from exporter.saving.internals import Tracker, global_state
+from exporter.saving.internals import Tracker
+from exporter.saving.process_state import process_kept
 from exporter.saving.signatures import Inputs, build_structure
 from exporter.saving.state import is_saveable, list_components, untracked_kept
 
@@ -105,12 +104,8 @@ def everything_kept(model: keras.Model) -> Iterator[None]:
     contents = [(container, _copy(container)) for container in containers]
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
     values = [(variable, variable.read_value()) for variable in variables]
-    process = vars(global_state.GLOBAL_STATE_TRACKER)
-    kept = dict(process)
-    names = _copy(kept.get("object_name_uids", {}))
-    states = random.getstate(), np.random.get_state()
     try:
-        with untracked_kept(model):
+        with untracked_kept(model), process_kept():
             yield
     finally:
         for container, items in contents:
@@ -119,11 +114,6 @@ def everything_kept(model: keras.Model) -> Iterator[None]:
             _put_back(current, old)
         for variable, value in values:
             variable.assign(value)
-        _put_back(process, kept)
-        if "object_name_uids" in kept:
-            _put_back(kept["object_name_uids"], names)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def _find_mutable(model: keras.Model) -> tuple[list[Any], list[Any], list[Any]]:

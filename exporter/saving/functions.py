@@ -330,8 +330,11 @@ class _Tracer:
         self._paths = {id(variable): path for path, variable in state.variables.items()}
         self._variables = state.variables
         self._addresses: dict[int, str] = {}
+        self._untracked: list[tuple[str, keras.layers.Layer]] = []
         for saveable in walk(model, include_optimizer=False):
             self._addresses.setdefault(id(saveable.target), saveable.path)
+            if "/attributes/" in f"/{saveable.path}" and isinstance(saveable.target, keras.layers.Layer):
+                self._untracked.append((saveable.path, saveable.target))
             for place, layer in getattr(saveable.target, "revived_parts", {}).items():
                 self._addresses.setdefault(id(layer), join(saveable.path, place))
 
@@ -503,7 +506,7 @@ class _Tracer:
             path=path,
             position=position,
             needs=tuple(needs),
-            parts=self._describe_parts(layer),
+            parts=self._describe_parts(path, layer),
             variables=tuple(self._describe_variable(place) for place in places),
             parameters=parameters,
             calls=calls,
@@ -516,8 +519,10 @@ class _Tracer:
             dtype_policy=keras.dtype_policies.serialize(layer.dtype_policy),
         )
 
-    def _describe_parts(self, layer: keras.layers.Layer) -> tuple[Part, ...]:
-        layers = list({id(part): part for part in layer._flatten_layers()}.values())
+    def _describe_parts(self, path: str, layer: keras.layers.Layer) -> tuple[Part, ...]:
+        # Layers in plain objects have no parent among the layers, as in the original.
+        roots = [layer, *(each for place, each in self._untracked if is_below(place, (path,)) or not path)]
+        layers = list({id(part): part for root in roots for part in root._flatten_layers()}.values())
         numbers = {id(part): number for number, part in enumerate(layers)}
 
         def find_paths(variables: Sequence[keras.Variable]) -> tuple[str, ...]:
