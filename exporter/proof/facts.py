@@ -1,6 +1,7 @@
 """The state of a model as plain data, so that two processes can compare theirs."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 
 from exporter._arrays import Array
 from exporter.saving.acquired import collect_acquired
+from exporter.saving.internals import to_snake_case
 from exporter.saving.policies import find_policy
 from exporter.saving.state import State, collect, collect_state, digest, join, to_array
 from exporter.saving.topology import serialize_compile_config
@@ -68,11 +70,24 @@ def _describe_variables(state: State) -> dict[str, Any]:
 
 def _describe_compilation(model: keras.Model) -> dict[str, Any]:
     return {
-        **(serialize_compile_config(model) or {}),
+        **_leave_out_automatic_names(serialize_compile_config(model) or {}),
         "jit_compile": model.jit_compile,
         "run_eagerly": model.run_eagerly,
         "steps_per_execution": model.steps_per_execution,
     }
+
+
+def _leave_out_automatic_names(node: Any) -> Any:
+    """Returns a compile configuration without the names that Keras numbers by what else the process has made."""
+    if isinstance(node, Mapping):
+        kept = {key: _leave_out_automatic_names(value) for key, value in node.items()}
+        inner, class_name = kept.get("config"), kept.get("class_name")
+        if isinstance(inner, dict) and isinstance(class_name, str) and isinstance(inner.get("name"), str):
+            stem = re.escape(to_snake_case(class_name.rpartition(">")[2]))
+            if re.fullmatch(rf"{stem}(_\d+)?", inner["name"]):
+                del inner["name"]
+        return kept
+    return [_leave_out_automatic_names(each) for each in node] if isinstance(node, (list, tuple)) else node
 
 
 def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: bool = True) -> dict[str, Array]:

@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from exporter.saving.internals import AutoTrackable
+from exporter.saving.policies import find_policy
 from exporter.saving.signatures import (
     build_structure,
     calls_undone,
@@ -505,7 +506,7 @@ class _Tracer:
             trains=trains,
             supports_masking=bool(layer.supports_masking),
             supports_jit=all(part.supports_jit for part in layer._flatten_layers()),
-            dtype_policy=keras.dtype_policies.serialize(layer.dtype_policy),
+            dtype_policy=keras.dtype_policies.serialize(find_policy(layer)),
         )
 
     def _describe_parts(self, layer: keras.layers.Layer) -> tuple[Part, ...]:
