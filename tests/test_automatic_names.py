@@ -45,7 +45,10 @@ def test_the_second_model_that_compiles_itself_is_proven(save_format: str, tmp_p
 
     receipt = exporter.export(model, tmp_path / "model", save_format=save_format)
 
-    assert [check.name for check in receipt.checks if check.name in ("optimizer", "compile")] == ["optimizer", "compile"]
+    assert [check.name for check in receipt.checks if check.name in ("optimizer", "compile")] == [
+        "optimizer",
+        "compile",
+    ]
 
 
 def compiled(optimizer: Any, metric: Any) -> keras.Model:
@@ -55,6 +58,8 @@ def compiled(optimizer: Any, metric: Any) -> keras.Model:
 
 
 def test_only_an_automatic_name_is_left_out() -> None:
-    expected = describe_model(compiled(keras.optimizers.Adam(name="adam_7"), keras.metrics.Mean(name="mean_3")))["compile"]
+    expected = describe_model(compiled(keras.optimizers.Adam(name="adam_7"), keras.metrics.Mean(name="mean_3")))[
+        "compile"
+    ]
     received = describe_model(compiled(keras.optimizers.Adam(name="mine"), keras.metrics.Mean(name="mean")))["compile"]
     assert find_differences(expected, received) == ["optimizer.config.name was None and is 'mine'"]

@@ -24,8 +24,9 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
 
     Returns:
         Plain data, which JSON can say: `variables` as in `describe_variables`, `trainable` (address -> flag),
-        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `revived` (the addresses of the layers that live on without their code) and
-        `compile` (None for a model that is not compiled).
+        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `stateless` (the addresses of
+        the layers without variables), `revived` (those of the layers that live on without their code) and `compile`
+        (None for a model that is not compiled).
     """
     state = collect(model, include_optimizer)
     facts: dict[str, Any] = {
@@ -37,6 +38,11 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
             if isinstance(saveable.target, keras.layers.Layer)
         },
         "acquired": collect_acquired(state),
+        "stateless": [
+            saveable.path
+            for saveable in state.tree
+            if isinstance(saveable.target, keras.layers.Layer) and not saveable.target.variables
+        ],
         "revived": [
             join(saveable.path, place)
             for saveable in state.tree

@@ -128,7 +128,7 @@ def _adapt(layer: keras.layers.Layer, adaptation: Mapping[str, Any]) -> None:
         layer.enable_lora(adaptation["lora_rank"])
     present = dict(_find_adaptation(layer))
     for name, value in adaptation.items():
-        # What the class has is code. Keras's `build` forgets alpha, and KerasHub's backbones remember whom they adapted.
+        # What the class has is code. Keras's `build` forgets alpha, and KerasHub's backbones know whom they adapted.
         if "lora" in name and not hasattr(type(layer), name) and _is_plain(value) and present.get(name) != value:
             setattr(layer, name, value)
 

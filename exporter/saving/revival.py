@@ -234,7 +234,7 @@ class _Revived:
             {
                 part.address.removeprefix(unit.path).removeprefix("/"): loaded.record.acquired[part.address]
                 for part in unit.parts
-                if part.address in loaded.record.acquired
+                if part.address is not None and part.address in loaded.record.acquired
             },
         )
         self._is_quantized = True  # it would be quantized when it gets the policy of a quantized layer

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import FunctionType
@@ -20,10 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from exporter.saving.internals import CompileMetrics, ResourceVariable, to_snake_case
+from exporter.saving.policies import PolicyMap, own_policy
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _CONTAINERS = (list, tuple, dict)
+
+# Where an optimizer's variables are that the model does not have any more.
+TRAINED = "trained"
 
 # Keras reads these values as they are given, so a layer's variables can be stored without copying them.
 Entries = dict[str, Any]
@@ -217,7 +222,9 @@ def _record_entries(target: Any) -> Entries:
     if not hasattr(target, "save_own_variables"):
         return {}
     recorder = _Recorder()
-    target.save_own_variables(recorder)
+    shared = isinstance(target, keras.layers.Layer) and isinstance(target.dtype_policy, PolicyMap)
+    with own_policy(target) if shared else nullcontext():
+        target.save_own_variables(recorder)
     return recorder.entries
 
 
@@ -279,16 +286,17 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             add(join(saveable.path, f"attributes/{name}"), variable)
     for index, variable in enumerate(model.variables):
         add(f"unaddressed/{index}", variable)
+    built = [s for s in tree if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built]
+    for saveable in built:
+        # A layer that was quantized after it was trained has other variables than those that the slots are for.
+        for index, variable in enumerate(saveable.target._trainable_variables):
+            add(join(saveable.path, f"{TRAINED}/{index}"), variable)
 
     return State(
         tree=tuple(tree),
         variables=variables,
         trainable=flags,
-        optimizers={
-            s.path: tuple(paths[id(variable)] for variable in s.target._trainable_variables)
-            for s in tree
-            if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built
-        },
+        optimizers={s.path: tuple(paths[id(variable)] for variable in s.target._trainable_variables) for s in built},
     )
 
 

@@ -55,11 +55,11 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
     kind = keras_hub.models.Backbone
     if _TASK in configs:
         # KerasHub takes a task from its own class only.
-        found = keras.saving.get_registered_object(str(configs[_TASK].get("registered_name")))
+        name = str(configs[_TASK].get("registered_name"))
+        found = keras.saving.get_registered_object(name)
         if not (isinstance(found, type) and issubclass(found, keras_hub.models.Task)):
             raise ArtifactError(
-                f"{path / _TASK} names no task of KerasHub: {configs[_TASK].get('registered_name')!r}. Import the module "
-                "that registers it."
+                f"{path / _TASK} names no task of KerasHub: {name!r}. Import the module that registers it."
             )
         kind = found
     try:

@@ -25,8 +25,8 @@ def file(
     """Load a model that this package, Keras or KerasHub saved.
 
     Args:
-        filepath: A `.keras` file, an `.h5` or `.hdf5` file, a SavedModel directory, or a directory that `save_to_preset`
-            of KerasHub wrote; or its URL.
+        filepath: A `.keras` file, an `.h5` or `.hdf5` file, a SavedModel directory, or a directory that
+            `save_to_preset` of KerasHub wrote; or its URL.
         custom_objects: The classes and functions that the file names: name in the file -> dotted name, or only the
             dotted names.
         safe_mode: Refuse a file that holds Python code of its own, such as a Lambda layer.

@@ -45,7 +45,14 @@ PREFERRED_SIGNATURES = {
 # The attributes that are read of objects, by the kind of object; `list_objects` makes one of each.
 ATTRIBUTES = {
     "layer": (
-        *("_call_has_training_arg", "_call_signature", "_called", "_dtype_policy", "_flatten_layers", "_get_own_losses"),
+        *(
+            "_call_has_training_arg",
+            "_call_signature",
+            "_called",
+            "_dtype_policy",
+            "_flatten_layers",
+            "_get_own_losses",
+        ),
         *("_inbound_nodes", "_layers", "_loss_ids", "_losses", "_metrics", "_non_trainable_variables", "_obj_type"),
         *("_seed_generators", "_tracked", "_tracker", "_trainable_variables"),
     ),
