@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 from exporter._arrays import Array
 from exporter.saving.acquired import collect_acquired
 from exporter.saving.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
+from exporter.saving.internals import to_snake_case
 from exporter.saving.policies import find_policy
 from exporter.saving.resources import Table
 from exporter.saving.state import State, collect, collect_state, digest, join, to_array, walk
@@ -25,8 +27,9 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
     Returns:
         Plain data, which JSON can say: `variables` as in `describe_variables`, `trainable` (address -> flag),
         `optimizers` (the addresses of all optimizers), `tables` (the paths of lookup tables among the variables),
-        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `revived` (the addresses of the
-        layers that live on without their code) and `compile` (None for a model that is not compiled).
+        `dtype_policies` (address -> name), `acquired` (as `collect_acquired` says it), `stateless` (the addresses of
+        the layers without variables), `revived` (those of the layers that live on without their code) and `compile`
+        (None for a model that is not compiled).
     """
     state = collect(model, include_optimizer)
     facts: dict[str, Any] = {
@@ -40,6 +43,11 @@ def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[s
             if isinstance(saveable.target, keras.layers.Layer)
         },
         "acquired": collect_acquired(state),
+        "stateless": [
+            saveable.path
+            for saveable in state.tree
+            if isinstance(saveable.target, keras.layers.Layer) and not saveable.target.variables
+        ],
         "revived": find_revived(model),
         "compile": _describe_compilation(model) if include_optimizer and model.compiled else None,
     }
@@ -93,12 +101,25 @@ def _describe_table(table: Table) -> list[Any]:
 def _describe_compilation(model: keras.Model) -> dict[str, Any]:
     extras = {} if hasattr(model, "saved_compile_config") else serialize_compile_extras(model) or {}
     return {
-        **{name: value for name, value in extras.items() if name == ARGUMENTS},
-        **(serialize_compile_config(model) or {}),
+        **_leave_out_automatic_names({name: value for name, value in extras.items() if name == ARGUMENTS}),
+        **_leave_out_automatic_names(serialize_compile_config(model) or {}),
         "jit_compile": model.jit_compile,
         "run_eagerly": model.run_eagerly,
         "steps_per_execution": model.steps_per_execution,
     }
+
+
+def _leave_out_automatic_names(node: Any) -> Any:
+    """Returns a compile configuration without the names that Keras numbers by what else the process has made."""
+    if isinstance(node, Mapping):
+        kept = {key: _leave_out_automatic_names(value) for key, value in node.items()}
+        inner, class_name = kept.get("config"), kept.get("class_name")
+        if isinstance(inner, dict) and isinstance(class_name, str) and isinstance(inner.get("name"), str):
+            stem = re.escape(to_snake_case(class_name.rpartition(">")[2]))
+            if re.fullmatch(rf"{stem}(_\d+)?", inner["name"]):
+                del inner["name"]
+        return kept
+    return [_leave_out_automatic_names(each) for each in node] if isinstance(node, (list, tuple)) else node
 
 
 def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: bool = True) -> dict[str, Array]:

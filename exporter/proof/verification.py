@@ -605,13 +605,21 @@ class _Session:
         revived = set(reply["revived"]) - set(facts["revived"])
         if revived:
             layers += f", {len(revived - {''})} of them revived without their code"
-        yield check_equal("trainable flags", facts["trainable"], reply["trainable"], layers)
+        # A call makes layers that hold nothing, such as those of a preprocessor, and the next call makes them again.
+        fleeting = set(facts["stateless"]) - set(reply["trainable"])
+        flags = {path: flag for path, flag in facts["trainable"].items() if path not in fleeting}
+        yield check_equal("trainable flags", flags, reply["trainable"], layers)
         # The saved functions of a revived layer hold what its inner layers compute in; only it has a policy.
         policies = reply["dtype_policies"]
         known = {
-            path: name for path, name in facts["dtype_policies"].items() if path in policies or path not in revived
+            path: name
+            for path, name in facts["dtype_policies"].items()
+            if path in policies or path not in revived | fleeting
         }
         yield check_equal("dtype policies", known, policies, layers)
+        if facts["acquired"] or reply["acquired"]:
+            number = f"{len(facts['acquired'])} layers, adapted or quantized"
+            yield check_equal("acquired", facts["acquired"], reply["acquired"], number)
         compiled = [facts["compile"], reply["compile"]]
         if all(compiled) and not all(ARGUMENTS in each for each in compiled):
             # A model that was revived without its code has no `compile` of its own.

@@ -7,6 +7,7 @@ are loaded. The order of these two does not matter: a layer's variables are put 
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -96,7 +97,9 @@ def put_back(
     Raises:
         ArtifactError: A record names something that a layer cannot acquire.
     """
-    with values_come_later():
+    with values_come_later(), warnings.catch_warnings():
+        # Keras gives TensorFlow's variables to NumPy, whose new `copy` argument they do not take yet.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         for path, layer in targets.items():
             if path in acquired:
                 described = acquired[path]
@@ -125,7 +128,7 @@ def _adapt(layer: keras.layers.Layer, adaptation: Mapping[str, Any]) -> None:
         layer.enable_lora(adaptation["lora_rank"])
     present = dict(_find_adaptation(layer))
     for name, value in adaptation.items():
-        # What the class has is code. Keras's `build` forgets alpha, and KerasHub's backbones remember whom they adapted.
+        # What the class has is code. Keras's `build` forgets alpha, and KerasHub's backbones know whom they adapted.
         if "lora" in name and not hasattr(type(layer), name) and _is_plain(value) and present.get(name) != value:
             setattr(layer, name, value)
 

@@ -22,6 +22,7 @@ from exporter.saving.compilation import serialize_compile_config
 from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.internals import AutoTrackable
 from exporter.saving.kinds import OPTIMIZER, Kind, find_kind, is_below
+from exporter.saving.policies import find_policy
 from exporter.saving.signatures import (
     build_structure,
     calls_undone,
@@ -516,7 +517,7 @@ class _Tracer:
             trains=trains,
             supports_masking=bool(layer.supports_masking),
             supports_jit=all(part.supports_jit for part in layer._flatten_layers()),
-            dtype_policy=keras.dtype_policies.serialize(layer.dtype_policy),
+            dtype_policy=keras.dtype_policies.serialize(find_policy(layer)),
         )
 
     def _describe_parts(self, path: str, layer: keras.layers.Layer) -> tuple[Part, ...]:

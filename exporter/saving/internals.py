@@ -29,6 +29,8 @@ same, and a model cannot be saved or loaded without it; the same test names each
   `_inbound_nodes`, `_inputs_struct`, `_obj_type`), what a call leaves behind (`_called`, `_losses`, `_loss_ids`,
   `_tracked`, `_get_own_losses`) and how they are trained (`_compile_config`, `_flatten_metrics_in_order`,
   `_symbolic_build`);
+- of layers: whether they are quantized, and their own policy where many share a map of policies (`_is_quantized`,
+  `_dtype_policy`);
 - of variables, optimizers, losses and metrics: names and values that have no setter (`_name`, `_path`, `_shape`,
   `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`), and where they lie
   (`_distribution_strategy`);

@@ -11,13 +11,12 @@ from typing import Any
 import keras
 
 Config = dict[str, Any]
-Policy = keras.dtype_policies.DTypePolicy
 PolicyMap = keras.dtype_policies.DTypePolicyMap
 
 _PLAIN = (keras.dtype_policies.DTypePolicy, keras.dtype_policies.FloatDTypePolicy)
 
 
-def find_policy(layer: keras.layers.Layer) -> Policy:
+def find_policy(layer: keras.layers.Layer) -> keras.dtype_policies.DTypePolicy:
     """Returns the policy that a layer goes by: of a map, the one that is for it."""
     policy = layer.dtype_policy
     if isinstance(policy, PolicyMap):
@@ -40,6 +39,17 @@ def separate_policies(targets: Iterable[keras.layers.Layer]) -> None:
 
 
 @contextmanager
+def own_policy(layer: keras.layers.Layer) -> Iterator[None]:
+    """Lets a layer that shares a map of policies have its own, as Keras's code for saving a quantized layer expects."""
+    shared = layer.dtype_policy
+    layer._dtype_policy = find_policy(layer)
+    try:
+        yield
+    finally:
+        layer._dtype_policy = shared
+
+
+@contextmanager
 def policies_kept(model: keras.Model) -> Iterator[None]:
     """Keeps the layers' policies as they are while the model's configuration is made.
 
@@ -49,12 +59,12 @@ def policies_kept(model: keras.Model) -> Iterator[None]:
     Args:
         model: The model.
     """
-    named = [(policy, dict(vars(policy))) for policy in _list_policies(model)]
+    named = [(vars(policy), dict(vars(policy))) for policy in _list_policies(model)]
     try:
         yield
     finally:
-        for policy, names in named:
-            vars(policy).update(names)
+        for attributes, names in named:
+            attributes.update(names)
 
 
 def complete_policy_maps(config: Config, model: keras.Model) -> None:
@@ -73,10 +83,10 @@ def complete_policy_maps(config: Config, model: keras.Model) -> None:
         if isinstance(node, dict):
             pending += node.values()
             inner = node.get("config")
-            owner = known.get((node.get("class_name"), inner.get("name"))) if isinstance(inner, dict) else None
-            policy = inner.get("dtype") if owner is not None and isinstance(inner, dict) else None
-            if isinstance(policy, dict) and policy.get("class_name") == PolicyMap.__name__:
-                _complete_map(policy["config"], owner)
+            if isinstance(inner, dict) and (str(node.get("class_name")), inner.get("name")) in known:
+                policy = inner.get("dtype")
+                if isinstance(policy, dict) and policy.get("class_name") == PolicyMap.__name__:
+                    _complete_map(policy["config"], known[str(node["class_name"]), inner["name"]])
         elif isinstance(node, (list, tuple)):
             pending += node
 
@@ -90,7 +100,7 @@ def _complete_map(config: Config, owner: Any) -> None:
             config["policy_map"][path] = keras.dtype_policies.serialize(policies[path])
 
 
-def _list_policies(model: keras.Model) -> Iterator[Policy]:
+def _list_policies(model: keras.Model) -> Iterator[keras.dtype_policies.DTypePolicy]:
     for layer in model._flatten_layers():
         policy = layer.dtype_policy
         if isinstance(policy, PolicyMap):

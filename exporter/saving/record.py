@@ -22,7 +22,7 @@ from exporter.saving.keras_internals import values_come_later
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.policies import describe_policy, separate_policies
 from exporter.saving.replicas import restore_replicas
-from exporter.saving.state import Array, Saveable, State, collect, list_apart, read_shape, walk
+from exporter.saving.state import TRAINED, Array, Saveable, State, collect, list_apart, read_shape, walk
 from exporter.saving.topology import rebuild_model
 
 VERSION = 1
@@ -342,20 +342,26 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
     Raises:
         ArtifactError: The model lacks a variable that the optimizer trained.
     """
-    variables = collect(model, include_optimizer=False).variables
+    variables = dict(collect(model, include_optimizer=False).variables)
     for saveable in walk(model):
         if saveable.path not in record.optimizers or saveable.target.built:
             continue
         # The outer optimizer comes first and builds the ones inside it; it may itself train nothing.
         below = (paths for address, paths in record.optimizers.items() if f"{address}/".startswith(f"{saveable.path}/"))
         trained = next((paths for paths in below if paths), ())
-        missing = [path for path in trained if path not in variables]
+        gone = [path for path in trained if path.startswith(f"{saveable.path}/{TRAINED}/") and path in record.variables]
+        missing = [path for path in trained if path not in variables and path not in gone]
         if missing:
             raise ArtifactError(
                 f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
             )
         with values_come_later():
+            variables.update((path, _make_variable(record.variables[path])) for path in gone)
             saveable.target.build([variables[path] for path in trained])
+
+
+def _make_variable(recorded: VariableRecord) -> keras.Variable:
+    return keras.Variable("zeros", shape=recorded.shape, dtype=recorded.dtype, trainable=recorded.trainable)
 
 
 def restore_variables(model: keras.Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:

@@ -145,6 +145,7 @@ class RevivedPart(keras.layers.Layer):
 
     def __init__(self, part: Part) -> None:
         super().__init__(name=part.name, trainable=part.trainable)
+        self._is_quantized = True  # as in `_Revived`
         self.built = True
 
     @property
@@ -244,9 +245,10 @@ class _Revived:
             {
                 part.address.removeprefix(unit.path).removeprefix("/"): loaded.record.acquired[part.address]
                 for part in unit.parts
-                if part.address in loaded.record.acquired
+                if part.address is not None and part.address in loaded.record.acquired
             },
         )
+        self._is_quantized = True  # it would be quantized when it gets the policy of a quantized layer
         self.supports_masking = unit.supports_masking
         self.supports_jit = unit.supports_jit
         self.built = True
@@ -266,6 +268,10 @@ class _Revived:
             if mask is not None:
                 tensor._keras_mask = mask
         return outputs, [None if mask is None else mask.shape for mask in extras["masks"]]
+
+    def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls as ever: what was quantized is part of the saved functions."""
+        return self.call(*args, **kwargs)  # type: ignore[attr-defined]
 
     def build(self, *shapes: Any) -> None:
         """Has nothing to build: the variables are there."""

@@ -11,7 +11,7 @@ import inspect
 import math
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import FunctionType
@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from exporter.saving.internals import CompileMetrics, LookupInterface, ResourceVariable, to_snake_case
 from exporter.saving.optimizers import is_lost, list_variables
+from exporter.saving.policies import PolicyMap, own_policy
 from exporter.saving.resources import Table, find_attributes, find_leaves, wrap_variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,6 +33,9 @@ CAPTURED = "captured"
 _captured: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
 
 _CONTAINERS = (list, tuple, dict)
+
+# Where an optimizer's variables are that the model does not have any more.
+TRAINED = "trained"
 
 # Keras reads these values as they are given, so a layer's variables can be stored without copying them.
 Entries = dict[str, Any]
@@ -220,7 +224,9 @@ def _record_entries(target: Any) -> Entries:
     if not hasattr(target, "save_own_variables"):
         return {}
     recorder = _Recorder()
-    target.save_own_variables(recorder)
+    shared = isinstance(target, keras.layers.Layer) and isinstance(target.dtype_policy, PolicyMap)
+    with own_policy(target) if shared else nullcontext():
+        target.save_own_variables(recorder)
     return recorder.entries
 
 
@@ -300,15 +306,18 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             tables[f"{CAPTURED}/{index}"] = Table.of(owner)
         else:
             add(f"{CAPTURED}/{index}", wrap_variable(owner))
+    built = [s for s in tree if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built]
+    for saveable in built:
+        # A layer that was quantized after it was trained has other variables than those that the slots are for.
+        for index, variable in enumerate(saveable.target._trainable_variables):
+            add(join(saveable.path, f"{TRAINED}/{index}"), variable)
 
     return State(
         tree=tuple(tree),
         variables=variables,
         trainable=flags,
         optimizers={
-            s.path: tuple(paths[id(variable.value)] for variable in s.target._trainable_variables)
-            for s in tree
-            if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built
+            s.path: tuple(paths[id(variable.value)] for variable in s.target._trainable_variables) for s in built
         },
         tables=tables,
     )

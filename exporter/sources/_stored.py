@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter._schema import show
 from exporter.errors import ArgumentError
 from exporter.sources._names import import_custom_objects, suggest
+from exporter.sources._presets import is_preset, load_preset
 from exporter.stores import fetch, is_url
 
 if TYPE_CHECKING:
@@ -21,14 +22,16 @@ def file(
     safe_mode: bool = True,
     compile: bool = True,
 ) -> keras.Model:
-    """Load a model that this package or Keras saved.
+    """Load a model that this package, Keras or KerasHub saved.
 
     Args:
-        filepath: A `.keras` file, an `.h5` or `.hdf5` file, or a SavedModel directory; or its URL.
+        filepath: A `.keras` file, an `.h5` or `.hdf5` file, a SavedModel directory, or a directory that
+            `save_to_preset` of KerasHub wrote; or its URL.
         custom_objects: The classes and functions that the file names: name in the file -> dotted name, or only the
             dotted names.
         safe_mode: Refuse a file that holds Python code of its own, such as a Lambda layer.
-        compile: Compile the model and restore the optimizer, where the file holds them.
+        compile: Compile the model and restore the optimizer, where the file holds them. A task of KerasHub compiles
+            itself.
 
     Returns:
         The model.
@@ -36,9 +39,12 @@ def file(
     Raises:
         ArgumentError: There is no such file, or a dotted name cannot be imported.
         ArtifactError: The file is damaged or holds no model.
+        MissingDependencyError: The file is a preset of KerasHub, which is not installed.
     """
     path = find_file(filepath, "model.filepath")
     objects = import_custom_objects(custom_objects)
+    if is_preset(path):
+        return load_preset(path, safe_mode)
     from exporter.saving import load_model
 
     return load_model(path, custom_objects=objects, compile=compile, safe_mode=safe_mode)

@@ -632,6 +632,57 @@ def embedding_that_was_only_called() -> keras.Model:
     return Reader(name="reader")
 
 
+class Folded(layers.Layer):
+    """Tells nothing of what it makes inside."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.first, self.second = layers.Dense(4, "relu", name="first"), layers.EinsumDense("ab,bc->ac", 4)
+        self.first.build(input_shape)
+        self.second.build((None, 4))
+
+    def call(self, inputs: Any) -> Any:
+        return self.second(self.first(inputs))
+
+
+class Folding(keras.Model):
+    """Is quantized and adapted after it was made."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.folded, self.last = Folded(name="folded"), layers.Dense(2, name="last")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.folded.build(input_shape)
+        self.last.build((None, 4))
+
+    def call(self, inputs: Any) -> Any:
+        return self.last(self.folded(inputs))
+
+
+def acquire(model: keras.Model) -> keras.Model:
+    model.build((None, 4))
+    for layer in model._flatten_layers(include_self=False):
+        if hasattr(layer, "enable_lora"):
+            layer.enable_lora(2, lora_alpha=3.0)
+    model.quantize("int8")
+    return model
+
+
+@case(regression, real=(("last", "Dense"),), revived=(("folded", "Folded"),), code={"Folded": Folded})
+def layer_that_was_adapted_and_quantized() -> keras.Model:
+    return compiled(acquire(keras.Sequential([keras.Input((4,)), Folded(name="folded"), layers.Dense(2, name="last")])))
+
+
+@case(
+    regression,
+    classname="Folding",
+    revived=(("folded", "Folded"), ("last", "Dense")),
+    code={"Folding": Folding, "Folded": Folded},
+)
+def model_that_was_adapted_and_quantized() -> keras.Model:
+    return compiled(acquire(Folding(name="folding")))
+
+
 class Secretive(keras.Model):
     """Has no configuration: neither its own nor its layer's argument can be said."""
 

@@ -48,10 +48,18 @@ PREFERRED_SIGNATURES = {
 # The attributes that are read of objects, by the kind of object; `list_objects` makes one of each.
 ATTRIBUTES = {
     "layer": (
-        *("_call_has_training_arg", "_call_signature", "_called", "_flatten_layers", "_get_own_losses"),
+        *(
+            "_call_has_training_arg",
+            "_call_signature",
+            "_called",
+            "_dtype_policy",
+            "_flatten_layers",
+            "_get_own_losses",
+        ),
         *("_inbound_nodes", "_layers", "_loss_ids", "_losses", "_metrics", "_non_trainable_variables", "_obj_type"),
         *("_seed_generators", "_tracked", "_tracker", "_trainable_variables"),
     ),
+    "quantized layer": ("_is_quantized",),
     "model": ("_compile_config", "_flatten_metrics_in_order", "_inputs_struct", "_symbolic_build"),
     "sequential": ("_functional", "_maybe_rebuild"),
     "variable": ("_dtype", "_initialize", "_initialize_with_initializer", "_name", "_path", "_shape", "_value"),
@@ -111,8 +119,12 @@ def list_objects() -> dict[str, Any]:
     layer = keras.layers.Dense(1)
     model = keras.Model(inputs, layer(inputs))
     model.compile("adam", "mse")
+    quantized = keras.layers.Dense(1)
+    quantized.build((None, 2))
+    quantized.quantize("int8")
     return {
         "layer": layer,
+        "quantized layer": quantized,
         "model": model,
         "sequential": keras.Sequential([layer]),
         "variable": layer.kernel,

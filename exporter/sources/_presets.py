@@ -1,0 +1,68 @@
+"""A model from a preset directory of KerasHub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.errors import ArtifactError, MissingDependencyError
+from exporter.safety.documents import parse_json
+
+if TYPE_CHECKING:
+    import keras
+
+_METADATA, _TASK = "metadata.json", "task.json"
+
+
+def is_preset(path: Path) -> bool:
+    """Returns whether a directory is what `save_to_preset` of KerasHub wrote."""
+    metadata = path / _METADATA
+    if not metadata.is_file():
+        return False
+    # The name alone may be that of an unzipped archive of Keras.
+    content = parse_json(metadata.read_bytes(), str(metadata))
+    return isinstance(content, dict) and "keras_hub_version" in content
+
+
+def load_preset(path: Path, safe_mode: bool) -> keras.Model:
+    """Loads a task with its preprocessor, or a backbone, from a preset directory.
+
+    Args:
+        path: The directory.
+        safe_mode: Refuses a preset that holds code, or names what is neither Keras's nor registered.
+
+    Returns:
+        The model. A task is compiled: it does that itself.
+
+    Raises:
+        ArtifactError: The preset is damaged, or refused.
+        MissingDependencyError: KerasHub is not installed.
+    """
+    import keras
+
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path} is a preset of KerasHub, which cannot be imported: {error}. Install it: pip install keras-hub"
+        ) from error
+    from exporter.safety.configurations import check_configuration
+    from exporter.saving.topology import LOAD_FAULTS
+
+    configs = {file.name: parse_json(file.read_bytes(), str(file)) for file in sorted(path.glob("*.json"))}
+    if safe_mode:
+        check_configuration(configs)
+    kind = keras_hub.models.Backbone
+    if _TASK in configs:
+        # KerasHub takes a task from its own class only.
+        name = str(configs[_TASK].get("registered_name"))
+        found = keras.saving.get_registered_object(name)
+        if not (isinstance(found, type) and issubclass(found, keras_hub.models.Task)):
+            raise ArtifactError(
+                f"{path / _TASK} names no task of KerasHub: {name!r}. Import the module that registers it."
+            )
+        kind = found
+    try:
+        return kind.from_preset(str(path))
+    except LOAD_FAULTS as error:
+        raise ArtifactError(f"KerasHub cannot load the preset {path}: {error}") from error
