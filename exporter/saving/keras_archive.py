@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from exporter.safety.documents import parse_json
 from exporter.safety.files import check_archive, check_directory
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
@@ -30,7 +32,7 @@ from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.replicas import add_replicas
 from exporter.saving.state import collect
-from exporter.saving.topology import LOAD_FAULTS, Config
+from exporter.saving.topology import Config, keras_explained
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
 from exporter.saving.zip_members import open_member
 
@@ -193,16 +195,23 @@ def _read(
 
 
 def _read_record(ours: Any, path: Path) -> tuple[StateRecord, Checksums]:
-    with damage_explained(path, METADATA):
-        checksums = Checksums.from_json(ours["checksums"], path)
-        state = json.dumps(ours["state"]).encode()
-        return StateRecord.from_json(checksums.check_part(_STATE, state, path)), checksums
+    try:
+        fields = read_record(_Metadata, ours)
+    except RecordError as error:
+        raise ArtifactError(f"{path} cannot be read at {METADATA!r}: {error}. It is damaged or incomplete.") from error
+    checksums = Checksums.from_json(fields.checksums, path)
+    state = json.dumps(fields.state).encode()
+    return StateRecord.from_json(checksums.check_part(_STATE, state, path)), checksums
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    """What we keep in Keras's metadata."""
+
+    checksums: str
+    state: Mapping[str, Any]
 
 
 def _read_stock(path: Path, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool) -> keras.Model:
-    try:
+    with keras_explained(path):
         return keras.models.load_model(path, custom_objects=custom_objects, compile=compiled, safe_mode=safe_mode)
-    except ArtifactError:
-        raise
-    except LOAD_FAULTS as error:
-        raise ArtifactError(f"Keras cannot load {path}: {error}") from error

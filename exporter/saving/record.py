@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
+from exporter.safety.documents import parse_json
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.replicas import restore_replicas
@@ -69,28 +71,17 @@ class StateRecord:
         Raises:
             ArtifactError: The text is damaged, or of a version that is not known.
         """
-        try:
-            data = json.loads(text)
-            if data["version"] != VERSION:
-                raise ArtifactError(
-                    f"The artifact's state record is of version {data['version']}; this exporter reads version "
-                    f"{VERSION}. Install the exporter that wrote it."
-                )
-            return cls(
-                variables={
-                    path: VariableRecord(str(item["dtype"]), tuple(map(int, item["shape"])), item["trainable"] is True)
-                    for path, item in data["variables"].items()
-                },
-                trainable={path: flag is True for path, flag in data["trainable"].items()},
-                optimizers={path: tuple(map(str, paths)) for path, paths in data["optimizers"].items()},
-                compile_extras=None if data["compile_extras"] is None else dict(data["compile_extras"]),
-                assets=tuple(map(str, data["assets"])),
-                dtype_policies=dict(data["dtype_policies"]),
+        data = parse_json(text, "The artifact's state record")
+        version = data.get("version") if isinstance(data, dict) else None
+        if type(version) is int and version != VERSION:
+            raise ArtifactError(
+                f"The artifact's state record is of version {version}; this exporter reads version {VERSION}. "
+                "Install the exporter that wrote it."
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            if isinstance(error, ArtifactError):
-                raise
-            raise ArtifactError(f"The artifact's state record is damaged: {error!r}.") from error
+        try:
+            return read_record(cls, data)
+        except RecordError as error:
+            raise ArtifactError(f"The artifact's state record is damaged: {error}.") from error
 
 
 def _list_fields(record: Any) -> dict[str, Any]:
@@ -193,27 +184,25 @@ def revive_state(
     if safe_mode:
         check_configuration(record.dtype_policies, custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
-    with _misfits_explained():
-        with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-            load_layers(model, record, reader, Path(directory))
-        restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        load_layers(model, record, reader, Path(directory))
+    restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
-    with _misfits_explained():
-        if compiled:
-            build_optimizers(model, record)
-            for saveable in walk(model):
-                if saveable.path in record.optimizers:
-                    _load_entries(saveable, reader)
-        restore_variables(model, record, reader, include_optimizer=compiled)
-        restore_replicas(model, record.variables, reader.variable)
+    if compiled:
+        build_optimizers(model, record)
+        for saveable in walk(model):
+            if saveable.path in record.optimizers:
+                _load_entries(saveable, reader)
+    restore_variables(model, record, reader, include_optimizer=compiled)
+    restore_replicas(model, record.variables, reader.variable)
     return model
 
 
 @contextmanager
 def _misfits_explained() -> Iterator[None]:
-    """Makes an ArtifactError of what Keras says of a state that does not fit."""
+    """Makes an ArtifactError of what Keras, or a layer's own code, says of a state that does not fit."""
     try:
         yield
     except ArtifactError:
@@ -231,11 +220,13 @@ def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateReco
     """
     for path, flag in record.trainable.items():  # parents come first: setting a parent sets its children
         if path in layers and layers[path].trainable != flag:
-            layers[path].trainable = flag
+            with _misfits_explained():
+                layers[path].trainable = flag
     for path, policy in record.dtype_policies.items():
         # Sequential and Functional models forget theirs, and `compile` scales the loss by it.
         if path in layers and _describe_policy(layers[path].dtype_policy) != policy:
-            layers[path].dtype_policy = keras.dtype_policies.get(policy)
+            with _misfits_explained():
+                layers[path].dtype_policy = keras.dtype_policies.get(policy)
 
 
 def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
@@ -253,15 +244,16 @@ def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, di
         ArtifactError: The record names a file outside the artifact.
     """
     for name in record.assets:
-        place = directory / name
-        if not place.resolve().is_relative_to(directory.resolve()):
+        place = directory / name.replace("\0", "")
+        if "\0" in name or not place.resolve().is_relative_to(directory.resolve()):
             raise ArtifactError(f"The artifact names a file outside itself: {name!r}.")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(reader.asset(name))
     for saveable in walk(model, include_optimizer=False):
         _load_entries(saveable, reader)
         if hasattr(saveable.target, "load_assets") and (directory / saveable.path).is_dir():
-            saveable.target.load_assets(str(directory / saveable.path))
+            with _misfits_explained():
+                saveable.target.load_assets(str(directory / saveable.path))
 
 
 def build_optimizers(model: keras.Model, record: StateRecord) -> None:
@@ -286,7 +278,7 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
             raise ArtifactError(
                 f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
             )
-        with values_come_later():
+        with _misfits_explained(), values_come_later():
             saveable.target.build([variables[path] for path in trained])
 
 
@@ -326,13 +318,12 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
 def _assign(variable: keras.Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
-    apart = list_apart(own)
-    if apart:
-        for each in apart:
+    fits = isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape
+    if fits:
+        for each in list_apart(own) or [own]:
             each.assign(value, read_value=False)
-    elif isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
-        own.assign(value, read_value=False)
-    else:
+        return
+    with _misfits_explained():
         variable.assign(value)
 
 
@@ -341,7 +332,9 @@ def _load_entries(saveable: Saveable, reader: StateReader) -> None:
     own = getattr(type(saveable.target), "load_own_variables", None)
     plain = own in _PLAIN or (own in _PLAIN_UNLESS_CHANGED and not _is_changed(saveable.target))
     if own is not None and not plain:
-        saveable.target.load_own_variables(reader.entries(saveable.path))
+        entries = reader.entries(saveable.path)
+        with _misfits_explained():
+            saveable.target.load_own_variables(entries)
 
 
 def _is_changed(layer: keras.layers.Layer) -> bool:

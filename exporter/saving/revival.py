@@ -20,6 +20,7 @@ from exporter.errors import ArgumentError, ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.checksums import damage_explained
 from exporter.saving.contents import SERVING_DEFAULT
+from exporter.saving.function_checks import check_functions
 from exporter.saving.functions import (
     LEARNING_RATE,
     MODEL,
@@ -50,7 +51,14 @@ from exporter.saving.replicas import restore_replicas
 from exporter.saving.signatures import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.state import Array, collect, join, read_array, walk
 from exporter.saving.tensor_bundle import KEY_SUFFIX
-from exporter.saving.topology import LOAD_FAULTS, REVIVED_MODULE, Config, compile_model, rebuild_model
+from exporter.saving.topology import (
+    LOAD_FAULTS,
+    REVIVED_MODULE,
+    Config,
+    compile_model,
+    keras_explained,
+    rebuild_model,
+)
 
 
 class _Untracked:
@@ -98,7 +106,9 @@ class _Loaded:
             return None
         if all(is_at_hand(name, self.custom_objects) for name in find_foreign_names(config)):
             check_configuration(config, self.custom_objects)
-            return keras.saving.deserialize_keras_object(config, dict(self.custom_objects or {}))
+            given = dict(self.custom_objects or {})
+            with keras_explained(f"the {kind} of {path!r}"):
+                return keras.saving.deserialize_keras_object(config, given)
         made = RevivedRegularizer if kind == "regularizer" else RevivedConstraint
         return made(self.units[f"{path}/{kind}"], config)
 
@@ -138,7 +148,8 @@ class RevivedPart(keras.layers.Layer):
     """
 
     def __init__(self, part: Part) -> None:
-        super().__init__(name=part.name, trainable=part.trainable)
+        with keras_explained(f"the layer {part.name!r}"):
+            super().__init__(name=part.name, trainable=part.trainable)
         self.built = True
 
     @property
@@ -271,11 +282,12 @@ class RevivedLayer(_Revived, keras.layers.Layer):
     """A layer whose class is not at hand: it behaves as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: _Loaded, original: Config) -> None:
-        super().__init__(
-            name=unit.parts[0].name,
-            trainable=unit.parts[0].trainable,
-            dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
-        )
+        with keras_explained(f"the layer {unit.parts[0].name!r}"):
+            super().__init__(
+                name=unit.parts[0].name,
+                trainable=unit.parts[0].trainable,
+                dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
+            )
         self._original = _Untracked(original)
         self._mask_shapes = _Untracked([])
         self._allow_non_tensor_positional_args = True
@@ -335,11 +347,12 @@ class RevivedModel(_Revived, keras.Model):
     """A model whose class is not at hand: it predicts, evaluates and trains as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: _Loaded, original: Config | None) -> None:
-        super().__init__(
-            name=unit.parts[0].name,
-            trainable=unit.parts[0].trainable,
-            dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
-        )
+        with keras_explained(f"the model {unit.parts[0].name!r}"):
+            super().__init__(
+                name=unit.parts[0].name,
+                trainable=unit.parts[0].trainable,
+                dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
+            )
         self._original = _Untracked(original)
         self.revived_inputs = _Untracked(Inputs.from_json(unit.inputs or {"leaves": [], "structure": []}))
         self.revived_output_names = _Untracked(unit.output_names)
@@ -449,8 +462,12 @@ def revive_model(
         check_configuration(record.dtype_policies, custom_objects)
     with damage_explained(path, "", LOAD_FAULTS):
         artifact = tf.saved_model.load(str(path))
-        values = _collect_values(path, artifact, record)
-        loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects)
+    ours = getattr(artifact, "exporter", None)
+    holder = getattr(ours, "functions", None)
+    units = _read_mapping(holder, "units")
+    check_functions(path, functions, units, record)
+    loaded = _Loaded(units, record, _collect_values(path, ours, record), custom_objects)
+    values = loaded.values
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
     model = _revive_layers(body, functions, loaded, safe_mode) if body else None
     if model is None:
@@ -459,8 +476,7 @@ def revive_model(
         _use_saved_prediction(model, loaded.units, functions)
     # The functions use their variables without owning them, so the loaded object has to live as long as the model.
     object.__setattr__(model, "loaded_artifact", _Untracked(artifact))
-    own, former = artifact.exporter.resources, artifact.exporter.functions.resources
-    object.__setattr__(model, "loaded_resources", [*own, *former])
+    object.__setattr__(model, "loaded_resources", [*getattr(ours, "resources", ()), *getattr(holder, "resources", ())])
     reader = StateReader(
         variable=lambda place: read_array(values[place]),
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
@@ -485,14 +501,23 @@ def revive_model(
     return model
 
 
-def _collect_values(path: Path, artifact: Any, record: StateRecord) -> dict[str, tf.Variable]:
+def _read_mapping(owner: Any, name: str) -> dict[str, Any]:
+    """Returns a dict among the attributes of what TensorFlow loaded; an empty one if there is none."""
+    value = getattr(owner, name, None)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.Variable]:
     """Finds every variable of the state; one that no function uses is in the checkpoint only."""
-    values: dict[str, tf.Variable] = dict(artifact.exporter.state)
-    missing = [name for name in record.variables if name not in values]
+    state = _read_mapping(ours, "state")
+    found = {name: state.get(name) for name in record.variables}
+    values = {name: value for name, value in found.items() if isinstance(value, tf.Variable)}
+    missing = [name for name in found if name not in values]
     if missing:
-        reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-        for name in missing:
-            values[name] = tf.Variable(reader.get_tensor(name + KEY_SUFFIX), trainable=False)
+        with damage_explained(path, "variables", LOAD_FAULTS):
+            reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+            arrays = {name: reader.get_tensor(name + KEY_SUFFIX) for name in missing}
+        values |= {name: tf.Variable(array, trainable=False) for name, array in arrays.items()}
     return values
 
 

@@ -4,6 +4,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -22,6 +23,26 @@ LOAD_FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
     *(TypeError, ValueError, tf.errors.OpError),
 )
+
+
+@contextmanager
+def keras_explained(place: object, faults: tuple[type[Exception], ...] = LOAD_FAULTS) -> Iterator[None]:
+    """Makes an ArtifactError of what Keras raises inside, which is all that should be done there.
+
+    Args:
+        place: The artifact.
+        faults: What Keras may raise.
+
+    Raises:
+        ArtifactError: It did.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except faults as error:
+        raise ArtifactError(f"Keras cannot load {place}: {error}") from error
+
 
 _NESTED = (dict, list, tuple)
 
@@ -199,9 +220,11 @@ def rebuild_model(
     config = {key: value for key, value in config.items() if key != "compile_config"}
     if safe_mode:
         check_configuration(config, custom_objects)
+    later = values_come_later(_count_layers(config))
+    given = dict(custom_objects or {})
     try:
-        with ObjectSharingScope(), values_come_later(_count_layers(config)):
-            model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
+        with ObjectSharingScope(), later:
+            model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:
