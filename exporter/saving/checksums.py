@@ -4,6 +4,7 @@ They are CRC-32C (RFC 3720, appendix B.4), which processors compute faster than 
 """
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -174,11 +175,13 @@ class _Body:
     structure: Any
 
 
-# What h5py and zipfile raise where a file is damaged; each reads the same bytes in its own way.
-_DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
+# What files and zipfile raise where a file is damaged.
+FILE_FAULTS = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
 )
+# What h5py raises beside these. Our own faults are of the same kinds, so nothing else is done where they are caught.
+_DAMAGE = (*FILE_FAULTS, TypeError, AttributeError)
 
 
 @contextmanager

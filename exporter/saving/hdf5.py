@@ -333,8 +333,9 @@ def read_hdf5(
         is_whole = check_footer(source)
         with damage_explained(source):
             file = stack.enter_context(h5py.File(source, "r"))
-            if not is_whole and OURS in file.attrs:
-                raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
+            is_ours = OURS in file.attrs
+        if is_ours and not is_whole:
+            raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
         return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
 
 
@@ -345,8 +346,8 @@ def _read_open_hdf5(
     compiled: bool,
     safe_mode: bool,
 ) -> keras.Model:
+    stored = check_hdf5(file, place, (*_LEGACY, OURS))  # a caller's own file may hold other things
     with damage_explained(place):
-        stored = check_hdf5(file, place, (*_LEGACY, OURS))  # a caller's own file may hold other things
         is_ours = OURS in file or OURS in file.attrs
     with limit_variables(stored if safe_mode else None):
         if is_ours:

@@ -25,7 +25,7 @@ from exporter.safety.files import check_archive, check_directory
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.safety.records import RecordError, read_record
-from exporter.saving.checksums import Checksums, damage_explained
+from exporter.saving.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
 from exporter.saving.holdings import describe_holdings
@@ -123,18 +123,19 @@ def read_keras_archive(
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with ExitStack() as stack:
-        with damage_explained(path):
+        with damage_explained(path, "", FILE_FAULTS):
             file = stack.enter_context(path.open("rb"))
             archive = stack.enter_context(zipfile.ZipFile(file))
-            check_archive(path, archive)
-            missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
-            if missing:
-                raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
+        check_archive(path, archive)
+        missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
+        if missing:
+            raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
+        with damage_explained(path, "", FILE_FAULTS):
             # Members are stored, not compressed, so HDF5 reads them in place.
             weights = stack.enter_context(open_member(file, archive, WEIGHTS))
 
         def read(name: str) -> bytes:
-            with damage_explained(path, name):
+            with damage_explained(path, name, FILE_FAULTS):
                 return archive.read(name)
 
         return _read(path, read, weights, None, custom_objects, compile, safe_mode)
@@ -151,7 +152,7 @@ def read_keras_directory(
     check_directory(path)
 
     def read(name: str) -> bytes:
-        with damage_explained(path, name):
+        with damage_explained(path, name, FILE_FAULTS):
             return (path / name).read_bytes()
 
     return _read(path, read, path / WEIGHTS, known, custom_objects, compile, safe_mode)
@@ -172,12 +173,13 @@ def _read(
         ours = metadata.get("exporter") if isinstance(metadata, dict) else None
         known = _read_record(ours, path) if ours is not None else None
     with ExitStack() as stack:
+        if known is not None:
+            explained = damage_explained(path, WEIGHTS, FILE_FAULTS)
+            with explained, weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
+                known[1].check_structure(content, path)
         with damage_explained(path, WEIGHTS):
-            if known is not None:
-                with weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
-                    known[1].check_structure(content, path)
             file = stack.enter_context(h5py.File(weights, "r"))
-            stored = check_hdf5(file, path)
+        stored = check_hdf5(file, path)
         stack.enter_context(limit_variables(stored if safe_mode else None))
         if known is None:
             if safe_mode:

@@ -32,7 +32,8 @@ _NAMES = {"h5": "model.h5", "keras": "model.keras", "tf": "model", "revived": "r
 _OURS: list[tuple[str, Any, str]] = [
     *(("h5", module, name) for module, name in ((hdf5, "_read_ours"), (hdf5, "revive_state"), (hdf5, "check_footer"))),
     *(("h5", module, name) for module, name in ((record, "read_record"), (structure, "read_record"))),
-    *(("keras", keras_archive, name) for name in ("_read_record", "revive_state")),
+    *(("h5", hdf5, name) for name in ("check_hdf5",)),
+    *(("keras", keras_archive, name) for name in ("check_archive", "check_hdf5", "_read_record", "revive_state")),
     *(("keras", module, name) for module, name in ((checksums, "read_record"), (weights_file, "checksum_values"))),
     *(("keras", topology, name) for name in ("_count_layers", "check_configuration")),
     *(("keras", record, name) for name in ("walk", "collect", "restore_settings", "load_layers", "build_optimizers")),
