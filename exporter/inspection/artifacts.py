@@ -15,6 +15,7 @@ from exporter.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
 from exporter.receipts import Input
 from exporter.safety.documents import parse_json, parse_recipe
 from exporter.safety.files import check_archive, check_directory
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.checksums import Checksums
 from exporter.saving.structure import check_footer
 from exporter.saving.zip_members import open_member
@@ -38,6 +39,7 @@ class Artifact:
         config: The model's configuration; None if there is none.
         compile_config: The compile configuration: `optimizer`, `loss`, `metrics`; None if there is none.
         record: Our record of the state; None if somebody else wrote it.
+        optimizers: The addresses of the optimizers, as our record has them.
         functions: Our record of the functions that live on without their code; None if there are none.
         tensors: Every tensor by path: that of the state where the artifact tells it.
         graph: What TensorFlow runs; None unless there is a `saved_model.pb`.
@@ -56,6 +58,7 @@ class Artifact:
     config: Config | None = None
     compile_config: Config | None = None
     record: Config | None = None
+    optimizers: tuple[str, ...] = ()
     functions: Config | None = None
     tensors: Mapping[str, StoredTensor] = field(default_factory=dict)
     graph: Graph | None = None
@@ -306,20 +309,36 @@ def _check_record(artifact: Artifact) -> Artifact:
     if artifact.record is None:
         return artifact
     try:
-        variables = {
-            path: (str(item["dtype"]), tuple(item["shape"]), bool(item["trainable"]))
-            for path, item in artifact.record["variables"].items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{artifact.path} is damaged: its state record cannot be read: {error!r}.") from error
+        record = read_record(_Record, artifact.record)
+    except RecordError as error:
+        raise ArtifactError(f"{artifact.path} is damaged: its state record cannot be read: {error}.") from error
+    variables = record.variables
     missing = [path for path in variables if path not in artifact.tensors]
     if missing:
         raise ArtifactError(f"{artifact.path} is incomplete: it lacks {missing[0]!r}, which its record names.")
     tensors = dict(artifact.tensors)
-    for path, (dtype, _, trainable) in variables.items():
-        tensors[path] = replace(tensors[path], dtype=dtype, trainable=trainable)
+    for path, item in variables.items():
+        tensors[path] = replace(tensors[path], dtype=item.dtype, trainable=item.trainable)
     # In the order of the record: that of the model.
-    return replace(artifact, tensors={path: tensors[path] for path in dict.fromkeys((*variables, *tensors))})
+    ordered = {path: tensors[path] for path in dict.fromkeys((*variables, *tensors))}
+    return replace(artifact, tensors=ordered, optimizers=tuple(record.optimizers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """What our record says of a variable."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is used of our record of the state."""
+
+    variables: Mapping[str, _Variable]
+    optimizers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _open_h5py(source: Any, path: Path) -> Any:
@@ -358,8 +377,8 @@ def _read_inputs(path: Path) -> tuple[Input, ...]:
 
 def _parse_inputs(text: Any, path: Path) -> tuple[Input, ...]:
     try:
-        return () if text is None else tuple(Input(**entry) for entry in json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
+        return () if text is None else read_record(tuple[Input, ...], json.loads(text))
+    except (ValueError, RecursionError) as error:  # of JSON, and of records
         raise ArtifactError(f"The list of inputs inside {path} is damaged: {error}.") from error
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from exporter.inspection.configurations import (
 from exporter.inspection.tensors import StoredTensor
 from exporter.receipts import FileRecord, Receipt, digest_files, record_files
 from exporter.saving.contents import Endpoint, Holding, LeftOut, format_bytes
+from exporter.saving.kinds import Kind, find_kind
 
 SCHEMA_VERSION = 1
 
@@ -239,7 +240,9 @@ def describe_architecture(artifact: Artifact) -> Architecture | None:
 
 def _count_below(tensors: Mapping[str, StoredTensor], layer: Layer) -> int | None:
     prefixes = (f"{layer.address}/", f"{layer.name}/")
-    below = [tensor for path, tensor in tensors.items() if path.startswith(prefixes) and "/seed_gen" not in path]
+    below = [
+        tensor for path, tensor in tensors.items() if path.startswith(prefixes) and find_kind(path) is not Kind.RANDOM
+    ]
     known = any(path.startswith("layers/") for path in tensors)
     return sum(tensor.parameters for tensor in below) if below or known else None
 
@@ -253,14 +256,13 @@ def name_groups(artifact: Artifact) -> dict[str, str]:
     Returns:
         The group by the tensor's path.
     """
-    return {path: _name_group(path, tensor) for path, tensor in artifact.tensors.items()}
+    return {path: _name_group(path, tensor, artifact.optimizers) for path, tensor in artifact.tensors.items()}
 
 
-def _name_group(path: str, tensor: StoredTensor) -> str:
-    if path.startswith("optimizer/") and not path.startswith("optimizer/_trainable_variables/"):
-        return "optimizer"
-    if "seed_generator" in path:
-        return "random state"
+def _name_group(path: str, tensor: StoredTensor, optimizers: Collection[str]) -> str:
+    kind = find_kind(path, optimizers)
+    if kind is not Kind.WEIGHTS:
+        return kind.value
     if path.startswith(("metrics/", "keras_api/metrics/", "captured/")):
         return "metrics"
     if path.startswith("_all_variables/"):
@@ -307,7 +309,8 @@ def read_optimizer(artifact: Artifact) -> OptimizerState | None:
         ArtifactError: The state is damaged.
     """
     config = (artifact.compile_config or {}).get("optimizer")
-    tensors = {path: tensor for path, tensor in artifact.tensors.items() if _name_group(path, tensor) == "optimizer"}
+    kinds = {path: find_kind(path, artifact.optimizers) for path in artifact.tensors}
+    tensors = {path: artifact.tensors[path] for path, kind in kinds.items() if kind is Kind.OPTIMIZER}
     if not config and not tensors:
         return None
     step = None

@@ -4,9 +4,10 @@ They are CRC-32C (RFC 3720, appendix B.4), which processors compute faster than 
 """
 
 import json
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -16,6 +17,8 @@ import numpy as np
 
 from exporter._arrays import Array
 from exporter.errors import ArtifactError
+from exporter.safety.documents import parse_json
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.structure import Structure
 
 
@@ -133,7 +136,7 @@ class Checksums:
         return f'{{"crc32c": {google_crc32c.value(text.encode())}, "of": {text}}}'.encode()
 
     @classmethod
-    def from_json(cls, text: bytes, place: object) -> "Checksums":
+    def from_json(cls, text: str | bytes, place: object) -> "Checksums":
         """Reads what `to_json` wrote.
 
         Args:
@@ -143,22 +146,42 @@ class Checksums:
         Raises:
             ArtifactError: It is damaged.
         """
+        fields = parse_json(text, f"The list of checksums of {place}")
         try:
-            fields = json.loads(text)
-            body = fields["of"]
-            if fields["crc32c"] != google_crc32c.value(json.dumps(body).encode()):
-                raise ValueError("they do not match their own checksum")
-            structure = None if body["structure"] is None else Structure.from_fields(body["structure"])
-            return cls(dict(body["tensors"]), dict(body["parts"]), structure)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            sealed = read_record(_Sealed, fields)
+            if sealed.crc32c != google_crc32c.value(json.dumps(sealed.of).encode()):
+                raise RecordError("they do not match their own checksum")
+            body = read_record(_Body, sealed.of)
+            structure = None if body.structure is None else Structure.from_fields(body.structure)
+        except (RecordError, RecursionError) as error:
             raise ArtifactError(f"{place} is damaged: its checksums cannot be read: {error}.") from error
+        return cls(body.tensors, body.parts, structure)
 
 
-# What h5py and zipfile raise where a file is damaged; each reads the same bytes in its own way.
-_DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """Checksums with one of themselves."""
+
+    crc32c: int
+    of: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The same as JSON has it."""
+
+    tensors: dict[str, int]
+    parts: dict[str, int]
+    structure: Any
+
+
+# What files and zipfile raise where a file is damaged.
+FILE_FAULTS = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
 )
+# What h5py raises beside these. Our own faults are of the same kinds, so nothing else is done where they are caught.
+_DAMAGE = (*FILE_FAULTS, TypeError, AttributeError)
 
 
 @contextmanager

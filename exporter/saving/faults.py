@@ -1,12 +1,36 @@
 """What Keras raises when a configuration or a file is not what it expects, in words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import tensorflow as tf
+
+from exporter.errors import ArtifactError
 
 # What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
 LOAD_FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
     *(TypeError, ValueError, tf.errors.OpError),
 )
+
+
+@contextmanager
+def keras_explained(place: object, faults: tuple[type[Exception], ...] = LOAD_FAULTS) -> Iterator[None]:
+    """Makes an ArtifactError of what Keras raises inside, which is all that should be done there.
+
+    Args:
+        place: The artifact.
+        faults: What Keras may raise.
+
+    Raises:
+        ArtifactError: It did.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except faults as error:
+        raise ArtifactError(f"Keras cannot load {place}: {error}") from error
 
 
 def first_line(error: BaseException | str) -> str:

@@ -18,6 +18,9 @@ import keras
 import tensorflow as tf
 
 from exporter._values import describe_if_possible
+from exporter.errors import ArtifactError
+from exporter.safety.documents import parse_json
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.compilation import serialize_compile_config
 from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.internals import AutoTrackable
@@ -153,26 +156,6 @@ class Unit:
     supports_jit: bool
     dtype_policy: Config | str
 
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Unit":
-        """Reads what `dataclasses.asdict` and JSON made of a unit."""
-        parts = tuple(Part(**{key: _freeze(value) for key, value in part.items()}) for part in fields["parts"])
-        calls = (CallForm(form["name"], tuple(form["constants"]), tuple(form["masked"])) for form in fields["calls"])
-        parameters = (Parameter(item["name"], item["kind"], tuple(item["default"])) for item in fields["parameters"])
-        return cls(
-            **{
-                **{key: value if key in ("inputs", "outputs") else _freeze(value) for key, value in fields.items()},
-                "parts": parts,
-                "variables": tuple(UnitVariable(**variable) for variable in fields["variables"]),
-                "parameters": tuple(parameters),
-                "calls": tuple(calls),
-            }
-        )
-
-
-def _freeze(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
 
 @dataclass(frozen=True, slots=True)
 class Functions:
@@ -205,17 +188,15 @@ class Functions:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Functions":
-        """Reads what `to_json` returned."""
-        fields = json.loads(text)
-        return cls(
-            units=tuple(Unit.from_json(unit) for unit in fields["units"]),
-            steps={name: tuple(logs) for name, logs in fields["steps"].items()},
-            missing=tuple(fields["missing"]),
-            methods=tuple(fields["methods"]),
-            compile_config=fields["compile_config"],
-            prediction=fields.get("prediction"),
-            lost=fields.get("lost", {}),
-        )
+        """Reads what `to_json` returned.
+
+        Raises:
+            ArtifactError: The text is damaged.
+        """
+        try:
+            return read_record(cls, parse_json(text, "The artifact's record of functions"))
+        except RecordError as error:
+            raise ArtifactError(f"The artifact's record of functions is damaged: {error}.") from error
 
 
 def trace_functions(

@@ -24,11 +24,12 @@ from exporter.safety.configurations import check_configuration
 from exporter.safety.documents import parse_json
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
-from exporter.saving.faults import LOAD_FAULTS
+from exporter.saving.faults import keras_explained
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
@@ -258,8 +259,9 @@ def _write_model_weights(group: h5py.Group, model: keras.Model, writer: _Writer)
     writer.write_list("model_weights/top_level_model_weights", own)
 
 
-def _read_bytes(group: h5py.Group, name: str) -> bytes:
-    return bytes(np.asarray(find_dataset(group, name)[()], dtype=np.uint8).tobytes())
+def _read_bytes(group: h5py.Group, name: str, place: Path | str) -> bytes:
+    with damage_explained(place, name):
+        return bytes(np.asarray(find_dataset(group, name)[()], dtype=np.uint8).tobytes())
 
 
 def _legacy_model_config(config: Config, model: keras.Model) -> Config:
@@ -307,8 +309,9 @@ def _legacy_training_config(config: Config) -> Config:
 
 
 def _resolve_names(node: Any, module: Any) -> Any:
-    if isinstance(node, dict) and node.get("class_name") == "function" and hasattr(module, node["config"]):
-        node = node["config"]  # the stock reader takes a function of Keras for the class of that name
+    inner = node.get("config") if isinstance(node, dict) and node.get("class_name") == "function" else None
+    if isinstance(inner, str) and hasattr(module, inner):
+        node = inner  # the stock reader takes a function of Keras for the class of that name
     if isinstance(node, str):
         return node if node in _SHAPE_DEPENDENT_METRICS else module.serialize(module.get(node))
     if isinstance(node, dict) and "class_name" not in node:
@@ -328,11 +331,12 @@ def read_hdf5(
     if isinstance(source, h5py.File):
         return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
     with ExitStack() as stack:
+        is_whole = check_footer(source)
         with damage_explained(source):
-            is_whole = check_footer(source)
             file = stack.enter_context(h5py.File(source, "r"))
-            if not is_whole and OURS in file.attrs:
-                raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
+            is_ours = OURS in file.attrs
+        if is_ours and not is_whole:
+            raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
         return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
 
 
@@ -343,8 +347,8 @@ def _read_open_hdf5(
     compiled: bool,
     safe_mode: bool,
 ) -> keras.Model:
+    stored = check_hdf5(file, place, (*_LEGACY, OURS))  # a caller's own file may hold other things
     with damage_explained(place):
-        stored = check_hdf5(file, place, (*_LEGACY, OURS))  # a caller's own file may hold other things
         is_ours = OURS in file or OURS in file.attrs
     with limit_variables(stored if safe_mode else None):
         if is_ours:
@@ -360,22 +364,23 @@ def _read_ours(
     safe_mode: bool,
 ) -> keras.Model:
     with damage_explained(place):
-        if OURS not in file:
-            raise ArtifactError(f"{place} lacks {OURS!r}: the file is incomplete.")
-        ours = file[OURS]
-        checksums = Checksums.from_json(_read_bytes(ours, _CHECKSUMS), place)
+        ours = file.get(OURS)
+    if not isinstance(ours, h5py.Group):
+        raise ArtifactError(f"{place} lacks {OURS!r}: the file is incomplete.")
+    checksums = Checksums.from_json(_read_bytes(ours, _CHECKSUMS, place), place)
 
     def read_part(name: str) -> bytes:
-        with damage_explained(place, name):
-            return checksums.check_part(name, _read_bytes(ours, name), place)
+        return checksums.check_part(name, _read_bytes(ours, name, place), place)
 
     arrays = StoredArrays(file, checksums, place)
-    index: dict[str, str] = parse_json(read_part("index"), f"The index of {place}")
+    try:
+        index = read_record(dict[str, str], parse_json(read_part("index"), f"The index of {place}"))
+    except RecordError as error:
+        raise ArtifactError(f"{place} cannot be read at 'index': {error}. It is damaged or incomplete.") from error
     addresses: dict[str, dict[str, str]] = {}
-    with damage_explained(place, "index"):
-        for path, name in index.items():
-            address, _, key = path.rpartition("vars/")
-            addresses.setdefault(address.rstrip("/"), {})[key] = name
+    for path, name in index.items():
+        address, _, key = path.rpartition("vars/")
+        addresses.setdefault(address.rstrip("/"), {})[key] = name
 
     def read(path: str) -> Array:
         if path not in index:
@@ -409,37 +414,37 @@ def _read_stock(
     configs = {name: parse_json(text, f"The attribute {name!r} of {place}") for name, text in texts.items()}
     if safe_mode:
         check_configuration(configs, custom_objects)
-    try:
+    config = configs.get("training_config") if compiled else None
+    if not isinstance(config, (dict, type(None))):
+        raise ArtifactError(f"The attribute 'training_config' of {place} is damaged: it is no mapping.")
+    with keras_explained(place):
         model = load_model_from_hdf5(file, custom_objects=custom_objects, compile=False, safe_mode=safe_mode)
-        if compiled and "training_config" in configs:
-            config = configs["training_config"]
+    if config is not None:
+        config["optimizer_config"] = _translate_optimizer(config.get("optimizer_config"))
+        with keras_explained(place, (ValueError,)):  # a name that Keras does not know
             for key, module in (
                 ("loss", keras.losses),
                 ("metrics", keras.metrics),
                 ("weighted_metrics", keras.metrics),
             ):
                 config[key] = _resolve_names(config.get(key), module)
-            config["optimizer_config"] = _translate_optimizer(config["optimizer_config"])
-            with SafeModeScope(safe_mode):
-                model.compile(**compile_args_from_training_config(config, custom_objects))
-    except ArtifactError:
-        raise
-    except LOAD_FAULTS as error:
-        raise ArtifactError(f"Keras cannot load {place}: {error}") from error
+        with keras_explained(place), SafeModeScope(safe_mode):
+            model.compile(**compile_args_from_training_config(config, custom_objects))
     if model.compiled and "optimizer_weights" in file:
-        with damage_explained(place, "optimizer_weights"):
-            _restore_stock_optimizer(file, model, place)
+        _restore_stock_optimizer(file, model, place)
     return model
 
 
-def _translate_optimizer(config: Config) -> Config:
+def _translate_optimizer(config: Any) -> Any:
     """Returns an optimizer's configuration as Keras 3 takes it.
 
     Keras 2 writes `Custom>Adam`, for which Keras 3 makes an Adam with default arguments without a word, and it writes
     arguments that are gone.
     """
-    name = str(config["class_name"]).removeprefix("Custom>")
-    if "module" in config or not hasattr(keras.optimizers, name):
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict) or "module" in config:
+        return config
+    name = str(config.get("class_name")).removeprefix("Custom>")
+    if not hasattr(keras.optimizers, name):
         return config
     arguments = {key: value for key, value in config["config"].items() if key not in _GONE_ARGUMENTS}
     if not arguments.get("decay", True):
@@ -453,14 +458,15 @@ def _restore_stock_optimizer(file: h5py.File, model: keras.Model, place: Path | 
     Keras builds the optimizer for the model's direct variables, of which a Sequential or Functional model has none;
     a freshly compiled one is built for all of them, in the order in which they were saved.
     """
-    group = file["optimizer_weights"]
-    names = [_to_text(name) for key in sorted(group.attrs, key=_chunk_order) for name in group.attrs[key]]
-    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    names = _read_weight_names(file, place)
+    with keras_explained(place):
+        optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
     by_keras_2 = bool(names) and names[0].endswith(":0")
     # Keras 2 keeps the learning rate in the configuration only.
     left_out = {id(optimizer._learning_rate)} if by_keras_2 else set()
     if len(names) > len(optimizer.variables) - len(left_out):  # more than the counters: it has trained
-        optimizer.build(model.trainable_variables)
+        with keras_explained(place):
+            optimizer.build(model.trainable_variables)
     variables = [variable for variable in optimizer.variables if id(variable) not in left_out]
     if by_keras_2:
         names = _order_as_keras_3(names, optimizer) if len(variables) > 1 else names[:1]  # plain SGD has unused slots
@@ -472,8 +478,23 @@ def _restore_stock_optimizer(file: h5py.File, model: keras.Model, place: Path | 
             f"{type(optimizer).__name__} for this model. Load it with compile=False and compile it anew."
         )
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        with keras_explained(place):
+            variable.assign(value)
     model.optimizer = optimizer
+
+
+def _read_weight_names(file: h5py.File, place: Path | str) -> list[str]:
+    """Reads the names of the optimizer's variables, which stand in numbered attributes where there are many."""
+    found: dict[int, Any] = {}
+    with damage_explained(place, "optimizer_weights"):
+        for attribute, value in file["optimizer_weights"].attrs.items():
+            number = attribute.removeprefix("weight_names")
+            if number.isdigit() or attribute == "weight_names":
+                found[int(number or 0)] = np.atleast_1d(value).tolist()
+    names = [name for number in sorted(found) for name in found[number]]
+    if not all(isinstance(name, (str, bytes)) for name in names):
+        raise ArtifactError(f"{place} is damaged: the optimizer's variables have names that are no texts.")
+    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
 
 
 def _order_as_keras_3(names: list[str], optimizer: keras.optimizers.Optimizer) -> list[str]:
@@ -491,11 +512,3 @@ def _order_as_keras_3(names: list[str], optimizer: keras.optimizers.Optimizer) -
     if len(slots) > 1:
         slots[:2] = [[name for pair in zip(slots[0], slots[1], strict=False) for name in pair]]
     return [names[0], *(name for kind in slots for name in kind)]
-
-
-def _to_text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
-
-
-def _chunk_order(attribute: str) -> int:
-    return int(attribute.removeprefix("weight_names") or 0)

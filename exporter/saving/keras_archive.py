@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,11 +24,12 @@ from exporter.safety.documents import parse_json
 from exporter.safety.files import check_archive, check_directory
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
-from exporter.saving.checksums import Checksums, damage_explained
+from exporter.safety.records import RecordError, read_record
+from exporter.saving.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
-from exporter.saving.faults import LOAD_FAULTS
+from exporter.saving.faults import keras_explained
 from exporter.saving.holdings import describe_holdings
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.replicas import add_replicas
@@ -122,18 +124,19 @@ def read_keras_archive(
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with ExitStack() as stack:
-        with damage_explained(path):
+        with damage_explained(path, "", FILE_FAULTS):
             file = stack.enter_context(path.open("rb"))
             archive = stack.enter_context(zipfile.ZipFile(file))
-            check_archive(path, archive)
-            missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
-            if missing:
-                raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
+        check_archive(path, archive)
+        missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
+        if missing:
+            raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
+        with damage_explained(path, "", FILE_FAULTS):
             # Members are stored, not compressed, so HDF5 reads them in place.
             weights = stack.enter_context(open_member(file, archive, WEIGHTS))
 
         def read(name: str) -> bytes:
-            with damage_explained(path, name):
+            with damage_explained(path, name, FILE_FAULTS):
                 return archive.read(name)
 
         return _read(path, read, weights, None, custom_objects, compile, safe_mode)
@@ -150,7 +153,7 @@ def read_keras_directory(
     check_directory(path)
 
     def read(name: str) -> bytes:
-        with damage_explained(path, name):
+        with damage_explained(path, name, FILE_FAULTS):
             return (path / name).read_bytes()
 
     return _read(path, read, path / WEIGHTS, known, custom_objects, compile, safe_mode)
@@ -171,12 +174,13 @@ def _read(
         ours = metadata.get("exporter") if isinstance(metadata, dict) else None
         known = _read_record(ours, path) if ours is not None else None
     with ExitStack() as stack:
+        if known is not None:
+            explained = damage_explained(path, WEIGHTS, FILE_FAULTS)
+            with explained, weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
+                known[1].check_structure(content, path)
         with damage_explained(path, WEIGHTS):
-            if known is not None:
-                with weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
-                    known[1].check_structure(content, path)
             file = stack.enter_context(h5py.File(weights, "r"))
-            stored = check_hdf5(file, path)
+        stored = check_hdf5(file, path)
         stack.enter_context(limit_variables(stored if safe_mode else None))
         if known is None:
             if safe_mode:
@@ -194,16 +198,23 @@ def _read(
 
 
 def _read_record(ours: Any, path: Path) -> tuple[StateRecord, Checksums]:
-    with damage_explained(path, METADATA):
-        checksums = Checksums.from_json(ours["checksums"], path)
-        state = json.dumps(ours["state"]).encode()
-        return StateRecord.from_json(checksums.check_part(_STATE, state, path)), checksums
+    try:
+        fields = read_record(_Metadata, ours)
+    except RecordError as error:
+        raise ArtifactError(f"{path} cannot be read at {METADATA!r}: {error}. It is damaged or incomplete.") from error
+    checksums = Checksums.from_json(fields.checksums, path)
+    state = json.dumps(fields.state).encode()
+    return StateRecord.from_json(checksums.check_part(_STATE, state, path)), checksums
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    """What we keep in Keras's metadata."""
+
+    checksums: str
+    state: Mapping[str, Any]
 
 
 def _read_stock(path: Path, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool) -> keras.Model:
-    try:
+    with keras_explained(path):
         return keras.models.load_model(path, custom_objects=custom_objects, compile=compiled, safe_mode=safe_mode)
-    except ArtifactError:
-        raise
-    except LOAD_FAULTS as error:
-        raise ArtifactError(f"Keras cannot load {path}: {error}") from error

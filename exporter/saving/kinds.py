@@ -33,7 +33,9 @@ def find_kind(path: str, optimizers: Collection[str] = ()) -> Kind:
     """
     if is_replica_state(path):
         return Kind.REPLICAS
-    if is_below(path, (OPTIMIZER, *optimizers)):
+    owners = (OPTIMIZER, *optimizers)
+    # TensorFlow itself reaches the weights through the optimizer that trains them.
+    if is_below(path, owners) and not is_below(path, [f"{owner}/_trainable_variables" for owner in owners]):
         return Kind.OPTIMIZER
     return Kind.RANDOM if _RANDOM.search(path) else Kind.WEIGHTS
 

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
+from exporter.safety.documents import parse_json
+from exporter.safety.records import RecordError, read_record
 from exporter.saving.acquired import collect_acquired, is_adapted, is_quantized, put_back, put_flags_back
 from exporter.saving.compilation import compile_model, serialize_compile_extras
 from exporter.saving.configurations import Config
@@ -22,12 +24,11 @@ from exporter.saving.keras_internals import values_come_later
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.policies import describe_policy, separate_policies
 from exporter.saving.replicas import restore_replicas
+from exporter.saving.resources import TableRecord
 from exporter.saving.state import TRAINED, Array, Saveable, State, collect, list_apart, read_shape, walk
 from exporter.saving.topology import rebuild_model
 
 VERSION = 1
-
-_TABLE_TYPES = ("key_dtype", "value_dtype")
 
 # What only assigns each variable its value, as is done for all of them in the end.
 _PLAIN = (keras.layers.Layer.load_own_variables, keras.optimizers.Optimizer.load_own_variables)
@@ -56,8 +57,7 @@ class StateRecord:
         compile_extras: The arguments of `compile` that Keras's configuration forgets; None for an uncompiled model.
         assets: Files that layers keep beside their variables, such as vocabularies: `<address>/<file name>`.
         dtype_policies: The dtype policy of every layer, by its address: a name, or a configuration.
-        tables: Every lookup table by path, as `Table.to_json` says it; its entries are files among the assets:
-            `<path>/<file name>`.
+        tables: Every lookup table by path; its entries are files among the assets: `<path>/<file name>`.
         acquired: What layers acquired after they were made, by their address; see `describe_acquired`.
     """
 
@@ -67,13 +67,14 @@ class StateRecord:
     compile_extras: Config | None
     assets: tuple[str, ...]
     dtype_policies: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tables: Mapping[str, TableRecord] = field(default_factory=dict)
     acquired: Mapping[str, Config] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the record as JSON text."""
         variables = {path: _list_fields(each) for path, each in self.variables.items()}
-        return json.dumps({"version": VERSION, **_list_fields(self), "variables": variables})
+        tables = {path: _list_fields(each) for path, each in self.tables.items()}
+        return json.dumps({"version": VERSION, **_list_fields(self), "variables": variables, "tables": tables})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "StateRecord":
@@ -82,33 +83,17 @@ class StateRecord:
         Raises:
             ArtifactError: The text is damaged, or of a version that is not known.
         """
-        try:
-            data = json.loads(text)
-            if data["version"] != VERSION:
-                raise ArtifactError(
-                    f"The artifact's state record is of version {data['version']}; this exporter reads version "
-                    f"{VERSION}. Install the exporter that wrote it."
-                )
-            return cls(
-                variables={
-                    path: VariableRecord(str(item["dtype"]), tuple(map(int, item["shape"])), item["trainable"] is True)
-                    for path, item in data["variables"].items()
-                },
-                trainable={path: flag is True for path, flag in data["trainable"].items()},
-                optimizers={path: tuple(map(str, paths)) for path, paths in data["optimizers"].items()},
-                compile_extras=None if data["compile_extras"] is None else dict(data["compile_extras"]),
-                assets=tuple(map(str, data["assets"])),
-                dtype_policies=dict(data["dtype_policies"]),
-                tables={
-                    path: {**{name: str(item[name]) for name in _TABLE_TYPES}, "unused": list(item["unused"])}
-                    for path, item in data.get("tables", {}).items()
-                },
-                acquired={path: dict(described) for path, described in data.get("acquired", {}).items()},
+        data = parse_json(text, "The artifact's state record")
+        version = data.get("version") if isinstance(data, dict) else None
+        if type(version) is int and version != VERSION:
+            raise ArtifactError(
+                f"The artifact's state record is of version {version}; this exporter reads version {VERSION}. "
+                "Install the exporter that wrote it."
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            if isinstance(error, ArtifactError):
-                raise
-            raise ArtifactError(f"The artifact's state record is damaged: {error!r}.") from error
+        try:
+            return read_record(cls, data)
+        except RecordError as error:
+            raise ArtifactError(f"The artifact's state record is damaged: {error}.") from error
 
 
 def _list_fields(record: Any) -> dict[str, Any]:
@@ -132,7 +117,7 @@ def describe_state(
         dtype_policies={
             s.path: describe_policy(s.target) for s in state.tree if isinstance(s.target, keras.layers.Layer)
         },
-        tables={path: table.to_json() for path, table in state.tables.items()},
+        tables={path: table.describe() for path, table in state.tables.items()},
         acquired=collect_acquired(state),
     )
 
@@ -209,9 +194,8 @@ def revive_state(
         ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
     """
     model, compiled = rebuild_state(config, record, reader, custom_objects, compile, safe_mode)
-    with _misfits_explained():
-        restore_variables(model, record, reader, include_optimizer=compiled)
-        restore_replicas(model, record.variables, reader.variable)
+    restore_variables(model, record, reader, include_optimizer=compiled)
+    restore_replicas(model, record.variables, reader.variable)
     return model
 
 
@@ -244,23 +228,22 @@ def rebuild_state(
     model = rebuild_model(config, custom_objects, safe_mode)
     with _misfits_explained():
         restore_acquired(model, record, custom_objects, safe_mode)
-        with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
-            load_layers(model, record, reader, Path(directory))
-        restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        load_layers(model, record, reader, Path(directory))
+    restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
     compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
         compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
-        with _misfits_explained():
-            build_optimizers(model, record)
-            for saveable in walk(model):
-                if saveable.path in record.optimizers:
-                    _load_entries(saveable, reader, record)
+        build_optimizers(model, record)
+        for saveable in walk(model):
+            if saveable.path in record.optimizers:
+                _load_entries(saveable, reader, record)
     return model, compiled
 
 
 @contextmanager
 def _misfits_explained() -> Iterator[None]:
-    """Makes an ArtifactError of what Keras says of a state that does not fit."""
+    """Makes an ArtifactError of what Keras, or a layer's own code, says of a state that does not fit."""
     try:
         yield
     except ArtifactError:
@@ -298,11 +281,13 @@ def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateReco
     """
     for path, flag in record.trainable.items():  # parents come first: setting a parent sets its children
         if path in layers and layers[path].trainable != flag:
-            layers[path].trainable = flag
+            with _misfits_explained():
+                layers[path].trainable = flag
     for path, policy in record.dtype_policies.items():
         # Sequential and Functional models forget theirs, and `compile` scales the loss by it.
         if path in layers and describe_policy(layers[path]) != policy:
-            layers[path].dtype_policy = keras.dtype_policies.get(policy)
+            with _misfits_explained():
+                layers[path].dtype_policy = keras.dtype_policies.get(policy)
 
 
 def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
@@ -320,15 +305,16 @@ def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, di
         ArtifactError: The record names a file outside the artifact.
     """
     for name in record.assets:
-        place = directory / name
-        if not place.resolve().is_relative_to(directory.resolve()):
+        place = directory / name.replace("\0", "")
+        if "\0" in name or not place.resolve().is_relative_to(directory.resolve()):
             raise ArtifactError(f"The artifact names a file outside itself: {name!r}.")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(reader.asset(name))
     for saveable in walk(model, include_optimizer=False):
         _load_entries(saveable, reader, record)
         if hasattr(saveable.target, "load_assets") and (directory / saveable.path).is_dir():
-            saveable.target.load_assets(str(directory / saveable.path))
+            with _misfits_explained():
+                saveable.target.load_assets(str(directory / saveable.path))
     put_flags_back(_find_layers(model), record.acquired)
 
 
@@ -355,7 +341,7 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
             raise ArtifactError(
                 f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
             )
-        with values_come_later():
+        with _misfits_explained(), values_come_later():
             variables.update((path, _make_variable(record.variables[path])) for path in gone)
             saveable.target.build([variables[path] for path in trained])
 
@@ -426,7 +412,7 @@ def find_misfits(state: State, record: StateRecord, include_optimizer: bool, sav
     faults += [
         f"the lookup table {path} has other types in the model than in {saved}"
         for path, table in state.tables.items()
-        if path in tables and any(getattr(table, name) != tables[path][name] for name in _TABLE_TYPES)
+        if path in tables and table.describe() != tables[path]
     ]
     return _shorten(faults) if faults else ""
 
@@ -438,13 +424,12 @@ def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:
 def _assign(variable: keras.Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
-    apart = list_apart(own)
-    if apart:
-        for each in apart:
+    fits = isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape
+    if fits:
+        for each in list_apart(own) or [own]:
             each.assign(value, read_value=False)
-    elif isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape:
-        own.assign(value, read_value=False)
-    else:
+        return
+    with _misfits_explained():
         variable.assign(value)
 
 
@@ -455,7 +440,9 @@ def _load_entries(saveable: Saveable, reader: StateReader, record: StateRecord) 
     known = saveable.path in record.acquired
     plain = own in _PLAIN or (own in _PLAIN_UNLESS_CHANGED and (known or not _is_changed(saveable.target)))
     if own is not None and not plain:
-        saveable.target.load_own_variables(reader.entries(saveable.path))
+        entries = reader.entries(saveable.path)
+        with _misfits_explained():
+            saveable.target.load_own_variables(entries)
 
 
 def _is_changed(layer: keras.layers.Layer) -> bool:

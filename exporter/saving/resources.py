@@ -9,7 +9,7 @@ import math
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -156,6 +156,15 @@ def wrap_variable(value: tf.Variable) -> keras.Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRecord:
+    """What an artifact says of a lookup table, beside its entries; see `Table`."""
+
+    key_dtype: str
+    value_dtype: str
+    unused: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A lookup table of TensorFlow.
 
@@ -177,23 +186,22 @@ class Table:
     def of(cls, table: Any) -> "Table":
         """Describes a table."""
         unused = [getattr(table, name) for name in ("_empty_key", "_deleted_key") if hasattr(table, name)]
-        keys = tuple(np.asarray(key).tolist() for key in unused)
+        keys = tuple(_to_plain(np.asarray(key).tolist()) for key in unused)
         return cls(table, table.key_dtype.name, table.value_dtype.name, hasattr(table, "insert"), keys)
 
     @classmethod
-    def restored(cls, resource: Any, record: Mapping[str, Any]) -> "Table":
+    def restored(cls, resource: Any, record: "TableRecord") -> "Table":
         """Describes a table that TensorFlow loaded with the functions that use it, and with its entries.
 
         Args:
             resource: The object that owns it.
-            record: What `to_json` returned.
+            record: What is known of it.
         """
-        unused = tuple(tuple(key) if isinstance(key, list) else key for key in record["unused"])
-        return cls(resource, record["key_dtype"], record["value_dtype"], False, unused)
+        return cls(resource, record.key_dtype, record.value_dtype, False, record.unused)
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the types of its entries, and what stands for none."""
-        return {"key_dtype": self.key_dtype, "value_dtype": self.value_dtype, "unused": list(self.unused)}
+    def describe(self) -> "TableRecord":
+        """Returns what is recorded of it."""
+        return TableRecord(self.key_dtype, self.value_dtype, self.unused)
 
     def export(self) -> tuple[Array, Array]:
         """Returns its keys and its values, in an order that does not depend on how they came in."""
@@ -273,6 +281,10 @@ class Table:
                 f"The lookup table {path!r} of the rebuilt model holds other entries than the saved one, and cannot be "
                 "changed. Load it with the code with which it was saved."
             )
+
+
+def _to_plain(key: Any) -> Any:
+    return key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
 
 
 def _to_files(name: str, array: Array) -> dict[str, bytes]:

@@ -22,7 +22,8 @@ from exporter.saving.checksums import damage_explained
 from exporter.saving.compilation import compile_model
 from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.faults import LOAD_FAULTS
+from exporter.saving.faults import LOAD_FAULTS, keras_explained
+from exporter.saving.function_checks import check_functions
 from exporter.saving.functions import (
     LEARNING_RATE,
     MODEL,
@@ -104,7 +105,9 @@ class _Loaded:
             return None
         if all(is_at_hand(name, self.custom_objects) for name in find_foreign_names(config)):
             check_configuration(config, self.custom_objects)
-            return keras.saving.deserialize_keras_object(config, dict(self.custom_objects or {}))
+            given = dict(self.custom_objects or {})
+            with keras_explained(f"the {kind} of {path!r}"):
+                return keras.saving.deserialize_keras_object(config, given)
         made = RevivedRegularizer if kind == "regularizer" else RevivedConstraint
         return made(self.units[f"{path}/{kind}"], config)
 
@@ -144,7 +147,8 @@ class RevivedPart(keras.layers.Layer):
     """
 
     def __init__(self, part: Part) -> None:
-        super().__init__(name=part.name, trainable=part.trainable)
+        with keras_explained(f"the layer {part.name!r}"):
+            super().__init__(name=part.name, trainable=part.trainable)
         self._is_quantized = True  # as in `_Revived`
         self.built = True
 
@@ -300,11 +304,12 @@ class RevivedLayer(_Revived, keras.layers.Layer):
     """A layer whose class is not at hand: it behaves as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: _Loaded, original: Config) -> None:
-        super().__init__(
-            name=unit.parts[0].name,
-            trainable=unit.parts[0].trainable,
-            dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
-        )
+        with keras_explained(f"the layer {unit.parts[0].name!r}"):
+            super().__init__(
+                name=unit.parts[0].name,
+                trainable=unit.parts[0].trainable,
+                dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
+            )
         self._original = _Untracked(original)
         self._mask_shapes = _Untracked([])
         self._allow_non_tensor_positional_args = True
@@ -364,11 +369,12 @@ class RevivedModel(_Revived, keras.Model):
     """A model whose class is not at hand: it predicts, evaluates and trains as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: _Loaded, original: Config | None) -> None:
-        super().__init__(
-            name=unit.parts[0].name,
-            trainable=unit.parts[0].trainable,
-            dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
-        )
+        with keras_explained(f"the model {unit.parts[0].name!r}"):
+            super().__init__(
+                name=unit.parts[0].name,
+                trainable=unit.parts[0].trainable,
+                dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
+            )
         self._original = _Untracked(original)
         self.revived_inputs = _Untracked(Inputs.from_json(unit.inputs or {"leaves": [], "structure": []}))
         self.revived_output_names = _Untracked(unit.output_names)
@@ -478,10 +484,16 @@ def revive_model(
         check_configuration([record.dtype_policies, record.acquired], custom_objects)
     with damage_explained(path, "", LOAD_FAULTS):
         artifact = tf.saved_model.load(str(path))
-        values = _collect_values(path, artifact, record)
-        resources = getattr(artifact.exporter, "tables", {})
-        tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
-        loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects, tables)
+    ours = getattr(artifact, "exporter", None)
+    holder = getattr(ours, "functions", None)
+    units = _read_mapping(holder, "units")
+    check_functions(path, functions, units, record)
+    resources = _read_mapping(ours, "tables")
+    if record.tables.keys() - resources.keys():
+        raise ArtifactError(f"{path} lacks a lookup table of its record: it is incomplete.")
+    tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
+    loaded = _Loaded(units, record, _collect_values(path, ours, record), custom_objects, tables)
+    values = loaded.values
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
     model = _revive_layers(body, functions, loaded, safe_mode) if body else None
     if model is None:
@@ -490,8 +502,7 @@ def revive_model(
         _use_saved_prediction(model, loaded.units, functions)
     # The functions use their variables without owning them, so the loaded object has to live as long as the model.
     object.__setattr__(model, "loaded_artifact", _Untracked(artifact))
-    own, former = artifact.exporter.resources, artifact.exporter.functions.resources
-    object.__setattr__(model, "loaded_resources", [*own, *former])
+    object.__setattr__(model, "loaded_resources", [*getattr(ours, "resources", ()), *getattr(holder, "resources", ())])
     reader = StateReader(
         variable=lambda place: read_array(values[place]),
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
@@ -517,14 +528,23 @@ def revive_model(
     return model
 
 
-def _collect_values(path: Path, artifact: Any, record: StateRecord) -> dict[str, tf.Variable]:
+def _read_mapping(owner: Any, name: str) -> dict[str, Any]:
+    """Returns a dict among the attributes of what TensorFlow loaded; an empty one if there is none."""
+    value = getattr(owner, name, None)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.Variable]:
     """Finds every variable of the state; one that no function uses is in the checkpoint only."""
-    values: dict[str, tf.Variable] = dict(artifact.exporter.state)
-    missing = [name for name in record.variables if name not in values]
+    state = _read_mapping(ours, "state")
+    found = {name: state.get(name) for name in record.variables}
+    values = {name: value for name, value in found.items() if isinstance(value, tf.Variable)}
+    missing = [name for name in found if name not in values]
     if missing:
-        reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-        for name in missing:
-            values[name] = tf.Variable(reader.get_tensor(name + KEY_SUFFIX), trainable=False)
+        with damage_explained(path, "variables", LOAD_FAULTS):
+            reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+            arrays = {name: reader.get_tensor(name + KEY_SUFFIX) for name in missing}
+        values |= {name: tf.Variable(array, trainable=False) for name, array in arrays.items()}
     return values
 
 

@@ -481,12 +481,14 @@ def read_saved_model(
         if safe_mode:
             check_graph(path / GRAPH)
         return revive_foreign(path)
-    with damage_explained(path, str(_CHECKSUMS)):
-        checksums = Checksums.from_json((path / _CHECKSUMS).read_bytes(), path)
+    with damage_explained(path, str(_CHECKSUMS), (OSError,)):
+        sealed = (path / _CHECKSUMS).read_bytes()
+    checksums = Checksums.from_json(sealed, path)
 
     def read(name: Path) -> bytes:
-        with damage_explained(path, str(name)):
-            return checksums.check_part(str(name), (path / name).read_bytes(), path)
+        with damage_explained(path, str(name), (OSError,)):
+            content = (path / name).read_bytes()
+        return checksums.check_part(str(name), content, path)
 
     record = StateRecord.from_json(read(STATE))
     own_config = next((place for place in (Path(CONFIG), OURS / CONFIG) if (path / place).is_file()), None)
@@ -494,10 +496,9 @@ def read_saved_model(
         raise ArtifactError(f"{path} lacks its configuration: it is incomplete.")
     config = None if own_config is None else parse_json(read(own_config), f"{path}, {own_config}")
     if str(OURS / FUNCTIONS) in checksums.parts:
-        with damage_explained(path, str(OURS / FUNCTIONS)):
-            functions = Functions.from_json(read(OURS / FUNCTIONS))
-            needs = {name for unit in functions.units for name in unit.needs}
-            needs |= set(functions.missing if compile else ())
+        functions = Functions.from_json(read(OURS / FUNCTIONS))
+        needs = {name for unit in functions.units for name in unit.needs}
+        needs |= set(functions.missing if compile else ())
         if config is None or not all(is_at_hand(name, custom_objects) for name in needs):
             if safe_mode:
                 check_graph(path / GRAPH)
@@ -505,10 +506,7 @@ def read_saved_model(
             for name in checksums.parts:
                 if name.startswith(f"{ASSETS}/"):
                     read(Path(name))
-            with (
-                limit_variables(_count_stored(path) if safe_mode else None),
-                damage_explained(path, str(OURS / FUNCTIONS), LOAD_FAULTS),
-            ):
+            with limit_variables(_count_stored(path) if safe_mode else None):
                 return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
     if (path / CONFIG).is_file():
         return read_keras_directory(path, custom_objects, compile, safe_mode, (record, checksums))
@@ -547,18 +545,23 @@ class _Checkpoint:
 
         def child(number: int, name: str) -> int:
             for reference in graph.nodes[number].children:
-                if reference.local_name == name:
+                if reference.local_name == name and 0 <= reference.node_id < len(graph.nodes):
                     return int(reference.node_id)
             raise ArtifactError(f"The checkpoint of {path} has no object {name!r}: the artifact is incomplete.")
 
-        with damage_explained(path, "variables", LOAD_FAULTS):
-            state = child(child(0, "exporter"), "state")
-            keys = {name: graph.nodes[child(state, name)].attributes[0].checkpoint_key for name in record.variables}
-        return cls(path, keys, reader)
+        state = child(child(0, "exporter"), "state")
+        variables = {name: graph.nodes[child(state, name)] for name in record.variables}
+        lost = [name for name, node in variables.items() if not node.attributes]
+        if lost:
+            raise ArtifactError(f"The checkpoint of {path} has no value of {lost[0]!r}: the artifact is incomplete.")
+        return cls(path, {name: node.attributes[0].checkpoint_key for name, node in variables.items()}, reader)
 
     def read(self, path: str) -> Array:
+        if path not in self.keys:
+            raise ArtifactError(f"The checkpoint of {self.path} has no value of {path!r}: the artifact is incomplete.")
         with damage_explained(self.path, path, LOAD_FAULTS):
-            return np.asarray(self.reader.get_tensor(self.keys[path]))
+            value = self.reader.get_tensor(self.keys[path])
+        return np.asarray(value)
 
     def read_entries(self, address: str) -> dict[str, Array]:
         prefix = f"{address}/vars/" if address else "vars/"

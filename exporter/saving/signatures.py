@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter._values import describe_value
 from exporter.errors import ArgumentError, ArtifactError, ModelError
+from exporter.safety.records import read_record
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.internals import global_state
 
@@ -68,10 +69,13 @@ class Inputs:
         return {"leaves": [asdict(leaf) for leaf in self.leaves], "structure": list(self.structure)}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Inputs":
-        """Reads what `to_json` returned."""
-        leaves = tuple(InputLeaf(**{**leaf, "shape": tuple(leaf["shape"])}) for leaf in fields["leaves"])
-        return cls(leaves, tuple(fields["structure"]))
+    def from_json(cls, fields: Any) -> "Inputs":
+        """Reads what `to_json` returned.
+
+        Raises:
+            RecordError: It is damaged.
+        """
+        return read_record(cls, fields, "the inputs")
 
 
 def describe_inputs(model: keras.Model) -> Inputs:

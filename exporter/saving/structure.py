@@ -7,7 +7,7 @@ look. Whoever changes such a file with HDF5 cuts that off, or leaves it where it
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,7 @@ from typing import IO, Any
 import google_crc32c
 
 from exporter.errors import ArtifactError
+from exporter.safety.records import RecordError, read_record
 
 _FOOTER = b"\nexporter structure "
 _DIGITS = 12
@@ -80,16 +81,15 @@ class Structure:
         return {"size": self.size, "arrays": self.arrays, "crc32c": self.crc32c}
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> "Structure":
+    def from_fields(cls, fields: Any) -> "Structure":
         """Reads what `to_fields` returned.
 
         Raises:
-            ValueError: It is damaged.
+            RecordError: It is damaged.
         """
-        arrays = tuple((int(offset), int(size)) for offset, size in fields["arrays"])
-        structure = cls(int(fields["size"]), arrays, int(fields["crc32c"]))
+        structure = read_record(cls, fields, "its structure")
         if any(start > end for start, end in structure.list_gaps()):
-            raise ValueError("the arrays of its structure overlap")
+            raise RecordError("the arrays of its structure overlap")
         return structure
 
 
@@ -133,13 +133,22 @@ def _read_footer(file: IO[bytes], place: object) -> Structure | None:
     found = tail.rfind(_FOOTER)
     if found < 0:
         return None
+    digits = tail[found + len(_FOOTER) :][:_DIGITS]
     try:
-        length = int(tail[found + len(_FOOTER) :][:_DIGITS])
-        file.seek(max(0, start + found - length))
-        fields = json.loads(file.read(length))
-        body = fields["of"].encode()
-        if fields["crc32c"] != google_crc32c.value(body):
-            raise ValueError("it does not match its own checksum")
-        return Structure.from_fields(json.loads(body))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        if not digits.isdigit():
+            raise RecordError("it has no length")
+        file.seek(max(0, start + found - int(digits)))
+        sealed = read_record(_Sealed, json.loads(file.read(int(digits))))
+        if sealed.crc32c != google_crc32c.value(sealed.of.encode()):
+            raise RecordError("it does not match its own checksum")
+        return Structure.from_fields(json.loads(sealed.of))
+    except (ValueError, RecursionError) as error:  # of JSON, and of records
         raise ArtifactError(f"{place} is damaged: the checksum of its structure cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A structure as JSON, with its checksum."""
+
+    crc32c: int
+    of: str

@@ -100,9 +100,11 @@ def rebuild_model(
     config = {key: value for key, value in config.items() if key != "compile_config"}
     if safe_mode:
         check_configuration(config, custom_objects)
+    later = values_come_later(_count_layers(config))
+    given = dict(custom_objects or {})
     try:
-        with ObjectSharingScope(), values_come_later(_count_layers(config)):
-            model = keras.saving.deserialize_keras_object(config, dict(custom_objects or {}), safe_mode=safe_mode)
+        with ObjectSharingScope(), later:
+            model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:

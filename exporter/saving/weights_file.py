@@ -75,11 +75,13 @@ class StoredArrays:
         path = path.strip("/")
         with damage_explained(self.place, path):
             dataset = find_dataset(self.file, path, self.place)
-            value = np.asarray(dataset[...])
-            if self.checksums is not None:
-                self.checksums.check_tensor(path, checksum_dataset(dataset, checksum_values(value)), self.place)
-            name = dataset.attrs.get("dtype")
-            return value.view(OPAQUE_DTYPES[name]) if name in OPAQUE_DTYPES else value
+            value, name = np.asarray(dataset[...]), dataset.attrs.get("dtype")
+        if self.checksums is not None:
+            self.checksums.check_tensor(path, checksum_dataset(dataset, checksum_values(value)), self.place)
+        if not (isinstance(name, str) and name in OPAQUE_DTYPES):
+            return value
+        with damage_explained(self.place, path, (TypeError, ValueError)):  # NumPy's, of bytes that fit no such number
+            return value.view(OPAQUE_DTYPES[name])
 
 
 def write_weights(datasets: Datasets, state: State) -> dict[str, Stored]:

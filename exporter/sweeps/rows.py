@@ -16,6 +16,7 @@ from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.receipts import Check, Measurements, Receipt, digest_files, record_files
 from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.kinds import Kind
 from exporter.stores import Store, is_url
 from exporter.stores.addresses import split_name
 from exporter.stores.replacing import find_former
@@ -25,7 +26,7 @@ ROW = "row.json"
 LOG = "exporter.log"
 
 _UNEXPECTED = 1
-_STATE = ("weights", "optimizer", "random state")
+_STATE = tuple(map(str, Kind))  # the checks of the verification
 _STEP = "training step"
 
 
