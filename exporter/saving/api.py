@@ -514,16 +514,23 @@ def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: boo
     """
     from exporter.saving.rehearsal import Description, describe_model
 
-    if chosen == "h5":
-        from exporter.saving.hdf5 import check_hdf5_holds
-
-        check_hdf5_holds(model)
     try:
-        return describe_model(model, include_optimizer, holds_functions=chosen == "tf")
+        described = describe_model(model, include_optimizer, holds_functions=chosen == "tf")
     except ModelError as error:
+        if chosen == "h5":
+            _check_hdf5_holds(model, ("tf",))
         if chosen != "tf":
             raise
         return Description(None, (LeftOut("Keras configuration", str(error)),))
+    if chosen == "h5":
+        _check_hdf5_holds(model, ("tf", "keras"))
+    return described
+
+
+def _check_hdf5_holds(model: "keras.Model", others: tuple[str, ...]) -> None:
+    from exporter.saving.hdf5 import check_hdf5_holds
+
+    check_hdf5_holds(model, others)
 
 
 def _check_target(target: Path, chosen: Format) -> None:

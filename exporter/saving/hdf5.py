@@ -9,7 +9,7 @@ dataset, the variables that the legacy groups have no place for, vocabularies, a
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -65,8 +65,12 @@ _WIDER = {
 _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
 
 
-def check_hdf5_holds(model: keras.Model) -> None:
+def check_hdf5_holds(model: keras.Model, others: Sequence[str]) -> None:
     """Checks that the legacy layout can hold a model that has a configuration.
+
+    Args:
+        model: The model.
+        others: The formats that can hold it.
 
     Raises:
         ModelError: The model is subclassed.
@@ -75,7 +79,7 @@ def check_hdf5_holds(model: keras.Model) -> None:
         raise ModelError(
             f"HDF5 cannot hold the subclassed model {model.name!r} ({type(model).__name__}): its layout knows the "
             "layers of Sequential and Functional models only, by their order. "
-            "Save it with save_format='tf' or 'keras'."
+            f"Save it with save_format={' or '.join(map(repr, others))}."
         )
 
 

@@ -242,6 +242,46 @@ def two_optimizers() -> keras.Model:
 
 
 @register
+class PlainAdversaries(Adversaries):
+    """Compiled with positional arguments, which it keeps, and calls Keras's `compile` without any of them."""
+
+    def compile(self, d_optimizer: Any, g_optimizer: Any, loss_fn: Any) -> None:  # type: ignore[override]
+        keras.Model.compile(self, jit_compile=False)
+        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+        self.d_loss = keras.metrics.Mean(name="d_loss")
+
+    get_compile_config = keras.Model.get_compile_config
+    compile_from_config = keras.Model.compile_from_config
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        noise = keras.random.normal(keras.ops.shape(x), seed=self.noise)
+        ones, zeros = tf.ones((tf.shape(x)[0], 1)), tf.zeros((tf.shape(x)[0], 1))
+        with tf.GradientTape() as tape:
+            loss = self.loss_fn(ones, self.critic(x, training=True))
+            loss += self.loss_fn(zeros, self.critic(self.generator(noise, training=True), training=True))
+        variables = self.critic.trainable_variables
+        self.d_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        self.d_loss.update_state(loss)
+        with tf.GradientTape() as tape:
+            loss = self.loss_fn(ones, self.critic(self.generator(noise, training=True)))
+        variables = self.generator.trainable_variables
+        self.g_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"d_loss": self.d_loss.result(), "g_loss": loss}
+
+
+@case(regression(4), refused={"h5": _refusal("adversaries", "PlainAdversaries")}, stock_formats=())
+def optimizers_under_other_names() -> keras.Model:
+    model = PlainAdversaries(name="adversaries")
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.optimizers.RMSprop(0.01, momentum=0.5),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    return model
+
+
+@register
 def squared_distance(y_true: Any, y_pred: Any) -> Any:
     return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
 
