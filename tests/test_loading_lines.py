@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter._terminal import LABEL_WIDTH, print_summary
+from exporter._page import LABEL_WIDTH
+from exporter._terminal import print_summary
 from exporter.receipts import Loading, Receipt
 
 MODULE = """

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from exporter.receipts import Loading
-from exporter.saving.functions import find_foreign_names
+from exporter.saving.configurations import find_foreign_names
 from exporter.saving.state import walk
 
 _MAIN = "__main__"

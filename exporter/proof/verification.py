@@ -620,12 +620,12 @@ class _Session:
         if facts["acquired"] or reply["acquired"]:
             number = f"{len(facts['acquired'])} layers, adapted or quantized"
             yield check_equal("acquired", facts["acquired"], reply["acquired"], number)
-        compiled = [facts["compile"], reply["compile"]]
-        if all(compiled) and not all(ARGUMENTS in each for each in compiled):
+        ours, theirs = facts["compile"], reply["compile"]
+        if ours and theirs and (ARGUMENTS in ours) != (ARGUMENTS in theirs):
             # A model that was revived without its code has no `compile` of its own.
-            compiled = [{key: item for key, item in each.items() if key != ARGUMENTS} for each in compiled]
-        if any(each is not None for each in compiled):
-            yield check_equal("compile", *compiled, "optimizer, loss, metrics and settings")
+            ours, theirs = ({key: each[key] for key in each if key != ARGUMENTS} for each in (ours, theirs))
+        if ours is not None or theirs is not None:
+            yield check_equal("compile", ours, theirs, "optimizer, loss, metrics and settings")
 
     def _measure_differences(self, paths: Sequence[str]) -> dict[str, float | None]:
         """Ships the tensors whose digests differ: only then it is worth the time."""

@@ -619,5 +619,5 @@ def _save_to_open_hdf5(
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     path = Path(file.filename)
     with _file_faults_unified(path):
-        write_open_hdf5(model, described.config, file, include_optimizer, {})
+        write_open_hdf5(model, described.config or {}, file, include_optimizer, {})
     return path

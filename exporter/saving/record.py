@@ -137,8 +137,8 @@ def save_assets(state: State, directory: Path) -> tuple[str, ...]:
             place = directory / saveable.path
             place.mkdir(parents=True, exist_ok=True)
             saveable.target.save_assets(str(place))
-    for path, table in state.tables.items():
-        place = directory / path
+    for address, table in state.tables.items():
+        place = directory / address
         place.mkdir(parents=True, exist_ok=True)
         for name, content in table.to_files().items():
             (place / name).write_bytes(content)

@@ -47,7 +47,7 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
             f"{path} is a preset of KerasHub, which cannot be imported: {error}. Install it: pip install keras-hub"
         ) from error
     from exporter.safety.configurations import check_configuration
-    from exporter.saving.topology import LOAD_FAULTS
+    from exporter.saving.faults import LOAD_FAULTS
 
     configs = {file.name: parse_json(file.read_bytes(), str(file)) for file in sorted(path.glob("*.json"))}
     if safe_mode:
