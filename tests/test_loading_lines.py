@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter._terminal import LABEL_WIDTH, print_summary
+from exporter._page import LABEL_WIDTH
+from exporter._terminal import print_summary
 from exporter.receipts import Loading, Receipt
 
 MODULE = """
@@ -82,10 +83,6 @@ def make_lambda(module: Any) -> Any:
     return compiled(keras.layers.Lambda(lambda x: 2.0 * x + 1.0))
 
 
-def make_lambda_activation(module: Any) -> Any:
-    return compiled(keras.layers.Dense(3, activation=lambda x: x * x))
-
-
 def make_unregistered(module: Any) -> Any:
     return compiled(module.Gate(), keras.layers.Dense(3, activation=module.bend), loss=module.miss)
 
@@ -140,7 +137,6 @@ LINES = "own_lines"
 CASES = {
     "plain": (make_plain, Loading()),
     "lambda": (make_lambda, Loading(safe_mode=False)),
-    "lambda in a layer of Keras": (make_lambda_activation, Loading(safe_mode=False)),
     "not registered": (
         make_unregistered,
         Loading(
