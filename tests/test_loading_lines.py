@@ -37,6 +37,24 @@ def miss(y_true, y_pred):
     return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
 
 
+class Bounded(keras.constraints.Constraint):
+    def __call__(self, w):
+        return keras.ops.clip(w, -1.0, 1.0)
+
+
+class Slow(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.01
+
+    def get_config(self):
+        return {}
+
+
+class Largest(keras.metrics.Mean):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(keras.ops.max(y_pred))
+
+
 class Outer:
     class Inner(keras.layers.Dense):
         pass
@@ -83,12 +101,14 @@ def make_lambda(module: Any) -> Any:
     return compiled(keras.layers.Lambda(lambda x: 2.0 * x + 1.0))
 
 
-def make_lambda_activation(module: Any) -> Any:
-    return compiled(keras.layers.Dense(3, activation=lambda x: x * x))
-
-
 def make_unregistered(module: Any) -> Any:
     return compiled(module.Gate(), keras.layers.Dense(3, activation=module.bend), loss=module.miss)
+
+
+def make_parts(module: Any) -> Any:
+    model = compiled(keras.layers.Dense(3, kernel_constraint=module.Bounded()))
+    model.compile(keras.optimizers.Adam(module.Slow()), "mean_squared_error", metrics=[module.Largest(name="largest")])
+    return model
 
 
 def make_nested(module: Any) -> Any:
@@ -141,11 +161,17 @@ LINES = "own_lines"
 CASES = {
     "plain": (make_plain, Loading()),
     "lambda": (make_lambda, Loading(safe_mode=False)),
-    "lambda in a layer of Keras": (make_lambda_activation, Loading(safe_mode=False)),
     "not registered": (
         make_unregistered,
         Loading(
             imports=(LINES,), custom_objects={"Gate": f"{LINES}.Gate", "bend": f"{LINES}.bend", "miss": f"{LINES}.miss"}
+        ),
+    ),
+    "parts of layers and of the compilation": (
+        make_parts,
+        Loading(
+            imports=(LINES,),
+            custom_objects={"Bounded": f"{LINES}.Bounded", "Slow": f"{LINES}.Slow", "Largest": f"{LINES}.Largest"},
         ),
     ),
     "inside a class": (make_nested, Loading(imports=(LINES,), custom_objects={"Inner": f"{LINES}.Outer.Inner"})),

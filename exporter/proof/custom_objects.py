@@ -143,9 +143,9 @@ def _find_foreign(model: keras.Model) -> Iterator[Any]:
     for saveable in walk(model):
         yield from _keep_foreign([type(saveable.target)])
         for value in vars(saveable.target).values():
-            yield from _keep_foreign(_find_functions(value, depth=2))
+            yield from _keep_foreign(_find_code(value, depth=2))
     if model.compiled:
-        yield from _keep_foreign(_find_functions(model._compile_config.config, depth=3))
+        yield from _keep_foreign(_find_code(model._compile_config.config, depth=3))
 
 
 def _keep_foreign(values: Iterator[Any] | list[Any]) -> Iterator[Any]:
@@ -155,12 +155,26 @@ def _keep_foreign(values: Iterator[Any] | list[Any]) -> Iterator[Any]:
             yield value
 
 
-def _find_functions(value: Any, depth: int) -> Iterator[Any]:
-    if isinstance(value, types.FunctionType):
-        yield value
-    elif depth and isinstance(value, (dict, list, tuple)):
+def _find_code(value: Any, depth: int) -> Iterator[Any]:
+    """Gives functions, and the classes of what Keras serializes: initializers, constraints, schedules, losses."""
+    yield from _find_functions(value, depth)
+    for item in _flatten(value, depth):
+        if hasattr(item, "get_config") and not isinstance(item, type):
+            yield type(item)
+
+
+def _flatten(value: Any, depth: int) -> Iterator[Any]:
+    if depth and isinstance(value, (dict, list, tuple)):
         for item in list(value.values() if isinstance(value, dict) else value):
-            yield from _find_functions(item, depth - 1)
+            yield from _flatten(item, depth - 1)
+    else:
+        yield value
+
+
+def _find_functions(value: Any, depth: int) -> Iterator[Any]:
+    for item in _flatten(value, depth):
+        if isinstance(item, types.FunctionType):
+            yield item
 
 
 def _holds_lambda(model: keras.Model) -> bool:

@@ -40,18 +40,21 @@ class Prover:
         self._predictor: Predictor | None = None
         self._served: Any = None
 
-    def start(self, threads: Sequence[int]) -> Reply:
+    def start(self, threads: Sequence[int], deterministic: bool = False) -> Reply:
         """Makes TensorFlow's devices and thread pools while the main process builds its model.
 
         Args:
             threads: How many threads TensorFlow uses within and between operations in the main process, 0 for
                 its own choice. They decide in which order sums are computed.
+            deterministic: Whether operations are asked to give the same bits each time.
 
         Returns:
             Nothing but that it was done.
         """
         tf.config.threading.set_intra_op_parallelism_threads(threads[0])
         tf.config.threading.set_inter_op_parallelism_threads(threads[1])
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         # The first traced function pays for what TensorFlow imports late.
         tf.function(lambda value: value + 1)(tf.constant(1))
         return {}

@@ -1,4 +1,4 @@
-"""The random generators of a process, which belong to no model."""
+"""The random generators of a process, which belong to no model, and operations that answer otherwise each time."""
 
 import random
 import secrets
@@ -9,7 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.saving.internals import GLOBAL_SEED_GENERATOR, eager_context, global_state, stateful_random_ops
+from exporter.saving.internals import (
+    GLOBAL_SEED_GENERATOR,
+    disable_op_determinism,
+    eager_context,
+    global_state,
+    is_op_determinism_enabled,
+    stateful_random_ops,
+)
 
 _BITS = 31
 
@@ -68,3 +75,27 @@ def generators_seeded(seed: int, operations: bool) -> Iterator[None]:
         if operations:
             context.pop("_rng", None)
             context.update(kept)
+
+
+def has_accelerator() -> bool:
+    """Tells whether TensorFlow computes on a GPU, where it adds up in an order of chance unless it is told not to."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def operations_deterministic(wanted: bool) -> Iterator[None]:
+    """Asks TensorFlow for operations that give the same bits each time, until the block ends.
+
+    Random operations without a seed are refused meanwhile.
+
+    Args:
+        wanted: False for a block that changes nothing.
+    """
+    asked = wanted and not is_op_determinism_enabled()
+    if asked:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if asked:
+            disable_op_determinism()

@@ -33,7 +33,7 @@ from exporter.proof.custom_objects import find_needs
 from exporter.proof.facts import describe_model, describe_variables, read_values
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
 from exporter.proof.predictions import Predictor
-from exporter.proof.randomness import choose_seed, generators_seeded
+from exporter.proof.randomness import choose_seed, generators_seeded, has_accelerator, operations_deterministic
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.proof.trials import EndpointTrial, Trial
@@ -41,6 +41,7 @@ from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user
 from exporter.receipts import Check, Loading
 from exporter.saving.compilation import ARGUMENTS
 from exporter.saving.contents import LeftOut
+from exporter.saving.internals import is_op_determinism_enabled
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.replicas import on_one_device
 from exporter.saving.signatures import Inputs, find_captured, name_outputs
@@ -77,6 +78,7 @@ def warm_up(process: FreshProcess) -> None:
             tf.config.threading.get_intra_op_parallelism_threads(),
             tf.config.threading.get_inter_op_parallelism_threads(),
         ],
+        deterministic=has_accelerator(),
     )
 
 
@@ -114,6 +116,7 @@ def prove(
         on_one_device(model),  # as the other process has it
         everything_kept(model),
         warnings_kept_back(),
+        operations_deterministic(has_accelerator()),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
     ):
         session = _Session(process, model, staged, trial, Path(exchange), include_optimizer, safe_mode)
@@ -182,6 +185,7 @@ class _Session:
         # Of the generators that belong to no model. The model was made with another: see `Prover.open`.
         self._seed = choose_seed()
         self._random: tuple[str, ...] = ()  # the outputs that are drawn anew for each answer
+        self._seeds_operations = is_op_determinism_enabled()  # TensorFlow refuses random ones without a seed
         self._needs = find_needs(model)
         self._opens_safely = safe_mode or self._needs.safe_mode
         self._loading = self._needs.to_loading()
@@ -241,7 +245,7 @@ class _Session:
         used = [
             None if use.method == EVALUATE and isinstance(expected, LeftOut) else self._try_use(use) for use in uses
         ]
-        asked = [self._ask_endpoint(endpoint) for endpoint in endpoints]
+        asked = [self._try_endpoint(endpoint) for endpoint in endpoints]
 
         described, predicted = self._receive("describe"), self._receive("predict")
         use_replies = [self._receive("use") for _ in uses]
@@ -295,7 +299,10 @@ class _Session:
         number = self._find_largest()
         [again] = self._answer([self._trial.batches[number]], self._seed + 1)
         self._random = find_unsteady(self._name_answers([answers[number]]), self._name_answers([again]))
-        return self._answer(self._trial.batches) if self._random else answers
+        if not self._random or self._seeds_operations:
+            return answers
+        self._seeds_operations = True
+        return self._answer(self._trial.batches)
 
     def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
         eager = Predictor(self._model, self._trial.inputs, eager=True)
@@ -314,7 +321,7 @@ class _Session:
         }
 
     def _seeded(self, seed: int | None = None) -> AbstractContextManager[None]:
-        return generators_seeded(self._seed if seed is None else seed, bool(self._random))
+        return generators_seeded(self._seed if seed is None else seed, self._seeds_operations)
 
     def _find_largest(self) -> int:
         batches = self._trial.batches
@@ -392,10 +399,10 @@ class _Session:
             return Check(_TRAINING_STEP, False, "the loaded model cannot be trained", reply["error"])
         received = reply["variables"]
         paths = list(dict.fromkeys((*expected.variables, *received)))
-        changed = _find_changed(expected.variables, received)
+        changed = changed_at_first = _find_changed(expected.variables, received)
         differences: dict[str, float | None] = {}
         if changed:
-            self._random = self._random or ("",)  # from now on TensorFlow's generators are seeded as well
+            self._seeds_operations = True
             again, reply, theirs = self._repeat_step(batch, expected.is_eager, changed)
             if isinstance(again, LeftOut) or "error" in reply:
                 return check_variables(_TRAINING_STEP, paths, expected.variables, received, {})
@@ -413,7 +420,7 @@ class _Session:
                 )
         check = check_variables(_TRAINING_STEP, paths, expected.variables, received, differences)
         way = "eager" if expected.is_eager else "graph"
-        note = ", generators seeded" if self._random else ""
+        note = ", generators seeded" if changed_at_first or self._random else ""
         detail = f"1 {way} step, batch of {batch.size}, {check.detail}{note}"
         return replace(check, detail=detail) if check.passed else check
 
@@ -510,7 +517,7 @@ class _Session:
             outputs=str(self._exchange / name),
             eager=self._is_eager,
             seed=self._seed,
-            operations=bool(self._random),
+            operations=self._seeds_operations,
         )
 
     def _send_use(self, use: _Use) -> None:
@@ -524,7 +531,7 @@ class _Session:
             outputs=str(self._exchange / f"used-{use.method}"),
             eager=self._is_eager,
             seed=self._seed,
-            operations=bool(self._random),
+            operations=self._seeds_operations,
         )
 
     def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
@@ -536,7 +543,7 @@ class _Session:
             batch=str(file),
             eager=is_eager,
             seed=self._seed,
-            operations=bool(self._random),
+            operations=self._seeds_operations,
         )
 
     def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
@@ -647,9 +654,24 @@ class _Session:
             answers, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
         return {f"{n}/{name}": array for n, answer in enumerate(answers) for name, array in answer.items()}, state
 
+    def _try_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]] | LeftOut:
+        try:
+            return self._ask_endpoint(endpoint)
+        except tf.errors.OpError as error:
+            if not is_op_determinism_enabled():
+                raise
+            why = f"TensorFlow cannot compute it the same way twice: {_find_first_line(error)}"
+            return LeftOut(f"proof of endpoint {endpoint.name}", why, intended=True)
+
     def _check_endpoint(
-        self, endpoint: EndpointTrial, asked: tuple[dict[str, Array], list[str]], number: int, reply: Mapping[str, Any]
+        self,
+        endpoint: EndpointTrial,
+        asked: tuple[dict[str, Array], list[str]] | LeftOut,
+        number: int,
+        reply: Mapping[str, Any],
     ) -> Check | LeftOut:
+        if isinstance(asked, LeftOut):
+            return asked
         if "error" in reply:
             return Check(endpoint.name, False, "the endpoint cannot be called", reply["error"])
         served = read_arrays(self._exchange / f"served-{number}")

@@ -7,7 +7,8 @@ from typing import Any
 
 from exporter.errors import ArtifactError
 from exporter.safety.records import RecordError
-from exporter.saving.functions import MODEL, STEP, Functions, Unit, find_foreign_names
+from exporter.saving.configurations import find_foreign_names
+from exporter.saving.functions import MODEL, STEP, Functions, Unit
 from exporter.saving.record import StateRecord
 from exporter.saving.signatures import Inputs
 

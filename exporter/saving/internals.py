@@ -13,6 +13,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `ObjectSharingScope`, `SafeModeScope`: `keras.saving` opens them for whole files only.
 - `ResourceTracker`, `resource_tracker_scope`: which tables a trace makes.
 - `ResourceVariable`: the plain kind of variable, which has one handle.
+- `disable_op_determinism`, `is_op_determinism_enabled`: what TensorFlow's public `enable_op_determinism` has beside it.
 - `eager_context`, `stateful_random_ops`: TensorFlow's global seed, the generator of the seeds of its operations, and
   whether there is a global generator.
 - `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
@@ -64,6 +65,7 @@ from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
 from tensorflow.python.distribute import distribute_lib
 from tensorflow.python.eager.context import context as eager_context
+from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 from tensorflow.python.ops import stateful_random_ops
 from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
@@ -86,10 +88,12 @@ __all__ = [
     "Trackable",
     "Tracker",
     "compile_args_from_training_config",
+    "disable_op_determinism",
     "distribute_lib",
     "eager_context",
     "get_symbol_from_name",
     "global_state",
+    "is_op_determinism_enabled",
     "load_model_from_hdf5",
     "make_fingerprint",
     "outside_of_scopes",
