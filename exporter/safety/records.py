@@ -11,7 +11,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
-_Read = Callable[[Any, str], Any]
+# Where a value is: a text, or what holds it with a key, a number or `.field`. It is written only where it is refused.
+_Place = str | tuple[Any, Any]
+_Read = Callable[[Any, _Place], Any]
 
 
 class RecordError(ValueError):
@@ -44,7 +46,7 @@ def _find_reader(kind: Any) -> _Read:
     if kind is Any:
         return lambda value, place: value
     if origin in (Union, types.UnionType):
-        return _read_union(kind, tuple(_find_reader(each) for each in arguments))
+        return _read_union(tuple(_find_reader(each) for each in arguments))
     if origin is tuple:
         return _read_tuple(arguments)
     if origin is not None and issubclass(origin, Mapping):
@@ -57,16 +59,16 @@ def _find_reader(kind: Any) -> _Read:
 def _read_plain(kind: type) -> _Read:
     allowed = (int, float) if kind is float else (kind,)
 
-    def read(value: Any, place: str) -> Any:
+    def read(value: Any, place: _Place) -> Any:
         if type(value) not in allowed:
-            raise RecordError(f"{place} is {_name(value)}, not {_name_kind(kind)}")
+            raise RecordError(f"{_write(place)} is {_name(value)}, not {_name_kind(kind)}")
         return value
 
     return read
 
 
-def _read_union(kind: Any, readers: tuple[_Read, ...]) -> _Read:
-    def read(value: Any, place: str) -> Any:
+def _read_union(readers: tuple[_Read, ...]) -> _Read:
+    def read(value: Any, place: _Place) -> Any:
         refusals = []
         for each in readers:
             try:
@@ -82,21 +84,21 @@ def _read_tuple(arguments: tuple[Any, ...]) -> _Read:
     whole = len(arguments) == 2 and arguments[1] is Ellipsis
     readers = tuple(_find_reader(each) for each in arguments if each is not Ellipsis)
 
-    def read(value: Any, place: str) -> Any:
+    def read(value: Any, place: _Place) -> Any:
         if type(value) is not list:
-            raise RecordError(f"{place} is {_name(value)}, not a list")
+            raise RecordError(f"{_write(place)} is {_name(value)}, not a list")
         if not whole and len(value) != len(readers):
-            raise RecordError(f"{place} has {len(value)} items, not {len(readers)}")
-        return tuple(readers[0 if whole else number](item, f"{place}[{number}]") for number, item in enumerate(value))
+            raise RecordError(f"{_write(place)} has {len(value)} items, not {len(readers)}")
+        return tuple(readers[0 if whole else number](item, (place, number)) for number, item in enumerate(value))
 
     return read
 
 
 def _read_mapping(item: _Read) -> _Read:
-    def read(value: Any, place: str) -> Any:
+    def read(value: Any, place: _Place) -> Any:
         if type(value) is not dict:
-            raise RecordError(f"{place} is {_name(value)}, not a mapping")
-        return {key: item(each, f"{place}[{key!r}]") for key, each in value.items()}
+            raise RecordError(f"{_write(place)} is {_name(value)}, not a mapping")
+        return {key: item(each, (place, key)) for key, each in value.items()}
 
     return read
 
@@ -104,19 +106,30 @@ def _read_mapping(item: _Read) -> _Read:
 def _read_fields(kind: Any) -> _Read:
     hints = get_type_hints(kind)
     known = [
-        (each.name, _find_reader(hints[each.name]), each.default is MISSING and each.default_factory is MISSING)
+        (_Field(each.name), _find_reader(hints[each.name]), each.default is MISSING and each.default_factory is MISSING)
         for each in fields(kind)
     ]
 
-    def read(value: Any, place: str) -> Any:
+    def read(value: Any, place: _Place) -> Any:
         if type(value) is not dict:
-            raise RecordError(f"{place} is {_name(value)}, not a mapping")
+            raise RecordError(f"{_write(place)} is {_name(value)}, not a mapping")
         missing = [name for name, _, needed in known if needed and name not in value]
         if missing:
-            raise RecordError(f"{place} has no {missing[0]!r}")
-        return kind(**{name: item(value[name], f"{place}.{name}") for name, item, _ in known if name in value})
+            raise RecordError(f"{_write(place)} has no {missing[0]!r}")
+        return kind(**{name: item(value[name], (place, name)) for name, item, _ in known if name in value})
 
     return read
+
+
+class _Field(str):
+    """The name of a field, where other texts are keys of a mapping."""
+
+
+def _write(place: _Place) -> str:
+    if isinstance(place, str):
+        return place
+    owner, key = place
+    return f"{_write(owner)}.{key}" if isinstance(key, _Field) else f"{_write(owner)}[{key!r}]"
 
 
 def _name(value: Any) -> str:

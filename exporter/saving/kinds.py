@@ -9,6 +9,9 @@ OPTIMIZER = "optimizer"
 # Where the values stand that the replicas of a distributed model hold apart from each other.
 REPLICAS = "replicas"
 
+# A model may have an attribute of that name too; what it holds is never called by a number.
+_REPLICA = re.compile(rf"{REPLICAS}/\d+/.")
+
 # The state of a generator: ours (`seed_generators/0`), or as TensorFlow and Keras name it in files of their own.
 _RANDOM = re.compile(r"(^|/)(_?seed_generators?(_\d+)?/(\d+|state|seed_generator_state)|seed_generator_state(_\d+)?)$")
 
@@ -42,7 +45,7 @@ def find_kind(path: str, optimizers: Collection[str] = ()) -> Kind:
 
 def is_replica_state(path: str) -> bool:
     """Returns whether a path is that of one replica's value, beside the one value that the state has."""
-    return path.startswith(f"{REPLICAS}/")
+    return _REPLICA.match(path) is not None
 
 
 def is_below(path: str, addresses: Collection[str]) -> bool:

@@ -29,6 +29,8 @@ def add_replicas(state: State) -> State:
     """
     added: dict[str, keras.Variable] = {}
     for path, variable in state.variables.items():
+        if not isinstance(variable._value, tf.distribute.DistributedValues):
+            continue
         values = [np.asarray(value) for value in list_components(variable.value)]
         if any(value.tobytes() != values[0].tobytes() for value in values):
             for number, value in enumerate(values):

@@ -23,6 +23,7 @@ from exporter.saving.kinds import Kind, find_kind, list_outermost
         ("layers/0/seed_generator/state", Kind.RANDOM),
         ("dropout/seed_generator_1/seed_generator_state", Kind.RANDOM),
         ("layers/seed_generator/vars/0", Kind.WEIGHTS),
+        ("replicas/dense/vars/0", Kind.WEIGHTS),
         ("replicas/1/layers/batch_normalization/vars/2", Kind.REPLICAS),
     ],
 )
