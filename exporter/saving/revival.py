@@ -5,10 +5,12 @@ call is the function that was traced when the model was saved, and gradients flo
 """
 
 import inspect
+import re
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -465,7 +467,7 @@ def revive_model(
     """
     if safe_mode:
         check_configuration([record.dtype_policies, record.acquired], custom_objects)
-    with damage_explained(path, "", LOAD_FAULTS):
+    with damage_explained(path, "", LOAD_FAULTS), _strange_operations_named(path):
         artifact = tf.saved_model.load(str(path))
         values = _collect_values(path, artifact, record)
         loaded = _Loaded(artifact.exporter.functions.units, record, values, custom_objects)
@@ -500,6 +502,21 @@ def revive_model(
     ):
         _adopt_values(model, loaded, include_optimizer=True)
     return model
+
+
+@contextmanager
+def _strange_operations_named(path: Path) -> Iterator[None]:
+    """Says which operation TensorFlow does not know, and where it may be from."""
+    try:
+        yield
+    except LOAD_FAULTS as error:
+        unknown = re.search(r"Op type not registered '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise ArtifactError(
+            f"{path} needs the operation {unknown[1]!r}, which TensorFlow does not have. Import the library that has "
+            "it before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
+        ) from error
 
 
 def _collect_values(path: Path, artifact: Any, record: StateRecord) -> dict[str, tf.Variable]:
@@ -548,7 +565,10 @@ def revive_foreign(path: Path) -> keras.Model:
         ArtifactError: It cannot be loaded, or has no `serving_default`.
     """
     try:
-        loaded = tf.saved_model.load(str(path))
+        with _strange_operations_named(path):
+            loaded = tf.saved_model.load(str(path))
+    except ArtifactError:
+        raise
     except LOAD_FAULTS as error:
         raise ArtifactError(f"TensorFlow cannot load {path}: {error}") from error
     endpoint = loaded.signatures.get(SERVING_DEFAULT)
