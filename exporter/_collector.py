@@ -23,6 +23,19 @@ def collector_paused() -> Iterator[None]:
 
 
 @contextmanager
+def living_set_aside() -> Iterator[None]:
+    """A collection inside the block passes over all that was alive before; use it around code that asks for many.
+
+    What `imports_set_aside` had set aside is looked through again when the block ends.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def imports_set_aside() -> Iterator[None]:
     """Nothing is collected inside the block; use it around imports alone, which leave no garbage behind.
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from exporter._collector import collector_paused, imports_set_aside
+from exporter._collector import collector_paused, imports_set_aside, living_set_aside
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,17 @@ def test_what_the_first_import_made_is_set_aside(is_first: bool, monkeypatch: py
     gc.unfreeze()
     gc.collect()
     assert inside() is None
+
+
+def test_a_collection_passes_over_what_was_alive_before() -> None:
+    before, after = Cycle(), Cycle()
+    ended = [weakref.ref(before), weakref.ref(after)]
+    with living_set_aside():
+        inside = Cycle()
+        ended.append(weakref.ref(inside))
+        del before, inside
+        gc.collect()
+        assert [each() is None for each in ended] == [False, False, True]
+    gc.collect()
+    assert [each() is None for each in ended] == [True, False, True]
+    assert after is ended[1]()

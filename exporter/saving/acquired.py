@@ -9,11 +9,13 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
 import keras
 
+from exporter._collector import living_set_aside
 from exporter.errors import ArtifactError
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.state import State, join
@@ -97,7 +99,12 @@ def put_back(
     Raises:
         ArtifactError: A record names something that a layer cannot acquire.
     """
-    with values_come_later(), warnings.catch_warnings():
+    replaces = any(
+        "quantization" in described and path in targets and not is_quantized(targets[path])
+        for path, described in acquired.items()
+    )
+    # Keras collects garbage for each variable that a quantization replaces.
+    with values_come_later(), living_set_aside() if replaces else nullcontext(), warnings.catch_warnings():
         # Keras gives TensorFlow's variables to NumPy, whose new `copy` argument they do not take yet.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         for path, layer in targets.items():

@@ -5,10 +5,12 @@ call is the function that was traced when the model was saved, and gradients flo
 """
 
 import inspect
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -482,7 +484,7 @@ def revive_model(
     """
     if safe_mode:
         check_configuration([record.dtype_policies, record.acquired], custom_objects)
-    with damage_explained(path, "", LOAD_FAULTS):
+    with damage_explained(path, "", LOAD_FAULTS), _strange_operations_named(path):
         artifact = tf.saved_model.load(str(path))
     ours = getattr(artifact, "exporter", None)
     holder = getattr(ours, "functions", None)
@@ -534,6 +536,21 @@ def _read_mapping(owner: Any, name: str) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
+@contextmanager
+def _strange_operations_named(path: Path) -> Iterator[None]:
+    """Says which operation TensorFlow does not know, and where it may be from."""
+    try:
+        yield
+    except LOAD_FAULTS as error:
+        unknown = re.search(r"Op type not registered '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise ArtifactError(
+            f"{path} needs the operation {unknown[1]!r}, which TensorFlow does not have. Import the library that has "
+            "it before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
+        ) from error
+
+
 def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.Variable]:
     """Finds every variable of the state; one that no function uses is in the checkpoint only."""
     state = _read_mapping(ours, "state")
@@ -583,7 +600,10 @@ def revive_foreign(path: Path) -> keras.Model:
         ArtifactError: It cannot be loaded, or has no `serving_default`.
     """
     try:
-        loaded = tf.saved_model.load(str(path))
+        with _strange_operations_named(path):
+            loaded = tf.saved_model.load(str(path))
+    except ArtifactError:
+        raise
     except LOAD_FAULTS as error:
         raise ArtifactError(f"TensorFlow cannot load {path}: {error}") from error
     endpoint = loaded.signatures.get(SERVING_DEFAULT)

@@ -261,7 +261,9 @@ def test_without_the_optimizer_nobody_asks_for_its_parts(
 
 
 def test_the_remedy_for_a_part_works(tmp_path: Path) -> None:
-    loaded = exporter.load_model(exporter.save_model(make_compiled({"optimizer": Scaled(2.0), "loss": "mse"}), tmp_path / "model.keras"))
+    loaded = exporter.load_model(
+        exporter.save_model(make_compiled({"optimizer": Scaled(2.0), "loss": "mse"}), tmp_path / "model.keras")
+    )
     loaded.compile(Scaled(2.0), "mse")
     loaded.fit(ROWS, TARGETS, verbose=0)
 

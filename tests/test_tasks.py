@@ -1,0 +1,66 @@
+"""Tasks of KerasHub come back with the preprocessor that takes text, and as an endpoint that does."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_presets import TEXTS, make_classifier
+
+import exporter
+
+
+def run(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.filterwarnings(r"ignore:`compile\(\)` was not called as part of model loading")
+@pytest.mark.parametrize("save_format", ["keras", "tf"])
+def test_a_task_that_takes_text_is_proven(save_format: str, tmp_path: Path) -> None:
+    classifier = make_classifier()
+    classifier.backbone.enable_lora(2)
+    expected = classifier.predict(TEXTS, verbose=0)
+
+    receipt = exporter.export(classifier, tmp_path / "task", save_format=save_format)
+
+    assert [check.figure for check in receipt.checks if check.name == "acquired"] == ["equal"]
+    loaded = exporter.load_model(tmp_path / "task")
+    np.testing.assert_array_equal(loaded.predict(TEXTS, verbose=0), expected)
+
+
+@pytest.mark.filterwarnings(r"ignore:`compile\(\)` was not called as part of model loading")
+def test_an_endpoint_takes_text_where_the_operations_are_at_hand(tmp_path: Path) -> None:
+    classifier = make_classifier()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def classify(text: Any) -> Any:
+        return {"logits": classifier(classifier.preprocessor(text))}
+
+    path = tmp_path / "task"
+    exporter.save_model(classifier, path, save_format="tf", signatures={"serving_default": classify})
+
+    expected = classify(tf.constant(TEXTS))["logits"]
+    code = f"endpoint = tf.saved_model.load({str(path)!r}).signatures['serving_default']\n"
+    code += f"print(endpoint(text=tf.constant({TEXTS!r}))['logits'].numpy().tobytes().hex())"
+    served = run(f"import tensorflow as tf, tensorflow_text\n{code}")
+    assert served.stdout.strip() == np.asarray(expected).tobytes().hex(), served.stderr
+
+
+def test_says_which_operation_is_missing(tmp_path: Path) -> None:
+    classifier = make_classifier()
+    function = tf.function(classifier.preprocessor, input_signature=[tf.TensorSpec([None], tf.string)])
+    path = tmp_path / "task"
+    exporter.save_model(classifier, path, save_format="tf", signatures={"prepare": function})
+
+    load = f"import exporter\nprint(type(exporter.load_model({str(path)!r})).__name__)"
+    refused, loaded = run(load), run(f"import tensorflow_text\n{load}")
+
+    operation = refused.stderr.partition("needs the operation '")[2].partition("'")[0]
+    assert refused.stderr.rstrip().endswith(
+        f"{path} needs the operation '{operation}', which TensorFlow does not have. Import the library that has it "
+        "before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
+    )
+    assert loaded.stdout.strip() == "BertTextClassifier", loaded.stderr
