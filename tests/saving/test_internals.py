@@ -209,4 +209,5 @@ def test_the_generators_of_tensorflow_are_where_we_put_them_back() -> None:
     tf.random.set_seed(5)
     assert (context["_seed"], context["_rng"].getstate()) == (5, random.Random(5).getstate())
     tf.random.set_seed(seed)
-    assert internals.stateful_random_ops.global_generator is tf.random.get_global_generator()
+    generator = tf.random.get_global_generator()  # it is made when somebody asks for it
+    assert internals.stateful_random_ops.global_generator is generator
