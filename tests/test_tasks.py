@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,3 +65,25 @@ def test_says_which_operation_is_missing(tmp_path: Path) -> None:
         "before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
     )
     assert loaded.stdout.strip() == "BertTextClassifier", loaded.stderr
+
+
+def test_a_language_model_generates_as_an_endpoint(tmp_path: Path) -> None:
+    backbone = keras_hub.models.GemmaBackbone(
+        vocabulary_size=16,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=8,
+        intermediate_dim=16,
+        head_dim=4,
+    )
+    model = keras_hub.models.GemmaCausalLM(backbone)
+    prompt = {"token_ids": np.array([[1, 2, 3, 0, 0, 0]]), "padding_mask": np.array([[1, 1, 1, 0, 0, 0]])}
+    expected = model.generate(prompt, stop_token_ids=None)
+
+    # `generate` itself runs Python around this step, which is what can be traced.
+    exporter.export(model, tmp_path / "model", save_format="tf", signatures={"generate": {"method": "generate_step"}})
+
+    endpoint = tf.saved_model.load(tmp_path / "model").signatures["generate"]
+    generated = endpoint(**{name: tf.constant(each, tf.int32) for name, each in prompt.items()})
+    np.testing.assert_array_equal(generated["token_ids"], expected["token_ids"])
