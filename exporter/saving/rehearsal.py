@@ -80,11 +80,11 @@ def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool)
         warnings.simplefilter("ignore")
         state = collect(model, include_optimizer)
         record = describe_state(model, state, include_optimizer)
-        if not _needs_trial(config, record):
-            return None
         code = find_code(*(saveable.target for saveable in state.tree))
         if include_optimizer and model.compiled and model._compile_config is not None:
             code |= find_code(model._compile_config.config)
+        if not (code or _needs_trial(config, record)):
+            return None
         try:
             rebuilt, compiled = rebuild_state(
                 copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False

@@ -79,6 +79,11 @@ def make_sharing() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2)(parts[1](parts[0](inputs))), name="asked")
 
 
+def make_lambda() -> keras.Model:
+    """Keras writes the lambda, and cannot read it again."""
+    return make_plain(keras.layers.Dense(2, activation=lambda inputs: inputs * 2.0))
+
+
 def make_plain(layer: keras.layers.Layer | None = None) -> keras.Model:
     layers = [keras.Input((4,)), keras.layers.Dense(2), *([] if layer is None else [layer])]
     return keras.Sequential(layers, name="asked")
@@ -119,6 +124,14 @@ def test_a_configuration_that_makes_another_model_is_refused(make: Any, why: str
     message = f"The configuration of the model 'asked' does not make the same model again: {why}. {remedy}"
     assert str(caught.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lambda_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Could not interpret activation function identifier"):
+        exporter.save_model(make_lambda(), tmp_path / "model.keras")
+    model = make_lambda()
+    loaded = exporter.load_model(exporter.save_model(model, tmp_path / "model"))
+    np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
 
 
 @pytest.mark.parametrize(("make", "why", "remedy"), MISFITS)
