@@ -171,9 +171,13 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
     """Finds the arguments of a class's own `compile`: its attributes of their names, and what it handed on to Keras."""
     arguments: Config = {}
     unknown = []
+    told = _ask_own_config(model)
     parameters = dict(list(inspect.signature(type(model).compile).parameters.items())[1:])
     for name, parameter in parameters.items():
         if parameter.kind in _VARIADIC:
+            continue
+        if name in told:
+            arguments[name] = told[name]
             continue
         found = _find_argument(model, name)
         serialized = _LOST if found is _LOST else _serialize(_NOUNS.get(name, "argument"), found, lost)
@@ -198,6 +202,13 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
     return {_ATTRIBUTES: {name: value for name, value in described.items() if value is not _LOST}}
 
 
+def _ask_own_config(model: keras.Model) -> Config:
+    """Asks a class that has a `get_compile_config` of its own, which may say the arguments of its `compile`."""
+    if type(model).get_compile_config is keras.Model.get_compile_config:
+        return {}
+    return make_compile_config(model, {}) or {}
+
+
 def _find_argument(model: keras.Model, name: str) -> Any:
     own = vars(model)
     handed_on = model._compile_config.config if getattr(model, "_compile_config", None) is not None else {}
@@ -217,6 +228,10 @@ def _list_handed_on(model: keras.Model, arguments: Config) -> Config:
         if name not in arguments and name in ("run_eagerly", "steps_per_execution", "jit_compile", "loss_weights")
         if value != known[name].default
     }
+
+
+def _list_parameters() -> list[str]:
+    return list(inspect.signature(keras.Model.compile).parameters)
 
 
 def list_lost_parts(lost: Mapping[str, str]) -> tuple[LeftOut, ...]:
@@ -280,7 +295,8 @@ def compile_model(
             elif own is not None and compiles_itself(type(model)):
                 model.compile(**_deserialize(own, safe_mode))
             else:
-                keras.Model.compile(model, **_deserialize(config, safe_mode), **extras)
+                known = {name: value for name, value in config.items() if name in _list_parameters()}
+                keras.Model.compile(model, **_deserialize(known, safe_mode), **extras)
                 for name, value in _deserialize(attributes, safe_mode).items():
                     setattr(model, name, value)
     except ArtifactError:

@@ -187,8 +187,9 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
             yield join(path, name), value
         elif isinstance(value, _CONTAINERS) and value:
             yield from _container_items(join(path, name), value, set())
-    for place, value in find_attributes(target, is_saveable):
-        yield join(path, f"attributes/{place}"), value
+    if not hasattr(target, "revived_variables"):
+        for place, value in find_attributes(target, is_saveable):
+            yield join(path, f"attributes/{place}"), value
 
 
 def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, Any]]:
@@ -376,7 +377,8 @@ def _own_variables(target: Any) -> list[keras.Variable]:
 
 def _find_untracked(target: Any) -> Iterator[tuple[str, Any]]:
     """Finds what an object holds and Keras does not track, such as the state of a stateful RNN, or a table."""
-    if isinstance(target, (keras.layers.Layer, keras.losses.Loss, keras.optimizers.Optimizer)):
+    kinds = (keras.layers.Layer, keras.losses.Loss, keras.optimizers.Optimizer)
+    if isinstance(target, kinds) and not hasattr(target, "revived_variables"):
         yield from find_leaves(target, is_saveable)
 
 
