@@ -85,7 +85,7 @@ def _read_tuple(arguments: tuple[Any, ...]) -> _Read:
     readers = tuple(_find_reader(each) for each in arguments if each is not Ellipsis)
 
     def read(value: Any, place: _Place) -> Any:
-        if type(value) is not list:
+        if type(value) not in (list, tuple):  # plain data that was never JSON has tuples
             raise RecordError(f"{_write(place)} is {_name(value)}, not a list")
         if not whole and len(value) != len(readers):
             raise RecordError(f"{_write(place)} has {len(value)} items, not {len(readers)}")

@@ -156,5 +156,6 @@ def test_a_value_of_another_type_is_refused(kind: Any, value: Any, message: str)
 
 def test_values_of_their_types_are_read() -> None:
     assert read_record(tuple[str | None, ...], ["a", None]) == ("a", None)
+    assert read_record(tuple[int | None, ...], (None, 4)) == (None, 4)
     assert read_record(float, 1) == 1
     assert read_record(dict[str, tuple[int, ...]], {"a": [1, 2]}) == {"a": (1, 2)}
