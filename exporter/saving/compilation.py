@@ -19,6 +19,10 @@ from exporter.saving.optimizers import explain_loss, find_lost_schedule, hold_ra
 
 _OPTIMIZER = "optimizer"
 ARGUMENTS = "arguments"
+_HANDED_ON = "handed_on"
+_WAYS = "settings"
+# How a model is run, which can be set at any time.
+_SETTINGS = ("run_eagerly", "steps_per_execution", "jit_compile")
 _ATTRIBUTES = "attributes"
 # The parts of `compile` that consist of objects, each with what one such object is called.
 _NOUNS = {_OPTIMIZER: "optimizer", "loss": "loss", "metrics": "metric", "weighted_metrics": "metric"}
@@ -146,7 +150,8 @@ def serialize_compile_extras(model: keras.Model, lost: dict[str, str] | None = N
 
     Returns:
         `auto_scale_loss`; and for a class that has a `compile` of its own and no `compile_from_config`: its
-        `arguments`, or, where not all of them can be told, the optimizers that it keeps as `attributes`.
+        `arguments`, what it may have `handed_on` to Keras, and the `settings` that it runs with; or, where not all of
+        the arguments can be told, the optimizers that it keeps as `attributes`.
     """
     if not model.compiled:
         return None
@@ -185,13 +190,9 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
             arguments[name] = serialized
         elif parameter.default is inspect.Parameter.empty:
             unknown.append(name)
-    if any(
-        each.kind is inspect.Parameter.VAR_KEYWORD
-        for each in inspect.signature(type(model).compile).parameters.values()
-    ):
-        arguments.update(_list_handed_on(model, arguments))
     if not unknown:
-        return {ARGUMENTS: arguments}
+        settings = {name: getattr(model, name) for name in _SETTINGS}
+        return {ARGUMENTS: arguments, _HANDED_ON: _list_handed_on(model, arguments, lost), _WAYS: settings}
     lost[f"compile of {type(model).__name__}"] = (
         f"no attribute of the model tells its arguments {', '.join(unknown)}. Its optimizers are put back without a "
         "call. Keep each argument as an attribute of its name, or give the class `get_compile_config` and "
@@ -218,16 +219,15 @@ def _find_argument(model: keras.Model, name: str) -> Any:
     return handed_on.get(name, own.get(name, _LOST))
 
 
-def _list_handed_on(model: keras.Model, arguments: Config) -> Config:
-    """Lists what a class's own `compile` took as keywords and handed on, where that is not Keras's default."""
+def _list_handed_on(model: keras.Model, arguments: Config, lost: dict[str, str]) -> Config:
+    """Lists what a class's own `compile` may have taken as other keywords, and handed on to Keras."""
+    parameters = inspect.signature(type(model).compile).parameters.values()
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return {}
     handed_on = model._compile_config.config if getattr(model, "_compile_config", None) is not None else {}
-    known = inspect.signature(keras.Model.compile).parameters
-    return {
-        name: keras.saving.serialize_keras_object(value)
-        for name, value in handed_on.items()
-        if name not in arguments and name in ("run_eagerly", "steps_per_execution", "jit_compile", "loss_weights")
-        if value != known[name].default
-    }
+    others = {name: value for name, value in handed_on.items() if name not in (*arguments, *_SETTINGS, _OPTIMIZER)}
+    serialized = {name: _serialize_part(name, value, lost) for name, value in others.items() if value is not None}
+    return {name: value for name, value in serialized.items() if value is not None}
 
 
 def _list_parameters() -> list[str]:
@@ -288,12 +288,16 @@ def compile_model(
         check_configuration([config, extras], custom_objects)
     extras = dict(extras)
     own, attributes = extras.pop(ARGUMENTS, None), extras.pop(_ATTRIBUTES, {})
+    handed_on, settings = extras.pop(_HANDED_ON, {}), extras.pop(_WAYS, {})
     try:
         with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe_mode), _unlocked(model):
             if type(model).compile_from_config is not keras.Model.compile_from_config:
                 model.compile_from_config(config)
             elif own is not None and compiles_itself(type(model)):
-                model.compile(**_deserialize(own, safe_mode))
+                _call_own_compile(model, _deserialize(own, safe_mode), _deserialize(handed_on, safe_mode))
+                for name in _SETTINGS:
+                    if name in settings and getattr(model, name) != settings[name]:
+                        setattr(model, name, settings[name])
             else:
                 known = {name: value for name, value in config.items() if name in _list_parameters()}
                 keras.Model.compile(model, **_deserialize(known, safe_mode), **extras)
@@ -306,6 +310,16 @@ def compile_model(
             f"The compile configuration cannot be rebuilt: {explain(error)} "
             "With compile=False the model is loaded without it."
         ) from error
+
+
+def _call_own_compile(model: keras.Model, arguments: dict[str, Any], handed_on: dict[str, Any]) -> None:
+    """Calls a class's own `compile`, with what it may have handed on, unless it gives Keras that by itself."""
+    try:
+        model.compile(**arguments, **handed_on)
+    except TypeError as error:
+        if not handed_on or "multiple values for keyword argument" not in str(error):
+            raise
+        model.compile(**arguments)
 
 
 @contextmanager
