@@ -265,7 +265,8 @@ def _list_commands(receipt: "Receipt") -> list[tuple[str, list[str]]]:
     if receipt.format != "tf":
         opens = all(entry.what != "stock Keras" for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
-    endpoints = [f"endpoints = tf.saved_model.load({path!r}).signatures"]
+    # Endpoints use the variables of the loaded object, which live as long as it does.
+    endpoints = ["import tensorflow as tf", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]
     return [("load", load), ("serve", [*endpoints, *_list_server_commands(receipt)])]
 
 

@@ -135,7 +135,7 @@ def export(model: Any, path: Path, save_format: str, **settings: Any) -> Receipt
 
 
 def list_programs(receipt: Receipt) -> dict[str, str]:
-    """Reads the lines of the summary that load it, by their label."""
+    """Reads the lines of the summary, by their label."""
     text = io.StringIO()
     print_summary(receipt, Path("receipt.json"), text)
     programs: dict[str, str] = {}
@@ -143,7 +143,7 @@ def list_programs(receipt: Receipt) -> dict[str, str]:
     for line in text.getvalue().splitlines():
         label = line[:LABEL_WIDTH].strip() or label
         programs[label] = f"{programs.get(label, '')}{line[LABEL_WIDTH:]}\n"
-    return {label: program for label, program in programs.items() if label in ("load", "or")}
+    return programs
 
 
 def run(program: str, folder: Path) -> Any:
@@ -191,8 +191,21 @@ def test_the_lines_of_the_summary_load_the_model(case: str, save_format: str, mo
     expected = model.predict(np.ones((3, 4), "float32"), verbose=0)
     programs = list_programs(receipt)
     assert "load" in programs
-    for program in programs.values():
+    for program in [programs[label] for label in ("load", "or") if label in programs]:
         np.testing.assert_allclose(run(program, tmp_path), expected, rtol=1e-6)
+
+
+def test_the_lines_of_the_summary_call_an_endpoint(tmp_path: Path) -> None:
+    model = compiled()
+    lines = list_programs(export(model, tmp_path / "model", "tf"))["serve"].partition("docker")[0]
+    program = (
+        f"{lines}class model:\n"
+        "    def predict(rows, verbose):\n"
+        "        [answer] = endpoints['serving_default'](tf.constant(rows)).values()\n"
+        "        return answer.numpy()\n"
+    )
+    expected = model.predict(np.ones((3, 4), "float32"), verbose=0)
+    np.testing.assert_allclose(run(program, tmp_path), expected, rtol=1e-6)
 
 
 def test_the_lines_are_known_without_a_proof(module: Any, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ receipt    /exports/zahlen ✓.receipt.json
 
 load       import exporter
            model = exporter.load_model('/exports/zahlen ✓')
-serve      endpoints = tf.saved_model.load('/exports/zahlen ✓').signatures
+serve      import tensorflow as tf
+           served = tf.saved_model.load('/exports/zahlen ✓')
+           endpoints = served.signatures
            docker run -p 8501:8501 -v '/exports/zahlen ✓:/models/zahlen/1' -e MODEL_NAME=zahlen tensorflow/serving
            curl -d '{"inputs": "it'"'"'s"}' http://localhost:8501/v1/models/zahlen:predict
 
@@ -96,8 +98,10 @@ def test_versions_are_served_from_their_directory() -> None:
     request = Request("serving_default", None, "/exports/my model/3.request.json")
     receipt = replace(RECEIPT, recipe=recipe, filepath="/exports/my model/3", request=request)
     assert list_lines(receipt)[1] == "3 is the same model, proven in 0.2 s"  # after the mark and the model's name
-    assert list_lines(receipt)[-5:] == [
-        "endpoints = tf.saved_model.load('/exports/my model/3').signatures",
+    assert list_lines(receipt)[-7:] == [
+        "import tensorflow as tf",
+        "served = tf.saved_model.load('/exports/my model/3')",
+        "endpoints = served.signatures",
         "docker run -p 8501:8501 -v '/exports/my model:/models/my_model' -e MODEL_NAME=my_model tensorflow/serving",
         "tensorflow_model_server --rest_api_port=8501 --model_name=my_model --model_base_path='/exports/my model'",
         "curl -d '@/exports/my model/3.request.json' http://localhost:8501/v1/models/my_model:predict",
@@ -113,10 +117,12 @@ def test_a_server_is_told_the_tags_of_the_graph() -> None:
 
 def test_a_graph_without_a_saver_is_not_served() -> None:
     recipe = {**RECEIPT.recipe, "options": {"experimental_skip_saver": True, "extra_tags": []}}
-    assert (
-        list_lines(replace(RECEIPT, recipe=recipe))[-2]
-        == "endpoints = tf.saved_model.load('/exports/zahlen ✓').signatures"
-    )
+    assert list_lines(replace(RECEIPT, recipe=recipe))[-4:] == [
+        "import tensorflow as tf",
+        "served = tf.saved_model.load('/exports/zahlen ✓')",
+        "endpoints = served.signatures",
+        "",
+    ]
 
 
 def test_long_paths_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
