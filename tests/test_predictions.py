@@ -7,6 +7,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from exporter._arrays import is_same, largest_difference, read_arrays, write_arrays
 from exporter.proof.predictions import Predictor, choose_batch_sizes, draw_batch
@@ -161,3 +162,44 @@ def test_differences_are_measured(first: list[float], second: list[float], same:
 def test_another_dtype_is_never_the_same() -> None:
     assert not is_same(np.zeros(2, np.float32), np.zeros(2, np.float64))
     assert largest_difference(np.array([b"a"], object), np.array([b"b"], object)) is None
+
+
+class Prices(keras.layers.Layer):
+    """Looks up in a table, whose keys are given."""
+
+    def __init__(self, keys: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        keys = tf.constant(keys)
+        self.table = tf.lookup.experimental.MutableHashTable(keys.dtype, tf.float32, 0.0)
+        self.table.insert(keys, tf.ones(keys.shape))
+
+    def call(self, inputs: Any) -> Any:
+        return tf.ensure_shape(self.table.lookup(inputs), inputs.shape)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor(inputs.shape, "float32")
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype", "known"),
+    [
+        pytest.param(lambda: Prices(["red", "green"]), "string", {"red", "green", "unheard-of"}, id="table of words"),
+        pytest.param(lambda: Prices([700, 900]), "int32", {700, 900, *range(10)}, id="table of integers"),
+        pytest.param(
+            lambda: keras.layers.IntegerLookup(vocabulary=[70, 90]), "int64", {70, 90, *range(10)}, id="vocabulary"
+        ),
+        pytest.param(lambda: keras.layers.Embedding(4, 2), "int32", set(range(4)), id="embedding"),
+        pytest.param(
+            lambda: keras.layers.CategoryEncoding(num_tokens=3, output_mode="one_hot"),
+            "int32",
+            set(range(3)),
+            id="one-hot",
+        ),
+    ],
+)
+def test_a_batch_reaches_what_the_layer_knows_that_takes_it(layer: Any, dtype: str, known: set[Any]) -> None:
+    first, second = keras.Input((1,), dtype=dtype, name="first"), keras.Input((1,), dtype="int32", name="second")
+    model = keras.Model([first, second], [layer()(first), keras.layers.Embedding(2, 1)(second)])
+    drawn = draw_batch(model, describe_inputs(model), 200, seed=0)
+    assert set(drawn[0].reshape(-1).tolist()) == known
+    assert set(drawn[1].reshape(-1).tolist()) == {0, 1}

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from exporter._arrays import Array, find_dtype
 from exporter.errors import Fault, UsageError
+from exporter.proof.ranges import Range, find_ranges
 from exporter.saving.contents import Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
 from exporter.saving.state import list_components, untracked_kept
@@ -20,9 +21,6 @@ from exporter.saving.state import list_components, untracked_kept
 _SEQUENCE_LENGTH = 7
 _IMAGE_SIDE = 32
 _VOLUME_SIDE = 8
-
-_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "unheard-of")
-_INTEGER_LIMIT = 10
 
 
 def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) -> tuple[int, ...]:
@@ -34,8 +32,8 @@ def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) 
 def draw_batch(model: keras.Model, inputs: Inputs, batch_size: int, seed: int) -> tuple[Array, ...]:
     """Draws one batch that fits the model.
 
-    Floats are normal, integers lie within every embedding's and encoding's range, strings are words: known
-    ones where the model has a vocabulary, and one that it has never seen.
+    Floats are normal, integers lie within the range of embeddings and encodings or are known to a table, strings are
+    words: known ones where the model has a vocabulary or a table, and one that it has never seen.
 
     Args:
         model: The model, for its vocabularies.
@@ -47,33 +45,20 @@ def draw_batch(model: keras.Model, inputs: Inputs, batch_size: int, seed: int) -
         One array per leaf of `inputs`.
     """
     generator = np.random.default_rng([seed, batch_size])
-    limit, words = _find_ranges(model)
-    return tuple(_draw(generator, leaf, batch_size, limit, words) for leaf in inputs.leaves)
+    find_range = find_ranges(model)
+    return tuple(_draw(generator, leaf, batch_size, find_range(leaf.name)) for leaf in inputs.leaves)
 
 
-def _find_ranges(model: keras.Model) -> tuple[int, tuple[str, ...]]:
-    limits: list[int] = []
-    words: list[str] = []
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Embedding):
-            limits.append(layer.input_dim)
-        elif isinstance(layer, keras.layers.CategoryEncoding) and layer.num_tokens:
-            limits.append(layer.num_tokens)
-        elif isinstance(layer, (keras.layers.StringLookup, keras.layers.TextVectorization)):
-            vocabulary = layer.get_vocabulary(include_special_tokens=False)
-            words.extend(str(word) for word in vocabulary[: len(_WORDS)])
-    return min(limits, default=_INTEGER_LIMIT), (*words, _WORDS[-1]) if words else _WORDS
-
-
-def _draw(generator: np.random.Generator, leaf: InputLeaf, batch_size: int, limit: int, words: Sequence[str]) -> Array:
+def _draw(generator: np.random.Generator, leaf: InputLeaf, batch_size: int, allowed: Range) -> Array:
     shape = _choose_shape(leaf.shape, batch_size)
     if leaf.dtype == "string":
-        drawn = generator.integers(0, len(words), shape)
-        return np.array(words, dtype=object)[drawn]
+        return np.array(allowed.words, dtype=object)[generator.integers(0, len(allowed.words), shape)]
     if leaf.dtype == "bool":
         return generator.integers(0, 2, shape).astype(bool)
     if "int" in leaf.dtype:
-        return generator.integers(0, limit, shape).astype(leaf.dtype)
+        if isinstance(allowed.integers, range):
+            return generator.integers(0, len(allowed.integers), shape).astype(leaf.dtype)
+        return generator.choice(np.array(allowed.integers), shape).astype(leaf.dtype)
     return generator.standard_normal(shape, np.float32).astype(find_dtype(leaf.dtype))
 
 
