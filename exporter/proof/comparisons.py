@@ -81,7 +81,7 @@ def compare_states(check: Check, expected: Sequence[str], received: Sequence[str
     count = f"{len(expected)} variable{'s' if len(expected) != 1 else ''}"
     wrong = max((Counter(expected) - Counter(received)).total(), (Counter(received) - Counter(expected)).total())
     if wrong:
-        return replace(check, passed=False, figure=f"{wrong} changed otherwise than the model's, which changes {count}")
+        return replace(check, passed=False, figure=f"{wrong} differ from the model's afterwards, which changes {count}")
     return replace(check, detail=f"{check.detail}, {count} changed")
 
 
@@ -105,8 +105,8 @@ def compare_outputs(
         The check.
     """
     if expected.keys() != received.keys():
-        outputs = sorted({key.split("/", 1)[1] for key in received})
-        return Check(name, False, "other outputs than the model's", f"received {shorten(outputs)}")
+        theirs, ours = (sorted({key.split("/", 1)[1] for key in each}) for each in (received, expected))
+        return Check(name, False, "other outputs than the model's", f"{shorten(theirs)} instead of {shorten(ours)}")
     differing = [
         key
         for key, array in expected.items()

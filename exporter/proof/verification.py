@@ -348,8 +348,8 @@ class _Session:
         except UndrawableError as error:
             return self._leave_step_out(f"no batch could be drawn for the model, since {error}")
 
-    def _leave_step_out(self, why: str) -> LeftOut:
-        remedy = "; name a batch with its targets in `verify.data`" if not self._trial.targets else ""
+    def _leave_step_out(self, why: str, data_helps: bool = True) -> LeftOut:
+        remedy = "; name a batch with its targets in `verify.data`" if data_helps and not self._trial.targets else ""
         return LeftOut(f"proof of a {_TRAINING_STEP}", f"{why}{remedy}", intended=True)
 
     def _take_step(self, batch: TrainingBatch) -> _Step | LeftOut:
@@ -373,9 +373,7 @@ class _Session:
             stepped = describe_variables(self._model)
             values = {path: array.copy() for path, array in read_values(self._model, paths).items()}
         if spoiled:  # nothing can be told from them: every NaN is like any other
-            return self._leave_step_out(
-                f"after one step on this batch these weights are no numbers: {shorten(spoiled)}"
-            )
+            return self._leave_step_out(f"after one step on this batch these weights contain NaN: {shorten(spoiled)}")
         return _Step(is_eager, stepped, values)
 
     @contextmanager
@@ -408,15 +406,20 @@ class _Session:
                 return check_variables(_TRAINING_STEP, paths, expected.variables, received, {})
             unsteady = {path for path in changed if again.variables.get(path) != expected.variables[path]}
             unsteady |= {path for path in changed if reply["variables"].get(path) != received[path]}
-            differences = {path: measure_difference(again.values[path], theirs[path]) for path in changed}
+            differences = {
+                path: measure_difference(again.values[path], theirs[path])
+                for path in changed
+                if path in again.values and path in theirs
+            }
             expected, received = again, reply["variables"]
             changed = _find_changed(expected.variables, received)
             if changed and unsteady >= set(changed):
-                measured = [differences[path] for path in changed]
-                furthest = max(difference for difference in measured if difference is not None)
+                measured = [difference for path in changed if (difference := differences.get(path)) is not None]
+                furthest = f"; the artifact's differs by up to {max(measured):.3g}" if measured else ""
                 return self._leave_step_out(
                     f"the same step from the same state differs from itself in {len(unsteady)} of {len(paths)} tensors "
-                    f"and leaves nothing to compare with; the artifact's differs by up to {furthest:.3g}"
+                    f"and leaves nothing to compare with{furthest}",
+                    data_helps=False,
                 )
         check = check_variables(_TRAINING_STEP, paths, expected.variables, received, differences)
         way = "eager" if expected.is_eager else "graph"
@@ -579,7 +582,8 @@ class _Session:
             return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
         own = self._needs.unreachable
         hint = (
-            f" The main script defines {', '.join(own)}, and a fresh process cannot import it: use a module for them."
+            f" The main script defines {', '.join(own)}, which another process cannot import. Move this code to a "
+            "module, and import it from there."
             if own
             else ""
         )
@@ -626,7 +630,7 @@ class _Session:
         yield check_equal("dtype policies", known, policies, layers)
         if facts["acquired"] or reply["acquired"]:
             number = f"{len(facts['acquired'])} layers, adapted or quantized"
-            yield check_equal("acquired", facts["acquired"], reply["acquired"], number)
+            yield check_equal("LoRA, quantization", facts["acquired"], reply["acquired"], number)
         ours, theirs = facts["compile"], reply["compile"]
         if ours and theirs and (ARGUMENTS in ours) != (ARGUMENTS in theirs):
             # A model that was revived without its code has no `compile` of its own.
@@ -657,10 +661,10 @@ class _Session:
     def _try_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]] | LeftOut:
         try:
             return self._ask_endpoint(endpoint)
-        except tf.errors.OpError as error:
+        except tf.errors.UnimplementedError as error:
             if not is_op_determinism_enabled():
                 raise
-            why = f"TensorFlow cannot compute it the same way twice: {_find_first_line(error)}"
+            why = f"TensorFlow has no deterministic version of an operation in it: {_find_first_line(error)}"
             return LeftOut(f"proof of endpoint {endpoint.name}", why, intended=True)
 
     def _check_endpoint(

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -188,12 +189,20 @@ def save_model(
     may_replace = overwrite or os.path.lexists(plan.target)
     check_space(model, plan.target, include_optimizer)
     with stage_beside(plan.target) as staged:
-        plan.write(staged)
+        contents = plan.write(staged)
         # An export's receipt and request speak of what was here before.
         spoken = (name_receipt(plan.target), name_request(plan.target))
         beside = dict.fromkeys(path for path in spoken if os.path.lexists(path))
         publish(staged, plan.target, replace=may_replace, beside=beside)
+    _warn_of(contents, plan.target)
     return plan.target
+
+
+def _warn_of(contents: "Contents", target: Path) -> None:
+    """Warns of what an artifact does not hold and nobody asked to leave out; an export says it in its summary."""
+    for each in contents.left_out:
+        if not each.intended:
+            warnings.warn(f"{target} was saved without the {each.what}: {each.why}", stacklevel=3)
 
 
 def plan_save(
@@ -512,7 +521,7 @@ def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: boo
 
     A SavedModel holds one that has none as functions.
     """
-    from exporter.saving.rehearsal import Description, describe_model
+    from exporter.saving.rehearsal import Description, MisfitError, describe_model
 
     try:
         described = describe_model(model, include_optimizer, holds_functions=chosen == "tf")
@@ -521,7 +530,10 @@ def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: boo
             _check_hdf5_holds(model, ("tf",))
         if chosen != "tf":
             raise
-        return Description(None, (LeftOut("Keras configuration", str(error)),))
+        why = str(error)
+        if isinstance(error, MisfitError):
+            why = f"{error.reason} The artifact holds the model as TensorFlow functions instead"
+        return Description(None, (LeftOut("Keras configuration", why),))
     if chosen == "h5":
         _check_hdf5_holds(model, ("tf", "keras"))
     return described
@@ -619,5 +631,6 @@ def _save_to_open_hdf5(
         _ask_to_overwrite(f"The h5py.File {file.filename!r} holds a model")
     path = Path(file.filename)
     with _file_faults_unified(path):
-        write_open_hdf5(model, described.config or {}, file, include_optimizer, {})
+        contents = write_open_hdf5(model, described.config or {}, file, include_optimizer, {})
+    _warn_of(replace(contents, left_out=(*contents.left_out, *described.left_out)), path)
     return path

@@ -10,7 +10,7 @@ import tensorflow as tf
 from exporter.errors import ModelError
 from exporter.saving.internals import IndexLookup, LookupInterface
 from exporter.saving.signatures import calls_undone, describe_inputs, find_traces, make_call
-from exporter.saving.state import CAPTURED, collect
+from exporter.saving.state import CAPTURED, collect, list_components
 
 _STEPS = ("train_function", "test_function", "predict_function")
 
@@ -31,9 +31,9 @@ def check_captures(model: keras.Model) -> None:
     refuse_unholdable(model, lost)
     if lost:
         raise ModelError(
-            f"The model {model.name!r} uses state that no attribute of it leads to, so that nothing could bring it "
-            f"back: {explain_lost(lost)}. Keep each as an attribute of the layer or the model that uses it; or save "
-            "the model with save_format='tf', where its functions hold what they use."
+            f"The model {model.name!r} uses variables or tables that are not attributes of the model or of its layers, "
+            f"so that they cannot be restored: {explain_lost(lost)}. Keep each as an attribute of the layer or the "
+            "model that uses it; or save the model with save_format='tf', where its functions hold what they use."
         )
 
 
@@ -66,14 +66,15 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
         The owners of the resources, each once: variables and tables of TensorFlow, or the bare resource of something
         else that the model's call uses, such as an iterator.
     """
-    known = {id(v.value) for path, v in collect(model).variables.items() if not path.startswith(f"{CAPTURED}/")}
-    known |= {id(variable.value) for variable in model.metrics_variables}
-    known |= {id(t.resource) for path, t in collect(model).tables.items() if not path.startswith(f"{CAPTURED}/")}
+    state = collect(model)
+    variables = [variable for path, variable in state.variables.items() if not path.startswith(f"{CAPTURED}/")]
+    variables += model.metrics_variables
+    variables += [each for layer in model._flatten_layers() for metric in layer._metrics for each in metric.variables]
+    # A function that a strategy traced uses the components of its variables, one a replica.
+    known = {id(part) for variable in variables for part in (variable.value, *list_components(variable.value))}
+    known |= {id(table.resource) for path, table in state.tables.items() if not path.startswith(f"{CAPTURED}/")}
     lookups = [layer for layer in model._flatten_layers() if isinstance(layer, IndexLookup)]
     known |= {id(value) for layer in lookups for value in vars(layer).values() if isinstance(value, LookupInterface)}
-    known |= {
-        id(metric.value) for layer in model._flatten_layers() for owned in layer._metrics for metric in owned.variables
-    }
     found: dict[int, Any] = {}
     for function in functions:
         for tensor in function.captured_inputs:

@@ -17,10 +17,13 @@ from exporter.saving.faults import LOAD_FAULTS, explain
 from exporter.saving.internals import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
 from exporter.saving.optimizers import explain_loss, find_lost_schedule, hold_rate, is_lost, rate_held
 
+# The remedy for whoever loads.
+UNCOMPILED = "With compile=False the model is loaded without it."
+
 _OPTIMIZER = "optimizer"
 ARGUMENTS = "arguments"
 _HANDED_ON = "handed_on"
-_WAYS = "settings"
+_SETTINGS_KEY = "settings"
 # How a model is run, which can be set at any time.
 _SETTINGS = ("run_eagerly", "steps_per_execution", "jit_compile")
 _ATTRIBUTES = "attributes"
@@ -29,6 +32,7 @@ _NOUNS = {_OPTIMIZER: "optimizer", "loss": "loss", "metrics": "metric", "weighte
 _REMEDY = (
     "Give its class a `get_config` that returns the arguments of its constructor, or compile the loaded model anew."
 )
+_FUNCTION_REMEDY = "Use a named function of a module, or compile the loaded model anew."
 
 _LOST = object()
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -63,7 +67,10 @@ def make_compile_config(model: keras.Model, lost: dict[str, str]) -> Config | No
         try:
             own: Config = model.get_compile_config()
         except Exception as error:  # it is the user's code
-            lost["compile configuration"] = f"`get_compile_config` of {type(model).__name__} fails: {explain(error)}"
+            lost["compile configuration"] = (
+                f"`get_compile_config` of {type(model).__name__} fails: {explain(error)} The optimizer, the loss and "
+                "the metrics are left out. Repair it, or compile the loaded model anew"
+            )
             return None
         return own
     if not model.compiled or getattr(model, "_compile_config", None) is None:
@@ -96,7 +103,8 @@ def _serialize(noun: str, value: Any, lost: dict[str, str]) -> Any:
     why = explain_loss(value)
     if why is not None:
         name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-        lost[f"{noun} {name}"] = f"it cannot be made again: {why} {_REMEDY}"
+        remedy = _REMEDY if hasattr(value, "get_config") else _FUNCTION_REMEDY
+        lost[f"{noun} {name}"] = f"it cannot be made again: {why} {remedy}"
         return _LOST
     return keras.saving.serialize_keras_object(value)
 
@@ -181,22 +189,25 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
     for name, parameter in parameters.items():
         if parameter.kind in _VARIADIC:
             continue
+        found = _find_argument(model, name)
         if name in told:
             arguments[name] = told[name]
-            continue
-        found = _find_argument(model, name)
-        serialized = _LOST if found is _LOST else _serialize(_NOUNS.get(name, "argument"), found, lost)
-        if serialized is not _LOST:
+        elif found is not _LOST and (serialized := _serialize(_NOUNS.get(name, name), found, lost)) is not _LOST:
             arguments[name] = serialized
         elif parameter.default is inspect.Parameter.empty:
             unknown.append(name)
+        elif found is _LOST:
+            lost[f"argument {name} of compile"] = (
+                f"the model has no attribute {name!r} that tells it, so the loaded model is compiled with its default. "
+                "Keep it as an attribute of its name"
+            )
     if not unknown:
         settings = {name: getattr(model, name) for name in _SETTINGS}
-        return {ARGUMENTS: arguments, _HANDED_ON: _list_handed_on(model, arguments, lost), _WAYS: settings}
+        return {ARGUMENTS: arguments, _HANDED_ON: _list_handed_on(model, arguments, lost), _SETTINGS_KEY: settings}
     lost[f"compile of {type(model).__name__}"] = (
-        f"no attribute of the model tells its arguments {', '.join(unknown)}. Its optimizers are put back without a "
-        "call. Keep each argument as an attribute of its name, or give the class `get_compile_config` and "
-        "`compile_from_config`."
+        f"it needs {', '.join(unknown)}, and the model has no attribute of that name that can be saved. The loaded "
+        "model gets its optimizers, and its own `compile` is not called. Keep each argument as an attribute of its name, "
+        "or give the class `get_compile_config` and `compile_from_config`"
     )
     held = {name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)}
     described = {name: _serialize_optimizer(value, lost) for name, value in held.items() if name != _OPTIMIZER}
@@ -288,7 +299,7 @@ def compile_model(
         check_configuration([config, extras], custom_objects)
     extras = dict(extras)
     own, attributes = extras.pop(ARGUMENTS, None), extras.pop(_ATTRIBUTES, {})
-    handed_on, settings = extras.pop(_HANDED_ON, {}), extras.pop(_WAYS, {})
+    handed_on, settings = extras.pop(_HANDED_ON, {}), extras.pop(_SETTINGS_KEY, {})
     try:
         with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe_mode), _unlocked(model):
             if type(model).compile_from_config is not keras.Model.compile_from_config:
@@ -306,10 +317,7 @@ def compile_model(
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:
-        raise ArtifactError(
-            f"The compile configuration cannot be rebuilt: {explain(error)} "
-            "With compile=False the model is loaded without it."
-        ) from error
+        raise ArtifactError(f"The compile configuration cannot be rebuilt: {explain(error)} {UNCOMPILED}") from error
 
 
 def _call_own_compile(model: keras.Model, arguments: dict[str, Any], handed_on: dict[str, Any]) -> None:

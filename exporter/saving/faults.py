@@ -36,6 +36,8 @@ def keras_explained(place: object, faults: tuple[type[Exception], ...] = LOAD_FA
 def first_line(error: BaseException | str) -> str:
     """Returns the first line of an error that says something, as a sentence."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, LookupError):  # its text is the key alone
+        text = f"{type(error).__name__}: {text}"
     return text if text.endswith(".") else f"{text}."
 
 

@@ -146,7 +146,7 @@ def _write(
     for name, content in parts.items():
         datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
     datasets.add_bytes(f"{OURS}/{_CHECKSUMS}", datasets.checksums.to_json())
-    return describe_holdings(model, state, config, tuple(assets))
+    return describe_holdings(model, state, config, tuple(assets), include_optimizer)
 
 
 class _Writer:

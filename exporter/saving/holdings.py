@@ -15,7 +15,12 @@ from exporter.saving.state import State, count_bytes, to_array
 
 
 def describe_holdings(
-    model: keras.Model, state: State, config: Config, assets: tuple[str, ...], traced: Collection[str] = ()
+    model: keras.Model,
+    state: State,
+    config: Config,
+    assets: tuple[str, ...],
+    include_optimizer: bool,
+    traced: Collection[str] = (),
 ) -> Contents:
     """Describes what is held by every format alike.
 
@@ -26,6 +31,7 @@ def describe_holdings(
         state: Its state, with or without the optimizer.
         config: Its configuration, with or without the compile configuration.
         assets: The files that layers keep beside their variables.
+        include_optimizer: Whether the optimizer and the compile configuration were asked for.
         traced: The classes whose computation is held without their code.
 
     Returns:
@@ -47,14 +53,17 @@ def describe_holdings(
     if compiled:
         held.append(Holding("compile configuration", describe_if_possible(lambda: _describe_compile(compiled))))
         left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
-    elif model.compiled:
+    elif model.compiled and not include_optimizer:
         left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false", intended=True))
     if groups[Kind.RANDOM]:
         held.append(Holding("random state", count(len(groups[Kind.RANDOM]), "seed generator")))
     if groups[Kind.REPLICAS]:
         held.append(Holding("values of replicas", _describe_tensors(groups[Kind.REPLICAS])))
-    if assets:
-        held.append(Holding("vocabularies", count(len(assets), "file")))
+    files = [name for name in assets if not is_below(name, state.tables)]
+    if files:
+        held.append(Holding("vocabularies", count(len(files), "file")))
+    if state.tables:
+        held.append(Holding("lookup tables", _describe_tables(state)))
     dependencies = find_dependencies(config)
     left_out += describe_dependencies(dependencies, traced)
     return Contents(tuple(held), tuple(left_out), {}, dependencies)
@@ -84,6 +93,11 @@ def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[Hold
 def _describe_progress(optimizer: keras.optimizers.Optimizer) -> str:
     # A variable of several devices has no number of its own; its tensor has.
     return f"{type(optimizer).__name__} at step {to_array(optimizer.iterations).item()}"
+
+
+def _describe_tables(state: State) -> str:
+    entries = sum(len(table.export()[0]) for table in state.tables.values())
+    return f"{count(len(state.tables), 'table')}, {entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
 def _describe_tensors(variables: list[keras.Variable]) -> str:

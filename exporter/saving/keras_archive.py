@@ -79,7 +79,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return describe_holdings(model, state, config, tuple(assets))
+    return describe_holdings(model, state, config, tuple(assets), include_optimizer)
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:

@@ -19,7 +19,7 @@ from exporter.safety.records import RecordError, read_record
 from exporter.saving.acquired import collect_acquired, is_adapted, is_quantized, put_back, put_flags_back
 from exporter.saving.compilation import compile_model, serialize_compile_extras
 from exporter.saving.configurations import Config
-from exporter.saving.faults import LOAD_FAULTS
+from exporter.saving.faults import LOAD_FAULTS, first_line
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.policies import describe_policy, separate_policies
@@ -249,7 +249,7 @@ def _misfits_explained() -> Iterator[None]:
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:
-        raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {error}") from error
+        raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {first_line(error)}") from error
 
 
 def restore_acquired(
@@ -384,13 +384,16 @@ def _list_expected(record: StateRecord, include_optimizer: bool) -> dict[str, Va
     }
 
 
-def find_misfits(state: State, record: StateRecord, include_optimizer: bool, saved: str = "the file") -> str:
+def find_misfits(
+    state: State, record: StateRecord, include_optimizer: bool, rebuilt: str = "the model", saved: str = "the file"
+) -> str:
     """Compares the variables and tables of a rebuilt model with those that were recorded.
 
     Args:
         state: Of the model.
         record: What is known of the saved state.
         include_optimizer: Whether the variables of optimizers belong to it.
+        rebuilt: What the model is called.
         saved: What the recorded state is called.
 
     Returns:
@@ -399,18 +402,18 @@ def find_misfits(state: State, record: StateRecord, include_optimizer: bool, sav
     """
     expected, tables = _list_expected(record, include_optimizer), record.tables
     faults = [f"{saved} has no {path}" for path in state.variables if path not in record.variables]
-    faults += [f"the model has no {path}" for path in expected if path not in state.variables]
+    faults += [f"{rebuilt} has no {path}" for path in expected if path not in state.variables]
     both = [path for path in state.variables if path in expected]
     shapes = {path: read_shape(state.variables[path]) for path in both}
     faults += [
-        f"{path} has shape {shapes[path]} in the model and {expected[path].shape} in {saved}"
+        f"{path} has shape {shapes[path]} in {rebuilt} and {expected[path].shape} in {saved}"
         for path in both
         if shapes[path] != expected[path].shape
     ]
     faults += [f"{saved} has no lookup table {path}" for path in state.tables if path not in tables]
-    faults += [f"the model has no lookup table {path}" for path in tables if path not in state.tables]
+    faults += [f"{rebuilt} has no lookup table {path}" for path in tables if path not in state.tables]
     faults += [
-        f"the lookup table {path} has other types in the model than in {saved}"
+        f"the lookup table {path} has other types in {rebuilt} than in {saved}"
         for path, table in state.tables.items()
         if path in tables and table.describe() != tables[path]
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from exporter.errors import ArtifactError, ModelError
 from exporter.saving.captures import check_captures
-from exporter.saving.compilation import list_lost_parts, serialize_compile_extras
+from exporter.saving.compilation import UNCOMPILED, list_lost_parts, serialize_compile_extras
 from exporter.saving.configurations import Config, find_foreign_names
 from exporter.saving.contents import LeftOut
 from exporter.saving.custom_code import find_code
@@ -37,6 +37,24 @@ class Description:
     left_out: tuple[LeftOut, ...]
 
 
+class MisfitError(ModelError):
+    """The configuration of a model makes another model.
+
+    Attributes:
+        reason: In what the other one differs.
+    """
+
+    def __init__(self, name: str, why: str, own_code: bool) -> None:
+        self.reason = f"The configuration of the model {name!r} does not make the same model again: {why}"
+        remedy = "Save it with save_format='tf', where it is stored as TensorFlow functions."
+        if own_code:
+            remedy = (
+                "Let `get_config` of each of its classes return all arguments of its constructor, and `build` make all "
+                "of its weights; or save it with save_format='tf', where it is stored as TensorFlow functions."
+            )
+        super().__init__(f"{self.reason} {remedy}")
+
+
 def describe_model(model: keras.Model, include_optimizer: bool, holds_functions: bool) -> Description:
     """Makes the configuration of a model, and tries whether it makes the same model again.
 
@@ -60,15 +78,7 @@ def describe_model(model: keras.Model, include_optimizer: bool, holds_functions:
         check_captures(model)
     why = _explain_misfit(model, config, include_optimizer)
     if why is not None:
-        remedy = "Save it with save_format='tf', where it lives on as functions."
-        if find_foreign_names(config):
-            remedy = (
-                "Let `get_config` of each of its classes return all arguments of its constructor, and `build` make all "
-                "of its weights; or save it with save_format='tf', where it lives on as functions."
-            )
-        raise ModelError(
-            f"The configuration of the model {model.name!r} does not make the same model again: {why} {remedy}"
-        )
+        raise MisfitError(model.name, why, own_code=bool(find_foreign_names(config)))
     return Description(config, list_lost_parts(lost))
 
 
@@ -90,8 +100,10 @@ def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool)
                 copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False
             )
         except ArtifactError as error:
-            return str(error)
-        misfits = find_misfits(collect(rebuilt, compiled), record, compiled, saved="the saved one")
+            return str(error).removesuffix(f" {UNCOMPILED}")
+        misfits = find_misfits(
+            collect(rebuilt, compiled), record, compiled, "the model made from the configuration", "the original"
+        )
     return f"{misfits}." if misfits else None
 
 

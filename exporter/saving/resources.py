@@ -276,7 +276,9 @@ class Table:
                 ) from error
             return
         own = self.export()
-        if not all(np.array_equal(first, second) for first, second in zip(own, (keys, values), strict=True)):
+        if any(
+            _to_files("", first) != _to_files("", second) for first, second in zip(own, (keys, values), strict=True)
+        ):
             raise ArtifactError(
                 f"The lookup table {path!r} of the rebuilt model holds other entries than the saved one, and cannot be "
                 "changed. Load it with the code with which it was saved."

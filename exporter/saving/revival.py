@@ -491,8 +491,9 @@ def revive_model(
     units = _read_mapping(holder, "units")
     check_functions(path, functions, units, record)
     resources = _read_mapping(ours, "tables")
-    if record.tables.keys() - resources.keys():
-        raise ArtifactError(f"{path} lacks a lookup table of its record: it is incomplete.")
+    absent = sorted(record.tables.keys() - resources.keys())
+    if absent:
+        raise ArtifactError(f"{path} is incomplete: it lacks the lookup table {absent[0]!r}, which its record names.")
     tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
     loaded = _Loaded(units, record, _collect_values(path, ours, record), custom_objects, tables)
     values = loaded.values
@@ -542,7 +543,7 @@ def _strange_operations_named(path: Path) -> Iterator[None]:
     try:
         yield
     except LOAD_FAULTS as error:
-        unknown = re.search(r"Op type not registered '(\w+)'", str(error))
+        unknown = re.search(r"Op type not registered '([\w>]+)'", str(error))
         if unknown is None:
             raise
         raise ArtifactError(

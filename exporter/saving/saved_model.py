@@ -167,7 +167,7 @@ def _write_directory(
     (staged / _CHECKSUMS).write_bytes(checksums.to_json())
 
     names = set() if described is None else _list_traced(described)
-    contents = describe_holdings(model, state, config or {}, assets, names)
+    contents = describe_holdings(model, state, config or {}, assets, include_optimizer, names)
     held = contents.held
     if described is not None:
         held = (*held, _describe_functions(described))
@@ -192,7 +192,11 @@ def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
     """
     refuse_unholdable(model, lost)
     hold_captured(model, lost)
-    why = f"no attribute of the model leads to {explain_lost(lost)}; the model lives on as its functions, which hold it"
+    why = (
+        f"the model uses {explain_lost(lost)}, which is no attribute of the model or of a layer. The artifact holds "
+        "the model as TensorFlow functions instead. Keep it as an attribute of the layer that uses it, to have the "
+        "configuration saved"
+    )
     return LeftOut("Keras configuration", why)
 
 

@@ -55,7 +55,8 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
     kind = keras_hub.models.Backbone
     if _TASK in configs:
         # KerasHub takes a task from its own class only.
-        name = str(configs[_TASK].get("registered_name"))
+        task = configs[_TASK]
+        name = str(task.get("registered_name") if isinstance(task, dict) else None)
         found = keras.saving.get_registered_object(name)
         if not (isinstance(found, type) and issubclass(found, keras_hub.models.Task)):
             raise ArtifactError(

@@ -65,9 +65,9 @@ def make_model(layer: keras.layers.Layer) -> keras.Model:
 
 def describe_refusal(names: str) -> str:
     return (
-        f"The model 'small' uses state that no attribute of it leads to, so that nothing could bring it back: {names}. "
-        "Keep each as an attribute of the layer or the model that uses it; or save the model with save_format='tf', "
-        "where its functions hold what they use."
+        "The model 'small' uses variables or tables that are not attributes of the model or of its layers, so that "
+        f"they cannot be restored: {names}. Keep each as an attribute of the layer or the model that uses it; or save "
+        "the model with save_format='tf', where its functions hold what they use."
     )
 
 
@@ -90,7 +90,11 @@ def test_a_file_refuses_what_nothing_leads_to(kind: Any, names: str, suffix: str
 def test_the_functions_of_a_saved_model_hold_it(kind: Any, names: str, tmp_path: Path) -> None:
     model = make_model(kind())
     contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
-    why = f"no attribute of the model leads to {names}; the model lives on as its functions, which hold it"
+    why = (
+        f"the model uses {names}, which is no attribute of the model or of a layer. The artifact holds the model as "
+        "TensorFlow functions instead. Keep it as an attribute of the layer that uses it, to have the configuration "
+        "saved"
+    )
     assert [(each.what, each.why) for each in contents.left_out] == [("Keras configuration", why)]
     expected = model(ROWS)
     loaded = exporter.load_model(tmp_path / "model")

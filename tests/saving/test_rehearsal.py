@@ -91,26 +91,27 @@ def make_plain(layer: keras.layers.Layer | None = None) -> keras.Model:
 
 OWN = (
     "Let `get_config` of each of its classes return all arguments of its constructor, and `build` make all of its "
-    "weights; or save it with save_format='tf', where it lives on as functions."
+    "weights; or save it with save_format='tf', where it is stored as TensorFlow functions."
 )
-KERAS = "Save it with save_format='tf', where it lives on as functions."
+KERAS = "Save it with save_format='tf', where it is stored as TensorFlow functions."
+REBUILT = "the model made from the configuration"
 MISFITS = [
     pytest.param(
         make_context,
-        "the model has no layers/dense_1/vars/0, the model has no layers/dense_1/vars/1",
+        f"{REBUILT} has no layers/dense_1/vars/0, {REBUILT} has no layers/dense_1/vars/1",
         OWN,
         id="argument",
     ),
     pytest.param(
         make_sharing,
-        "the saved one has no layers/functional_1/layers/dense/vars/0, the saved one has no "
+        "the original has no layers/functional_1/layers/dense/vars/0, the original has no "
         "layers/functional_1/layers/dense/vars/1",
         KERAS,
         id="shared layer",
     ),
     pytest.param(
         lambda: make_plain(Forgetful(3)),
-        "layers/forgetful/vars/0 has shape (2, 2) in the model and (2, 3) in the saved one",
+        f"layers/forgetful/vars/0 has shape (2, 2) in {REBUILT} and (2, 3) in the original",
         OWN,
         id="lost argument",
     ),
@@ -130,7 +131,9 @@ def test_a_lambda_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="Could not interpret activation function identifier"):
         exporter.save_model(make_lambda(), tmp_path / "model.keras")
     model = make_lambda()
-    loaded = exporter.load_model(exporter.save_model(model, tmp_path / "model"))
+    with pytest.warns(UserWarning, match="was saved without the Keras configuration"):
+        path = exporter.save_model(model, tmp_path / "model")
+    loaded = exporter.load_model(path)
     np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
 
 
@@ -138,7 +141,12 @@ def test_a_lambda_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> Non
 def test_its_functions_live_on_in_a_saved_model(make: Any, why: str, remedy: str, tmp_path: Path) -> None:
     model = make()
     contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
-    assert [each.what for each in contents.left_out if not each.intended] == ["Keras configuration"]
+    left_out = [(each.what, each.why) for each in contents.left_out if not each.intended]
+    text = (
+        f"The configuration of the model 'asked' does not make the same model again: {why}. The artifact holds the "
+        "model as TensorFlow functions instead"
+    )
+    assert left_out == [("Keras configuration", text)]
     loaded = exporter.load_model(tmp_path / "model")
     np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
     expected, received = collect_state(model), collect_state(loaded)
@@ -161,7 +169,8 @@ def test_hdf5_recommends_what_can_hold_the_model(tmp_path: Path) -> None:
         "HDF5 cannot hold the subclassed model 'asked' (Context): its layout knows the layers of Sequential and "
         "Functional models only, by their order. Save it with save_format='tf'."
     )
-    exporter.save_model(make_context(), tmp_path / "model", save_format="tf")
+    with pytest.warns(UserWarning, match="was saved without the Keras configuration"):
+        exporter.save_model(make_context(), tmp_path / "model", save_format="tf")
 
 
 class Stairs(keras.optimizers.schedules.LearningRateSchedule):
@@ -274,9 +283,13 @@ def test_without_the_optimizer_nobody_asks_for_its_parts(
 
 
 def test_the_remedy_for_a_part_works(tmp_path: Path) -> None:
-    loaded = exporter.load_model(
-        exporter.save_model(make_compiled({"optimizer": Scaled(2.0), "loss": "mse"}), tmp_path / "model.keras")
-    )
+    model = make_compiled({"optimizer": Scaled(2.0), "loss": "mse"})
+    with pytest.warns(UserWarning) as caught:
+        path = exporter.save_model(model, tmp_path / "model.keras")
+    assert [str(each.message) for each in caught] == [
+        f"{path} was saved without the optimizer Scaled: it cannot be made again: Scaled.{LACKS} {REMEDY}"
+    ]
+    loaded = exporter.load_model(path)
     loaded.compile(Scaled(2.0), "mse")
     loaded.fit(ROWS, TARGETS, verbose=0)
 
@@ -315,6 +328,31 @@ def test_a_class_that_compiles_itself_is_compiled_as_it_was(name: str, tmp_path:
 
 
 @register
+class Forgetting(Compiling):
+    """Keeps an argument of its `compile` under another name."""
+
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, temperature: float = 1.0, **kwargs: Any) -> None:
+        super().compile(optimizer, loss, **kwargs)
+        del self.temperature
+        self.heat = temperature
+
+
+def test_an_argument_that_nothing_tells_is_said(tmp_path: Path) -> None:
+    model = Forgetting()
+    model.compile(temperature=0.5)
+    model(ROWS)
+    contents = plan_save(model, tmp_path / "model.keras").write(tmp_path / "model.keras")
+    assert [(each.what, each.why) for each in contents.left_out if not each.intended] == [
+        (
+            "argument temperature of compile",
+            "the model has no attribute 'temperature' that tells it, so the loaded model is compiled with its default. "
+            "Keep it as an attribute of its name",
+        )
+    ]
+    assert exporter.load_model(tmp_path / "model.keras").heat == 1.0
+
+
+@register
 class Hidden(keras.Model):
     """Its `compile` keeps an argument under another name."""
 
@@ -340,9 +378,9 @@ def test_optimizers_are_put_back_where_the_arguments_of_compile_cannot_be_told(t
     assert [(each.what, each.why) for each in contents.left_out if not each.intended] == [
         (
             "compile of Hidden",
-            "no attribute of the model tells its arguments factor. Its optimizers are put back without a call. Keep "
-            "each argument as an attribute of its name, or give the class `get_compile_config` and "
-            "`compile_from_config`.",
+            "it needs factor, and the model has no attribute of that name that can be saved. The loaded model gets its "
+            "optimizers, and its own `compile` is not called. Keep each argument as an attribute of its name, or give "
+            "the class `get_compile_config` and `compile_from_config`",
         )
     ]
     loaded = exporter.load_model(tmp_path / "model.keras")
