@@ -105,8 +105,8 @@ def compare_outputs(
         The check.
     """
     if expected.keys() != received.keys():
-        theirs, ours = (sorted({key.split("/", 1)[1] for key in each}) for each in (received, expected))
-        return Check(name, False, "other outputs than the model's", f"{shorten(theirs)} instead of {shorten(ours)}")
+        given, wanted = (sorted({key.split("/", 1)[1] for key in each}) for each in (received, expected))
+        return Check(name, False, "other outputs than the model's", f"{shorten(given)} instead of {shorten(wanted)}")
     differing = [
         key
         for key, array in expected.items()

@@ -206,8 +206,8 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
         return {ARGUMENTS: arguments, _HANDED_ON: _list_handed_on(model, arguments, lost), _SETTINGS_KEY: settings}
     lost[f"compile of {type(model).__name__}"] = (
         f"it needs {', '.join(unknown)}, and the model has no attribute of that name that can be saved. The loaded "
-        "model gets its optimizers, and its own `compile` is not called. Keep each argument as an attribute of its name, "
-        "or give the class `get_compile_config` and `compile_from_config`"
+        "model gets its optimizers, and its own `compile` is not called. Keep each argument as an attribute of its "
+        "name, or give the class `get_compile_config` and `compile_from_config`"
     )
     held = {name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)}
     described = {name: _serialize_optimizer(value, lost) for name, value in held.items() if name != _OPTIMIZER}
