@@ -226,8 +226,7 @@ def rebuild_state(
     if safe_mode:
         check_configuration([record.dtype_policies, record.acquired], custom_objects)
     model = rebuild_model(config, custom_objects, safe_mode)
-    with _misfits_explained():
-        restore_acquired(model, record, custom_objects, safe_mode)
+    restore_acquired(model, record, custom_objects, safe_mode)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         load_layers(model, record, reader, Path(directory))
     restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
@@ -261,7 +260,8 @@ def restore_acquired(
     """
     layers = _find_layers(model)
     separate_policies(layers.values())
-    put_back(layers, record.acquired, custom_objects, safe_mode)
+    with _misfits_explained():
+        put_back(layers, record.acquired, custom_objects, safe_mode)
 
 
 def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:

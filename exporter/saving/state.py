@@ -378,8 +378,12 @@ def _own_variables(target: Any) -> list[keras.Variable]:
 def _find_untracked(target: Any) -> Iterator[tuple[str, Any]]:
     """Finds what an object holds and Keras does not track, such as the state of a stateful RNN, or a table."""
     kinds = (keras.layers.Layer, keras.losses.Loss, keras.optimizers.Optimizer)
-    if isinstance(target, kinds) and not hasattr(target, "revived_variables"):
-        yield from find_leaves(target, is_saveable)
+    if not isinstance(target, kinds) or hasattr(target, "revived_variables"):
+        return
+    # An optimizer lists what it trains, which is not its own.
+    trained = target._trainable_variables if isinstance(target, keras.optimizers.Optimizer) else ()
+    others = {id(variable) for variable in trained}
+    yield from ((name, leaf) for name, leaf in find_leaves(target, is_saveable) if id(leaf) not in others)
 
 
 def _to_variable(leaf: Any) -> keras.Variable:
