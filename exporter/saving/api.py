@@ -32,7 +32,7 @@ from exporter.errors import (
     SpaceError,
     TargetExistsError,
 )
-from exporter.saving.contents import LeftOut, format_bytes
+from exporter.saving.contents import TWIN, LeftOut, format_bytes
 from exporter.saving.save_options import check_save_options
 from exporter.stores import fetch, is_url
 from exporter.stores.addresses import redact
@@ -201,7 +201,7 @@ def save_model(
 def _warn_of(contents: "Contents", target: Path) -> None:
     """Warns of what an artifact does not hold and nobody asked to leave out; an export says it in its summary."""
     for each in contents.left_out:
-        if not each.intended:
+        if not each.intended and each.what != TWIN:
             warnings.warn(f"{target} was saved without the {each.what}: {each.why}", stacklevel=3)
 
 

@@ -27,7 +27,7 @@ def check_captures(model: keras.Model) -> None:
     Raises:
         ModelError: There is such state; with its names and the remedies.
     """
-    lost = find_lost(model, [*_trace_calls(model), *(each for name in _STEPS for each in find_traces(model, name))])
+    lost = find_lost(model, [*_trace_calls(model), *_find_steps(model)])
     refuse_unholdable(model, lost)
     if lost:
         raise ModelError(
@@ -89,6 +89,13 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
 def explain_lost(lost: Iterable[Any]) -> str:
     """Names resources that functions use, each once."""
     return ", ".join(dict.fromkeys(map(_describe, lost)))
+
+
+def _find_steps(model: keras.Model) -> list[Any]:
+    """Finds the traced steps of a model; those of several replicas also use what their strategy keeps for itself."""
+    if any(isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables):
+        return []
+    return [step for name in _STEPS for step in find_traces(model, name)]
 
 
 def _trace_calls(model: keras.Model) -> Sequence[Any]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, fields
 
 from exporter._values import escape
 
+# What stock Keras reads of a SavedModel; without it, the artifact is whole for every other reader.
+TWIN = "Keras twin"
+
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
 

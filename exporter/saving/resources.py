@@ -29,7 +29,7 @@ _LEAVES = (keras.Variable, keras.random.SeedGenerator, tf.Variable, LookupInterf
 
 # The tables of Keras's own lookups hold the vocabulary, which the layer saves as a file of its own, and the counts of
 # an `adapt` that is under way.
-_VOCABULARY_TABLES = frozenset({"lookup_table", "token_counts"})
+_VOCABULARY_TABLES = frozenset({"lookup_table", "token_counts", "token_document_counts"})
 # What TensorFlow notes of its own objects, which refers to their attributes once more.
 _BOOKKEEPING = "_self_"
 # Objects of these packages hold no state of a model beyond what is named above.

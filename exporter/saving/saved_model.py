@@ -31,7 +31,7 @@ from exporter.safety.operations import check_graph
 from exporter.saving.captures import explain_lost, find_lost, refuse_unholdable
 from exporter.saving.checksums import Checksums, damage_explained
 from exporter.saving.configurations import Config
-from exporter.saving.contents import SERVING_DEFAULT, Contents, Holding, LeftOut
+from exporter.saving.contents import SERVING_DEFAULT, TWIN, Contents, Holding, LeftOut
 from exporter.saving.datasets import Stored, lay_out_file, write_file
 from exporter.saving.faults import LOAD_FAULTS
 from exporter.saving.functions import Functions, trace_functions
@@ -159,7 +159,7 @@ def _write_directory(
         (staged / WEIGHTS).symlink_to(Path("variables", _DATA))
     elif config is not None:
         (staged / OURS / CONFIG).write_bytes(checksums.add_part(f"{OURS}/{CONFIG}", json.dumps(config).encode()))
-        left_out.append(LeftOut("Keras twin", f"stock keras.models.load_model needs one data file, and {reason}"))
+        left_out.append(LeftOut(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"))
     _write_fingerprint(staged)
     for name in map(str, (STATE, OURS / FUNCTIONS, GRAPH)):
         if (staged / name).is_file():

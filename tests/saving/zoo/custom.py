@@ -246,7 +246,7 @@ class PlainAdversaries(Adversaries):
     """Compiled with positional arguments, which it keeps, and calls Keras's `compile` without any of them."""
 
     def compile(self, d_optimizer: Any, g_optimizer: Any, loss_fn: Any) -> None:  # type: ignore[override]
-        keras.Model.compile(self, jit_compile=False)
+        keras.Model.compile(self, keras.optimizers.SGD(name="unused"), jit_compile=False)
         self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
         self.d_loss = keras.metrics.Mean(name="d_loss")
 
@@ -278,6 +278,7 @@ def optimizers_under_other_names() -> keras.Model:
         keras.optimizers.RMSprop(0.01, momentum=0.5),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
+    model.build((None, 4))  # its steps never call it
     return model
 
 
