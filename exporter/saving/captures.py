@@ -66,6 +66,8 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
         The owners of the resources, each once: variables and tables of TensorFlow, or the bare resource of something
         else that the model's call uses, such as an iterator.
     """
+    if hasattr(model, "loaded_artifact"):  # its functions use what the artifact holds that they came from
+        return []
     state = collect(model)
     variables = [variable for path, variable in state.variables.items() if not path.startswith(f"{CAPTURED}/")]
     variables += model.metrics_variables
