@@ -77,14 +77,22 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
     known |= {id(table.resource) for path, table in state.tables.items() if not path.startswith(f"{CAPTURED}/")}
     lookups = [layer for layer in model._flatten_layers() if isinstance(layer, IndexLookup)]
     known |= {id(value) for layer in lookups for value in vars(layer).values() if isinstance(value, LookupInterface)}
+    return [owner for owner in _find_owners(functions) if id(owner) not in known]
+
+
+def find_used(model: keras.Model) -> list[Any]:
+    """Finds the resources that a model uses: in its inference, its call in training, and the steps that it took."""
+    return _find_owners([*_trace_calls(model), *_find_steps(model)])
+
+
+def _find_owners(functions: Iterable[Any]) -> list[Any]:
     found: dict[int, Any] = {}
     for function in functions:
         for tensor in function.captured_inputs:
             if tensor.dtype == tf.resource:
                 owner = getattr(tensor, "_parent_trackable", lambda: None)()
                 held = owner if isinstance(owner, (tf.Variable, LookupInterface)) else tensor
-                if id(held) not in known:
-                    found[id(held)] = held
+                found[id(held)] = held
     return list(found.values())
 
 

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 
 from exporter.errors import ArtifactError, ModelError
-from exporter.saving.captures import check_captures
+from exporter.saving.captures import check_captures, find_used
 from exporter.saving.compilation import UNCOMPILED, list_lost_parts, serialize_compile_extras
 from exporter.saving.configurations import Config, find_foreign_names
 from exporter.saving.contents import LeftOut
 from exporter.saving.custom_code import find_code
 from exporter.saving.process_state import process_kept
 from exporter.saving.record import StateReader, StateRecord, describe_state, find_misfits, read_assets, rebuild_state
-from exporter.saving.state import Array, State, collect, to_array
+from exporter.saving.state import Array, State, collect, set_attachments, to_array
 from exporter.saving.topology import serialize_model
 
 # Where Keras's own classes of layers and models say that they are from.
@@ -101,10 +101,28 @@ def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool)
             )
         except ArtifactError as error:
             return str(error).removesuffix(f" {UNCOMPILED}")
-        misfits = find_misfits(
-            collect(rebuilt, compiled), record, compiled, "the model made from the configuration", "the original"
-        )
+        rebuilt_state = collect(rebuilt, compiled)
+        if _set_attachments_aside(model, state, rebuilt_state):
+            record = describe_state(model, collect(model, include_optimizer), include_optimizer)
+        misfits = find_misfits(rebuilt_state, record, compiled, "the model made from the configuration", "the original")
     return f"{misfits}." if misfits else None
+
+
+def _set_attachments_aside(model: keras.Model, state: State, rebuilt: State) -> bool:
+    """Takes what was attached to a model and is not made again with it out of its state, where the model does not use it.
+
+    Returns:
+        Whether there was such.
+    """
+    attributes = {path: variable.value for path, variable in state.variables.items() if path not in rebuilt.variables}
+    attributes |= {path: table.resource for path, table in state.tables.items() if path not in rebuilt.tables}
+    absent = [owner for path, owner in attributes.items() if "/attributes/" in f"/{path}"]
+    if not absent:
+        return False
+    used = set(map(id, find_used(model)))
+    attachments = [owner for owner in absent if id(owner) not in used]
+    set_attachments(model, attachments)
+    return bool(attachments)
 
 
 def _needs_trial(config: Config, record: StateRecord) -> bool:

@@ -25,7 +25,8 @@ from exporter.saving.internals import AutoTrackable, IndexLookup, LookupInterfac
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _CONTAINERS = (list, tuple, dict)
-_LEAVES = (keras.Variable, keras.random.SeedGenerator, tf.Variable, LookupInterface)
+_KERAS_LEAVES = (keras.Variable, keras.random.SeedGenerator)
+_LEAVES = (*_KERAS_LEAVES, tf.Variable, LookupInterface)
 
 # The tables of Keras's own lookups hold the vocabulary, which the layer saves as a file of its own, and the counts of
 # an `adapt` that is under way.
@@ -48,6 +49,8 @@ def find_attributes(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator
     Returns:
         The path of attributes and items below `target`, such as `parts/first`, and the object.
     """
+    if _is_of_keras(type(target)):
+        return
     for place, value, inside in _walk(target, is_saveable):
         if inside and is_saveable(value):
             yield place, value
@@ -63,9 +66,20 @@ def find_leaves(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tup
     Returns:
         The path below `target`, and a `keras.Variable`, a `keras.random.SeedGenerator`, a `tf.Variable` or a table.
     """
-    for place, value, _ in _walk(target, is_saveable):
-        if isinstance(value, _LEAVES):
+    native = not _is_of_keras(type(target))
+    for place, value, inside in _walk(target, is_saveable):
+        if isinstance(value, _LEAVES) and (native or (isinstance(value, _KERAS_LEAVES) and not inside)):
             yield place, value
+
+
+@cache
+def _is_of_keras(kind: type) -> bool:
+    """Returns whether a class is Keras's own.
+
+    What somebody attaches to an object of such a class is not made again by the class's code, and not used by it: a
+    SavedModel holds it as an attachment, and it is no state of the model.
+    """
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def _walk(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str, Any, bool]]:

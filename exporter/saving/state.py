@@ -31,6 +31,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # Where the state stands that only functions lead to.
 CAPTURED = "captured"
 _captured: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
+_attachments: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -268,6 +269,7 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
     # By the value, since TensorFlow's own variable may stand beside a Keras variable over it.
     paths: dict[int, str] = {id(variable.value): "" for variable in _metric_variables(model)}
     passed_over = set() if include_optimizer else _find_optimizer_variables(model)
+    passed_over |= set(map(id, _attachments.get(model, ())))
 
     def add(path: str, variable: keras.Variable) -> None:
         identity = id(variable.value)
@@ -298,7 +300,7 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             path = join(saveable.path, f"attributes/{name}")
             if not isinstance(leaf, LookupInterface):
                 add(path, _to_variable(leaf))
-            elif all(leaf is not table.resource for table in tables.values()):
+            elif id(leaf) not in passed_over and all(leaf is not table.resource for table in tables.values()):
                 tables[path] = Table.of(leaf)
     for index, variable in enumerate(model.variables):
         add(f"unaddressed/{index}", variable)
@@ -328,6 +330,16 @@ def _find_optimizer_variables(model: keras.Model) -> set[int]:
     """Finds the values of what optimizers hold, which may stand among the model's own attributes too."""
     optimizers = [s.target for s in walk(model) if isinstance(s.target, keras.optimizers.Optimizer)]
     return {id(variable.value) for optimizer in optimizers for variable in optimizer.variables}
+
+
+def set_attachments(model: keras.Model, owners: Sequence[Any]) -> None:
+    """Takes variables and tables out of a model's state that are attached to it, and that it does not use.
+
+    Args:
+        model: The model.
+        owners: Variables and tables of TensorFlow.
+    """
+    _attachments[model] = list(owners)
 
 
 def hold_captured(model: keras.Model, owners: Sequence[Any]) -> None:

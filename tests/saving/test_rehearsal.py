@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
@@ -173,6 +174,39 @@ def test_hdf5_recommends_what_can_hold_the_model(tmp_path: Path) -> None:
         exporter.save_model(make_context(), tmp_path / "model", save_format="tf")
 
 
+@register
+class Plain(keras.Model):
+    """Uses what is attached to it, if it is told to."""
+
+    def __init__(self, uses_it: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.uses_it = uses_it
+        self.last = keras.layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:
+        return self.last(inputs) * (self.gain if self.uses_it else 1.0)
+
+
+def make_attached(uses_it: bool) -> keras.Model:
+    model = Plain(uses_it, name="asked")
+    model.gain = tf.Variable(3.0)
+    model(ROWS)
+    return model
+
+
+@pytest.mark.parametrize("name", ["model", "model.keras"])
+def test_what_is_attached_to_a_model_that_does_not_use_it_is_no_state(name: str, tmp_path: Path) -> None:
+    model = make_attached(uses_it=False)
+    loaded = exporter.load_model(exporter.save_model(model, tmp_path / name))
+    np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
+    assert type(loaded) is Plain
+
+
+def test_what_is_attached_to_a_model_that_uses_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not make the same model again"):
+        exporter.save_model(make_attached(uses_it=True), tmp_path / "model.keras")
+
+
 class Stairs(keras.optimizers.schedules.LearningRateSchedule):
     """Has no configuration."""
 
@@ -284,7 +318,7 @@ def test_without_the_optimizer_nobody_asks_for_its_parts(
 
 def test_the_remedy_for_a_part_works(tmp_path: Path) -> None:
     model = make_compiled({"optimizer": Scaled(2.0), "loss": "mse"})
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="was saved without") as caught:
         path = exporter.save_model(model, tmp_path / "model.keras")
     assert [str(each.message) for each in caught] == [
         f"{path} was saved without the optimizer Scaled: it cannot be made again: Scaled.{LACKS} {REMEDY}"

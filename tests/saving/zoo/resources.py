@@ -32,7 +32,7 @@ def _find(model: keras.Model, kind: type) -> Any:
     return next(layer for layer in model._flatten_layers() if isinstance(layer, kind))
 
 
-@case(regression(4), spoil=lambda model: _find(model, NativeVariables).gain.assign(2.0))
+@case(regression(4), spoil=lambda model: _find(model, NativeVariables).gain.assign(2.0), stock_formats=())
 def native_variables() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((4,)), NativeVariables(), layers.Dense(2)]))
 
@@ -66,7 +66,7 @@ class WithModule(layers.Layer):
         return {**super().get_config(), "width": self.width}
 
 
-@case(regression(4))
+@case(regression(4), stock_formats=())
 def native_module() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((4,)), WithModule(4), layers.Dense(2)]))
 
@@ -156,7 +156,7 @@ class NativeNoise(layers.Layer):
         return inputs + self.generator.normal(tf.shape(inputs)) if training else inputs
 
 
-@case(regression(4))
+@case(regression(4), stock_formats=())
 def native_generator() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((4,)), NativeNoise(), layers.Dense(2)]))
 
