@@ -109,7 +109,7 @@ def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool)
 
 
 def _set_attachments_aside(model: keras.Model, state: State, rebuilt: State) -> bool:
-    """Takes what was attached to a model and is not made again with it out of its state, where the model does not use it.
+    """Takes out of a model's state what was attached to it and is not made again with it, if the model does not use it.
 
     Returns:
         Whether there was such.

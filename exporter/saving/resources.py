@@ -49,7 +49,7 @@ def find_attributes(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator
     Returns:
         The path of attributes and items below `target`, such as `parts/first`, and the object.
     """
-    if _is_of_keras(type(target)):
+    if _is_of_keras(target.__class__):
         return
     for place, value, inside in _walk(target, is_saveable):
         if inside and is_saveable(value):
@@ -66,7 +66,7 @@ def find_leaves(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tup
     Returns:
         The path below `target`, and a `keras.Variable`, a `keras.random.SeedGenerator`, a `tf.Variable` or a table.
     """
-    native = not _is_of_keras(type(target))
+    native = not _is_of_keras(target.__class__)
     for place, value, inside in _walk(target, is_saveable):
         if isinstance(value, _LEAVES) and (native or (isinstance(value, _KERAS_LEAVES) and not inside)):
             yield place, value
