@@ -1,5 +1,6 @@
 """What layers acquire after they were made comes back: adaptation, quantization, frozen layers, dtype policies."""
 
+import gc
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Invalid quantization mode"),
     pytest.mark.filterwarnings("ignore:Gradients do not exist for variables"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def others_set_aside() -> None:
+    """Keras looks for garbage for each variable that a quantization replaces: not among all that other tests made."""
+    gc.freeze()
 
 
 @keras.saving.register_keras_serializable("acquired")
