@@ -202,7 +202,7 @@ def _warn_of(contents: "Contents", target: Path) -> None:
     """Warns of what an artifact does not hold and nobody asked to leave out; an export says it in its summary."""
     for each in contents.left_out:
         if not each.intended and each.what != TWIN:
-            warnings.warn(f"{target} was saved without the {each.what}: {each.why}", stacklevel=3)
+            warnings.warn(f"{target} does not hold everything. {each.what}: {each.why}", stacklevel=3)
 
 
 def plan_save(

@@ -84,7 +84,7 @@ def test_another_saved_model_is_named(save_format: Format, outer: keras.Model, t
     remedy = (
         "only the code of TFSMLayer needs it: the saved functions hold what it computes"
         if save_format == "tf"
-        else "it has to be there, unchanged, where the model is loaded"
+        else "it has to be at the same path, unchanged, where the model is loaded"
     )
     assert _find(_write(outer, tmp_path, save_format)) == [
         LeftOut("TFSMLayer 'inner'", f"its `filepath` is {tmp_path}/inner, outside of the artifact; {remedy}")
@@ -105,7 +105,7 @@ def test_a_file_is_named(save_format: Format, table: Path, tmp_path: Path) -> No
     remedy = (
         "only the code of Table needs it: the saved functions hold what it computes"
         if save_format == "tf"
-        else "it has to be there, unchanged, where the model is loaded"
+        else "it has to be at the same path, unchanged, where the model is loaded"
     )
     contents = _write(_make_table(str(table)), tmp_path, save_format)
     assert _find(contents) == [
@@ -116,7 +116,8 @@ def test_a_file_is_named(save_format: Format, table: Path, tmp_path: Path) -> No
 
 def test_a_file_that_code_reads_is_not_needed_without_the_code(table: Path, tmp_path: Path) -> None:
     model = _make_table(str(table))
-    save_model(model, tmp_path / "model")
+    with pytest.warns(UserWarning, match="does not hold everything. Table 'table': its `table_file` is"):
+        save_model(model, tmp_path / "model")
     table.unlink()
     kept = keras.saving.get_custom_objects().pop("dependencies>Table")
     try:

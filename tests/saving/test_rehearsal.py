@@ -132,7 +132,7 @@ def test_a_lambda_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="Could not interpret activation function identifier"):
         exporter.save_model(make_lambda(), tmp_path / "model.keras")
     model = make_lambda()
-    with pytest.warns(UserWarning, match="was saved without the Keras configuration"):
+    with pytest.warns(UserWarning, match="does not hold everything. Keras configuration"):
         path = exporter.save_model(model, tmp_path / "model")
     loaded = exporter.load_model(path)
     np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
@@ -170,7 +170,7 @@ def test_hdf5_recommends_what_can_hold_the_model(tmp_path: Path) -> None:
         "HDF5 cannot hold the subclassed model 'asked' (Context): its layout knows the layers of Sequential and "
         "Functional models only, by their order. Save it with save_format='tf'."
     )
-    with pytest.warns(UserWarning, match="was saved without the Keras configuration"):
+    with pytest.warns(UserWarning, match="does not hold everything. Keras configuration"):
         exporter.save_model(make_context(), tmp_path / "model", save_format="tf")
 
 
@@ -318,10 +318,10 @@ def test_without_the_optimizer_nobody_asks_for_its_parts(
 
 def test_the_remedy_for_a_part_works(tmp_path: Path) -> None:
     model = make_compiled({"optimizer": Scaled(2.0), "loss": "mse"})
-    with pytest.warns(UserWarning, match="was saved without") as caught:
+    with pytest.warns(UserWarning, match="does not hold everything") as caught:
         path = exporter.save_model(model, tmp_path / "model.keras")
     assert [str(each.message) for each in caught] == [
-        f"{path} was saved without the optimizer Scaled: it cannot be made again: Scaled.{LACKS} {REMEDY}"
+        f"{path} does not hold everything. optimizer Scaled: it cannot be made again: Scaled.{LACKS} {REMEDY}"
     ]
     loaded = exporter.load_model(path)
     loaded.compile(Scaled(2.0), "mse")
