@@ -76,6 +76,6 @@ def describe_dependencies(found: Collection[Dependency], traced: Collection[str]
         if each.class_name in traced:
             why += f"only the code of {each.class_name} needs it: the saved functions hold what it computes"
         else:
-            why += "it has to be at the same path, unchanged, where the model is loaded"
+            why += "it has to be there under the same name, unchanged, where the model is loaded"
         lines.append(LeftOut(each.owner, why))
     return lines

@@ -84,7 +84,7 @@ def test_another_saved_model_is_named(save_format: Format, outer: keras.Model, t
     remedy = (
         "only the code of TFSMLayer needs it: the saved functions hold what it computes"
         if save_format == "tf"
-        else "it has to be at the same path, unchanged, where the model is loaded"
+        else "it has to be there under the same name, unchanged, where the model is loaded"
     )
     assert _find(_write(outer, tmp_path, save_format)) == [
         LeftOut("TFSMLayer 'inner'", f"its `filepath` is {tmp_path}/inner, outside of the artifact; {remedy}")
@@ -105,7 +105,7 @@ def test_a_file_is_named(save_format: Format, table: Path, tmp_path: Path) -> No
     remedy = (
         "only the code of Table needs it: the saved functions hold what it computes"
         if save_format == "tf"
-        else "it has to be at the same path, unchanged, where the model is loaded"
+        else "it has to be there under the same name, unchanged, where the model is loaded"
     )
     contents = _write(_make_table(str(table)), tmp_path, save_format)
     assert _find(contents) == [
@@ -143,8 +143,8 @@ def test_a_url_is_named_and_not_contacted(table: Path, tmp_path: Path) -> None:
     model = _make_table(str(table), source="https://me:secret@nowhere.invalid/factors.txt")
     assert _find(_write(model, tmp_path, "keras"))[1] == LeftOut(
         "Table 'table'",
-        "its `source` is https://…@nowhere.invalid/factors.txt, an address that was not contacted; it has to be there, "
-        "unchanged, where the model is loaded",
+        "its `source` is https://…@nowhere.invalid/factors.txt, an address that was not contacted; it has to be "
+        "there under the same name, unchanged, where the model is loaded",
     )
     receipt = exporter.export(model, tmp_path / "exported.keras", verify={"mode": "none"})
     assert [each.key for each in receipt.inputs] == ["Table 'table'.table_file"]
