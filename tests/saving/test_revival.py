@@ -160,6 +160,8 @@ def test_takes_the_code_that_is_at_hand(name: str, expected: dict[str, Any]) -> 
     wanted = {
         "layer_in_sequential": ["Scale"],
         "model_with_dict_output": ["Scorer", "Scale"],
+        "layer_that_was_adapted_and_quantized": ["Folded"],
+        "model_that_was_adapted_and_quantized": ["Folding", "Folded"],
         "loss_class_and_layer": [],  # the loss has its code, the layer has not
     }
     assert found["real"] == wanted[name]
