@@ -8,7 +8,13 @@ import keras
 import tensorflow as tf
 
 from exporter.errors import ModelError
-from exporter.saving.internals import IndexLookup, LookupInterface
+from exporter.saving.internals import (
+    GLOBAL_SEED_GENERATOR,
+    IndexLookup,
+    LookupInterface,
+    global_state,
+    stateful_random_ops,
+)
 from exporter.saving.signatures import calls_undone, describe_inputs, find_traces, make_call
 from exporter.saving.state import CAPTURED, collect, list_components
 
@@ -74,10 +80,20 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
     variables += [each for layer in model._flatten_layers() for metric in layer._metrics for each in metric.variables]
     # A function that a strategy traced uses the components of its variables, one a replica.
     known = {id(part) for variable in variables for part in (variable.value, *list_components(variable.value))}
+    known |= {id(variable) for variable in _find_global_generators()}
     known |= {id(table.resource) for path, table in state.tables.items() if not path.startswith(f"{CAPTURED}/")}
     lookups = [layer for layer in model._flatten_layers() if isinstance(layer, IndexLookup)]
     known |= {id(value) for layer in lookups for value in vars(layer).values() if isinstance(value, LookupInterface)}
     return [owner for owner in _find_owners(functions) if id(owner) not in known]
+
+
+def _find_global_generators() -> list[Any]:
+    """Finds the states of the process's own generators: whoever draws from them draws at random."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    found = [] if generator is None else [generator.state.value]
+    if stateful_random_ops.global_generator is not None:
+        found.append(stateful_random_ops.global_generator.state)
+    return found
 
 
 def find_used(model: keras.Model) -> list[Any]:
