@@ -224,6 +224,8 @@ def _ask_own_config(model: keras.Model) -> Config:
 def _find_argument(model: keras.Model, name: str) -> Any:
     own = vars(model)
     handed_on = model._compile_config.config if getattr(model, "_compile_config", None) is not None else {}
+    if name in handed_on and name not in (_OPTIMIZER, "loss"):
+        return handed_on[name]
     for place in (name, f"_{name}"):
         if own.get(place) is not None:
             return own[place]
