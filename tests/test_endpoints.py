@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from exporter import ExportConfig, UsageError, export, load_model
+from exporter import ExportConfig, ProofError, UsageError, export, load_model
 from exporter._limits import check_limits
 from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
 from exporter.endpoints.building import build_endpoints, kept_for_endpoints
@@ -671,3 +671,66 @@ def test_the_batches_fit_the_endpoint(name: str) -> None:
         for leaf, array in zip(endpoint.inputs.leaves, batch, strict=True):
             assert tf.TensorShape(leaf.shape).is_compatible_with(array.shape), leaf
     assert endpoint.moves_state is (name not in ("renamed", "pairs"))
+
+
+class Forgetful(keras.Model):
+    """Has a method that depends on what no file holds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.scores = keras.layers.Dense(2)
+        self.bonus = 0.0
+
+    def call(self, inputs: Any) -> Any:
+        return self.scores(inputs)
+
+    def reward(self, inputs: Any) -> Any:
+        return self.scores(inputs) + self.bonus
+
+    def raise_bias(self) -> None:
+        self.scores.bias.assign_add([self.bonus, self.bonus])
+
+
+def make_forgetful(bonus: float) -> Forgetful:
+    model = Forgetful(name="forgetful")
+    model(np.ones((1, 3), np.float32))
+    model.bonus = bonus
+    return model
+
+
+def test_methods_are_called_as_users_call_them(judged: tuple[Any, Path, Receipt]) -> None:
+    """Beside the endpoints that use them; what each takes and gives may be nested, ragged or a text."""
+    _, _, receipt = judged
+    checks = {check.name: check for check in receipt.checks if check.name.startswith("method ")}
+    own = ("reset_metrics", "embed", "scale", "grade", "count", "blend")
+    assert {name: (check.passed, check.figure) for name, check in checks.items()} == {
+        f"method {name}": (True, "bit-equal") for name in own
+    }
+    assert checks["method embed"].detail == "model.embed, eager"
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        pytest.param("reward", r"largest difference 0\.5; model\.reward, eager", id="answers"),
+        pytest.param("raise_bias", r"of 1 tensor, 1 changed; layers/dense/vars/1", id="changes_state"),
+    ],
+)
+def test_a_method_that_does_otherwise_is_no_same_model(method: str, fault: str, tmp_path: Path) -> None:
+    signatures = {"own": SignatureConfig(method=method)}
+    export(ExportConfig(model=make_forgetful(0.0), filepath=str(tmp_path / "same"), signatures=signatures))
+    with pytest.raises(ProofError, match=rf"1 of \d+ checks failed.*\n  method {method}: {fault}"):
+        export(ExportConfig(model=make_forgetful(0.5), filepath=str(tmp_path / "other"), signatures=signatures))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_method_that_only_the_object_has_is_said_to_be_gone(tmp_path: Path) -> None:
+    model = make_small(compiled=False)
+    model.double = lambda inputs: model(inputs) * 2
+    receipt = export(
+        ExportConfig(
+            model=model, filepath=str(tmp_path / "model"), signatures={"double": SignatureConfig(method="double")}
+        )
+    )
+    why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
+    assert LeftOut("method double", why) in receipt.left_out

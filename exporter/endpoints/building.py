@@ -51,6 +51,7 @@ class BuiltEndpoint:
         takes: What the method takes.
         resources: Tables that the steps made; they live as long as somebody holds them.
         training: The steps of training that it uses, for `plan_save`.
+        keywords: The names of the arguments, in the order of `takes.structure`, where the method is the model's own.
     """
 
     name: str
@@ -63,6 +64,7 @@ class BuiltEndpoint:
     takes: Inputs
     resources: tuple[Any, ...]
     training: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    keywords: tuple[str, ...] = ()
 
     def make_examples(self, generator: np.random.Generator, batch_size: int) -> dict[str, Array]:
         """Makes examples of the tensors whose kind the first step knows, by name.
@@ -229,6 +231,7 @@ class _Builder:
             draft.method.inputs,
             tuple(tracker.resources),
             draft.method.steps if share else {},
+            draft.method.keywords,
         )
 
     def _prepare(self, draft: _Draft, tensors: Mapping[str, Any]) -> list[Any]:

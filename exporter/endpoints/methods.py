@@ -42,6 +42,7 @@ class Method:
         aside: The names of the leaves that are no inputs of the model: targets and sample weights.
         steps: The traced steps that it uses, by the names that `exporter.saving.functions` knows them by: functions of
             the data.
+        keywords: The names of the arguments of a method of the model's own, in the order of `inputs.structure`.
     """
 
     inputs: Inputs
@@ -50,6 +51,7 @@ class Method:
     output_names: tuple[str, ...] = ()
     aside: frozenset[str] = frozenset()
     steps: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    keywords: tuple[str, ...] = ()
 
 
 class Faults:
@@ -251,7 +253,7 @@ class Methods:
 
         # Endpoints share the method where its arguments have the same structure.
         shared = self._share(("own", name, repr(arguments)), lambda: Method(inputs, make(), _name_by_path))
-        return replace(shared, inputs=inputs)
+        return replace(shared, inputs=inputs, keywords=keywords)
 
 
 def _find_exact_size(model: keras.Model, inputs: Inputs) -> int | None:

@@ -22,7 +22,7 @@ from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
 from exporter.proof.randomness import choose_seed, generators_seeded, seed_generators
 from exporter.proof.training_steps import everything_kept, take_step
-from exporter.proof.usage import call_as_user
+from exporter.proof.usage import call_as_user, call_method, list_served
 from exporter.saving import load_model
 from exporter.saving.signatures import Inputs
 
@@ -146,6 +146,42 @@ class Prover:
             found = call_as_user(self._model, method, described, arrays, eager)
         write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
         return {}
+
+    def call(
+        self,
+        method: str,
+        keywords: Sequence[str],
+        specs: Mapping[str, Any],
+        batch: str,
+        outputs: str,
+        eager: bool,
+        seed: int,
+        operations: bool,
+    ) -> Reply:
+        """Calls a method of the loaded model's own.
+
+        Args:
+            method: Its name.
+            keywords: The names of its arguments.
+            specs: The tensors that it takes, as `Inputs.to_json` says it.
+            batch: File with the arrays `0/<name>` of the dense tensors by which those are served.
+            outputs: File to write, with the arrays `0/<output>`.
+            eager: Whether Python runs it, operation by operation.
+            seed: Of the process's generators.
+            operations: Whether TensorFlow's random operations are seeded, too.
+
+        Returns:
+            Whether the loaded model `has` the method, and its `variables` after the call.
+        """
+        described = Inputs.from_json(specs)
+        flat = list_served(described)
+        [arrays] = _read_batches(batch, Inputs(flat, ()), [0])
+        with everything_kept(self._model), generators_seeded(seed, operations):
+            found = call_method(self._model, method, keywords, described, arrays, eager)
+            variables = describe_variables(self._model)
+        if found is not None:
+            write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
+        return {"has": found is not None, "variables": variables}
 
     def serve(
         self,

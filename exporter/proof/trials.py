@@ -1,7 +1,7 @@
 """What a model, an artifact and its endpoints are asked: drawn to fit, or read from a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from exporter.proof.predictions import (
     read_file,
 )
 from exporter.proof.training_data import UndrawableError, make_batch, read_targets
+from exporter.proof.usage import list_served
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
 from exporter.sources._stored import find_file
@@ -35,6 +36,23 @@ _LONGEST_ROW = 5
 
 class _UnknownError(Exception):
     """No example of an input can be made; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodTrial:
+    """A method of the model's own that an endpoint uses, and what it is asked as users call it.
+
+    Attributes:
+        method: Its name.
+        keywords: The names of its arguments.
+        takes: Their tensors and, in `structure`, what each argument is made of.
+        arrays: One array per dense tensor by which those of `takes` are served.
+    """
+
+    method: str
+    keywords: tuple[str, ...]
+    takes: Inputs
+    arrays: tuple[Array, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +105,7 @@ class Trial:
         batch_sizes: Of what is drawn beside them.
         predictor: The model as a function of its inputs.
         endpoints: The endpoints of a SavedModel, and what they are asked.
+        methods: The methods of the model's own that they use, each with the same arguments once.
         data: The file that the batches come from; None if they were drawn.
         targets: The targets and sample weights of that file, by name; empty if they are drawn.
     """
@@ -98,6 +117,7 @@ class Trial:
     batch_sizes: tuple[int, ...]
     predictor: Predictor
     endpoints: tuple[EndpointTrial, ...] = ()
+    methods: tuple[MethodTrial, ...] = ()
     data: Path | None = None
     targets: Mapping[str, Array] = field(default_factory=dict)
 
@@ -132,6 +152,9 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
         batches = tuple(draw_batch(model, inputs, size, seed) for size in sizes)
         origin = f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(map(str, sizes))}, seeded inputs"
         maker = _Maker(model, predictor, inputs, batches, seed, sizes, None, {})
+    endpoints = _list_endpoints(inputs, signatures)
+    steps = ("", PREDICT, TRAIN, EVALUATE)
+    own = {(each.method, repr(each.takes)): each for each in endpoints if each.method not in steps}
     return Trial(
         inputs,
         maker.batches,
@@ -139,7 +162,8 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
         seed,
         maker.sizes,
         predictor,
-        tuple(maker.make(endpoint) for endpoint in _list_endpoints(inputs, signatures)),
+        tuple(maker.make(endpoint) for endpoint in endpoints),
+        tuple(maker.make_method(endpoint) for endpoint in own.values()),
         maker.data,
         maker.targets,
     )
@@ -183,6 +207,19 @@ class _Maker:
         moves = endpoint.method != PREDICT
         by_sample = not any(tensor.ragged_rank or tensor.sparse for tensor in endpoint.tensors)
         return EndpointTrial(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
+
+    def make_method(self, endpoint: BuiltEndpoint) -> MethodTrial:
+        """Makes what the method of an endpoint is asked, without the steps before it."""
+        takes = endpoint.takes
+        flat = list_served(takes)
+        direct = replace(
+            endpoint,
+            inputs=Inputs(flat, tuple(range(len(flat)))),
+            tensors=takes.leaves,
+            own=frozenset(leaf.name for leaf in takes.leaves),
+            preprocess=None,
+        )
+        return MethodTrial(endpoint.method, endpoint.keywords, takes, self._make_batches(direct)[-1])
 
     def _make_batches(self, endpoint: BuiltEndpoint) -> tuple[tuple[Array, ...], ...]:
         own = {leaf.name: leaf for leaf in self.inputs.leaves}

@@ -1,14 +1,16 @@
-"""What users call: `predict` and `evaluate`, with the steps that a model may have of its own."""
+"""What users call: `predict` and `evaluate`, with the steps that a model may have of its own, and its own methods."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from exporter._arrays import Array
+from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
 from exporter.proof.predictions import convert_batch, convert_output
 from exporter.proof.training_steps import compiled_anew
-from exporter.saving.signatures import Inputs, build_structure
+from exporter.saving.signatures import InputLeaf, Inputs, build_structure
 
 PREDICT, EVALUATE = "predict", "evaluate"
 
@@ -43,6 +45,39 @@ def call_as_user(
             data = dict(zip(_PARTS, parts, strict=False))
             found = model.test_on_batch(**data, return_dict=True)  # `evaluate`, but for its pipeline of many batches
         return _name_arrays(found)
+
+
+def call_method(
+    model: keras.Model, method: str, keywords: Sequence[str], specs: Inputs, arrays: Sequence[Array], eager: bool
+) -> dict[str, Array] | None:
+    """Calls a method of the model's own.
+
+    Args:
+        model: The model; whatever a call changes is changed.
+        method: Its name.
+        keywords: The names of its arguments.
+        specs: The tensors that it takes and, in `structure`, what each argument is made of.
+        arrays: One array per dense tensor by which those of `specs` are served.
+        eager: Whether Python runs it, operation by operation.
+
+    Returns:
+        What was returned, as an endpoint of it is named; None where the model has no such method.
+    """
+    function = getattr(model, method, None)
+    if not callable(function):
+        return None
+    flat = list_served(specs)
+    served = {leaf.name: tf.constant(array, leaf.dtype) for leaf, array in zip(flat, arrays, strict=True)}
+    tensors = [join_leaf(leaf, served) for leaf in specs.leaves]
+    arguments = {key: build_structure(part, tensors) for key, part in zip(keywords, specs.structure, strict=True)}
+    found = function(**arguments) if eager else tf.function(function, autograph=False)(**arguments)
+    returned = {} if found is None else flatten_outputs({"output": found})
+    return {name: convert_output(value) for name, value in returned.items()}
+
+
+def list_served(specs: Inputs) -> tuple[InputLeaf, ...]:
+    """Lists the dense tensors by which inputs are served."""
+    return tuple(part for leaf in specs.leaves for part in flatten_leaf(leaf))
 
 
 def _name_arrays(found: Any) -> dict[str, Array]:

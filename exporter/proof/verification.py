@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from exporter.proof.predictions import Predictor
 from exporter.proof.randomness import choose_seed, generators_seeded, has_accelerator, operations_deterministic
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
-from exporter.proof.trials import EndpointTrial, Trial
-from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user
+from exporter.proof.trials import EndpointTrial, MethodTrial, Trial
+from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method, list_served
 from exporter.receipts import Check, Loading
 from exporter.saving.compilation import ARGUMENTS
 from exporter.saving.contents import LeftOut
@@ -149,6 +150,19 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a method of the model's own did.
+
+    Attributes:
+        returned: See `exporter.proof.usage.call_method`, as the first batch.
+        variables: Those of the model afterwards: see `describe_variables`.
+    """
+
+    returned: Mapping[str, Array]
+    variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class _Use:
     """A call as users make it: see `exporter.proof.usage.call_as_user`."""
 
@@ -231,8 +245,11 @@ class _Session:
         self._process.send("describe", include_optimizer=True)
         self._send_predict("predicted")
         uses = list(self._plan_uses(step))
+        methods = self._trial.methods * self._is_saved_model
         for use in uses:
             self._send_use(use)
+        for number, method in enumerate(methods):
+            self._send_call(method, number)
         if isinstance(step, TrainingBatch):
             self._send_train(step, self._is_eager)
         if has_twin:
@@ -245,10 +262,12 @@ class _Session:
         used = [
             None if use.method == EVALUATE and isinstance(expected, LeftOut) else self._try_use(use) for use in uses
         ]
+        called = [self._try_call(method) for method in methods]
         asked = [self._try_endpoint(endpoint) for endpoint in endpoints]
 
         described, predicted = self._receive("describe"), self._receive("predict")
         use_replies = [self._receive("use") for _ in uses]
+        call_replies = [self._receive("call") for _ in methods]
         trained = self._receive("train") if isinstance(step, TrainingBatch) else {}
         stock = [self._receive("open"), self._receive("predict")] if has_twin else []
         served = [self._receive("serve") for _ in endpoints]
@@ -262,6 +281,9 @@ class _Session:
             self._check_use(use, ours, reply)
             for use, ours, reply in zip(uses, used, use_replies, strict=True)
             if ours is not None
+        ]
+        outcomes += [
+            self._check_call(*entry) for entry in zip(methods, called, range(len(methods)), call_replies, strict=True)
         ]
         outcomes.append(self._check_step(step, expected, trained) if isinstance(step, TrainingBatch) else step)
         if self._is_saved_model:
@@ -474,6 +496,41 @@ class _Session:
         received = read_arrays(self._exchange / f"used-{use.method}")
         return self._judge(use.method, received, expected, detail, lambda: self._use(use, self._seed + 1))
 
+    def _call(self, trial: MethodTrial, seed: int | None = None) -> _Answer:
+        with self._kept(), self._seeded(seed):
+            found = call_method(self._model, trial.method, trial.keywords, trial.takes, trial.arrays, self._is_eager)
+            variables = describe_variables(self._model)
+        return _Answer({f"0/{name}": array for name, array in (found or {}).items()}, variables)
+
+    def _try_call(self, trial: MethodTrial) -> _Answer | LeftOut:
+        try:
+            return self._call(trial)
+        except Exception as error:  # the method may be anybody's code
+            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {_find_first_line(error)}"
+            return LeftOut(f"proof of method {trial.method}", why, intended=True)
+
+    def _check_call(
+        self, trial: MethodTrial, expected: _Answer | LeftOut, number: int, reply: Mapping[str, Any]
+    ) -> Check | LeftOut:
+        name = f"method {trial.method}"
+        if isinstance(expected, LeftOut):
+            return expected
+        if "error" in reply:
+            return Check(name, False, f"the loaded model's method `{trial.method}` fails", reply["error"])
+        if not reply["has"]:
+            why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
+            return LeftOut(name, why)
+        received = read_arrays(self._exchange / f"called-{number}")
+        detail = f"model.{trial.method}, {self._way}"
+        again = cache(lambda: self._call(trial, self._seed + 1))
+        outcome = self._judge(name, received, expected.returned, detail, lambda: again().returned)
+        changed = _find_changed(expected.variables, reply["variables"])
+        if changed and isinstance(outcome, Check) and outcome.passed:
+            steady = [path for path in changed if again().variables.get(path) == expected.variables[path]]
+            if steady:
+                return check_variables(name, steady, expected.variables, reply["variables"], {})
+        return outcome
+
     def _judge(
         self,
         name: str,
@@ -532,6 +589,21 @@ class _Session:
             specs=use.specs.to_json(),
             batch=str(file),
             outputs=str(self._exchange / f"used-{use.method}"),
+            eager=self._is_eager,
+            seed=self._seed,
+            operations=self._seeds_operations,
+        )
+
+    def _send_call(self, trial: MethodTrial, number: int) -> None:
+        file = self._exchange / f"call-{number}"
+        _write_batches(file, Inputs(list_served(trial.takes), ()), {0: trial.arrays})
+        self._process.send(
+            "call",
+            method=trial.method,
+            keywords=trial.keywords,
+            specs=trial.takes.to_json(),
+            batch=str(file),
+            outputs=str(self._exchange / f"called-{number}"),
             eager=self._is_eager,
             seed=self._seed,
             operations=self._seeds_operations,
