@@ -328,7 +328,7 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
     Raises:
         ArtifactError: The model lacks a variable that the optimizer trained.
     """
-    variables = dict(collect(model, include_optimizer=False).variables)
+    variables = dict(collect(model, False, _misfits_explained).variables)
     for saveable in walk(model):
         if saveable.path not in record.optimizers or saveable.target.built:
             continue
@@ -362,7 +362,7 @@ def restore_variables(model: keras.Model, record: StateRecord, reader: StateRead
     Raises:
         ArtifactError: The model has variables that the record lacks, or the other way round, or of another shape.
     """
-    state = collect(model, include_optimizer)
+    state = collect(model, include_optimizer, _misfits_explained)
     misfits = find_misfits(state, record, include_optimizer)
     if misfits:
         raise ArtifactError(

@@ -10,8 +10,8 @@ import hashlib
 import inspect
 import math
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import FunctionType
@@ -253,12 +253,17 @@ class State:
     tables: Mapping[str, Table]
 
 
-def collect(model: keras.Model, include_optimizer: bool = True) -> State:
+def collect(
+    model: keras.Model,
+    include_optimizer: bool = True,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> State:
     """Collects the state of a model.
 
     Args:
         model: A built model.
         include_optimizer: Whether the variables of optimizers belong to it.
+        around: What each layer's own saving code runs in, which may be anybody's.
 
     Returns:
         The state. Accumulators of metrics are not part of it: Keras itself resets them at the start of each epoch.
@@ -286,7 +291,8 @@ def collect(model: keras.Model, include_optimizer: bool = True) -> State:
             flags[join(saveable.path, place)] = flag
         for place, table in getattr(saveable.target, "revived_tables", {}).items():
             tables[join(saveable.path, place)] = table
-        saveable.entries = _record_entries(saveable.target)
+        with around():
+            saveable.entries = _record_entries(saveable.target)
         for key, value in saveable.entries.items():
             if isinstance(value, keras.Variable):
                 add(join(saveable.path, f"vars/{key}"), value)

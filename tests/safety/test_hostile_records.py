@@ -128,6 +128,18 @@ def test_an_archive_with_other_records(
     load_and_inspect(path)
 
 
+def test_a_layer_that_was_never_built(originals: Mapping[str, Path], tmp_path: Path) -> None:
+    members = read_members(originals["keras"])
+    config = json.loads(members["config.json"])
+    for layer in config["config"]["layers"]:
+        layer["build_config"] = " "
+    path = tmp_path / "model.keras"
+    write_members(path, seal_archive(members, config, json.loads(members["metadata.json"])["exporter"]["state"]))
+
+    with pytest.raises(ArtifactError, match=r"cannot be put into the rebuilt model: 'Dense' object has no attribute"):
+        exporter.load_model(path)
+
+
 @pytest.mark.parametrize("name", ["metadata.json", "config.json"])
 @BOUNDED
 @given(data=st.data())
