@@ -11,10 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from interpreter import Interpreter
 
-import exporter
+import exporter.jobs
 from exporter._page import LABEL_WIDTH
 from exporter._terminal import print_summary
+from exporter.config import ExportConfig, SaveFormat, VerifyConfig, VerifyMode
+from exporter.proof.workshop import Workshop
 from exporter.receipts import Loading, Receipt
 
 MODULE = """
@@ -78,19 +81,39 @@ FORMATS = ("tf", "h5", "keras")
 SUFFIXES = {"tf": "", "h5": ".h5", "keras": ".keras"}
 
 
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+# One process writes them and proves them, and one runs the lines.
+pytestmark = pytest.mark.xdist_group("loading-lines")
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Modules that another process can import, if it is told where they are."""
-    (tmp_path / "own_lines.py").write_text(MODULE)
-    package = tmp_path / "third_lines"
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "own_lines.py").write_text(MODULE)
+    package = folder / "third_lines"
     package.mkdir()
     (package / "__init__.py").write_text("from third_lines._inner import Third\n")
     (package / "_inner.py").write_text(THIRD_PARTY)
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    yield importlib.import_module("own_lines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        yield importlib.import_module("own_lines")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("own_lines", "third_lines")]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def workshop(module: Any) -> Iterator[Workshop]:
+    """What the exports share; it can import the modules."""
+    with Workshop() as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def interpreter(module: Any) -> Iterator[Interpreter]:
+    """What the lines run in; it can import the modules."""
+    with Interpreter() as shared:
+        yield shared
 
 
 def make_plain(module: Any) -> Any:
@@ -130,8 +153,14 @@ def compiled(*layers: Any, loss: Any = "mean_squared_error") -> Any:
     return model
 
 
-def export(model: Any, path: Path, save_format: str, **settings: Any) -> Receipt:
-    return exporter.export(model, path.with_suffix(SUFFIXES[save_format]), save_format=save_format, **settings)
+def export(workshop: Workshop, model: Any, path: Path, save_format: str, **settings: Any) -> Receipt:
+    config = ExportConfig(
+        model=model,
+        filepath=str(path.with_suffix(SUFFIXES[save_format])),
+        save_format=SaveFormat(save_format),
+        **settings,
+    )
+    return exporter.jobs.export(config, workshop=workshop)
 
 
 def list_programs(receipt: Receipt) -> dict[str, str]:
@@ -146,14 +175,11 @@ def list_programs(receipt: Receipt) -> dict[str, str]:
     return programs
 
 
-def run(program: str, folder: Path) -> Any:
-    """Runs it in a new process beside the modules, and returns what the model that it loaded answers."""
+def run(interpreter: Interpreter, program: str, folder: Path) -> Any:
+    """Runs it in a new process, and returns what the model that it loaded answers."""
     answer = folder / "answer.npy"
     ask = f"import numpy\nnumpy.save({str(answer)!r}, model.predict(numpy.ones((3, 4), 'float32'), verbose=0))"
-    done = subprocess.run(
-        [sys.executable, "-c", program + ask], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, program + done.stderr[-2000:]
+    interpreter.run(program + ask, folder)
     return np.load(answer)
 
 
@@ -186,22 +212,26 @@ LOADED = [(case, save_format) for case in CASES for save_format in (FORMATS if c
 
 
 @pytest.mark.parametrize(("case", "save_format"), LOADED, ids=[f"{case}-{each}" for case, each in LOADED])
-def test_the_lines_of_the_summary_load_the_model(case: str, save_format: str, module: Any, tmp_path: Path) -> None:
+def test_the_lines_of_the_summary_load_the_model(
+    case: str, save_format: str, module: Any, workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+) -> None:
     make, loading = CASES[case]
     model = make(module)
-    receipt = export(model, tmp_path / "model", save_format)
+    receipt = export(workshop, model, tmp_path / "model", save_format)
     assert receipt.loading == loading
     assert Receipt.from_json(receipt.to_json()).loading == loading
     expected = model.predict(np.ones((3, 4), "float32"), verbose=0)
     programs = list_programs(receipt)
     assert "load" in programs
     for program in [programs[label] for label in ("load", "or") if label in programs]:
-        np.testing.assert_allclose(run(program, tmp_path), expected, rtol=1e-6)
+        np.testing.assert_allclose(run(interpreter, program, tmp_path), expected, rtol=1e-6)
 
 
-def test_the_lines_of_the_summary_call_an_endpoint(tmp_path: Path) -> None:
+def test_the_lines_of_the_summary_call_an_endpoint(
+    workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+) -> None:
     model = compiled()
-    lines = list_programs(export(model, tmp_path / "model", "tf"))["serve"].partition("docker")[0]
+    lines = list_programs(export(workshop, model, tmp_path / "model", "tf"))["serve"].partition("docker")[0]
     program = (
         f"{lines}class model:\n"
         "    def predict(rows, verbose):\n"
@@ -209,19 +239,23 @@ def test_the_lines_of_the_summary_call_an_endpoint(tmp_path: Path) -> None:
         "        return answer.numpy()\n"
     )
     expected = model.predict(np.ones((3, 4), "float32"), verbose=0)
-    np.testing.assert_allclose(run(program, tmp_path), expected, rtol=1e-6)
+    np.testing.assert_allclose(run(interpreter, program, tmp_path), expected, rtol=1e-6)
 
 
-def test_the_lines_are_known_without_a_proof(module: Any, tmp_path: Path) -> None:
+def test_the_lines_are_known_without_a_proof(
+    module: Any, workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+) -> None:
     model = make_unregistered(module)
-    receipt = export(model, tmp_path / "model", "keras", verify={"mode": "none"})
+    receipt = export(workshop, model, tmp_path / "model", "keras", verify=VerifyConfig(mode=VerifyMode.NONE))
     assert receipt.loading == CASES["not registered"][1]
     np.testing.assert_allclose(
-        run(list_programs(receipt)["load"], tmp_path), model.predict(np.ones((3, 4), "float32"), verbose=0), rtol=1e-6
+        run(interpreter, list_programs(receipt)["load"], tmp_path),
+        model.predict(np.ones((3, 4), "float32"), verbose=0),
+        rtol=1e-6,
     )
 
 
-def test_what_a_main_script_defines_is_not_asked_for(tmp_path: Path) -> None:
+def test_what_a_main_script_defines_is_not_asked_for(interpreter: Interpreter, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import exporter, keras, numpy\n"
@@ -238,7 +272,7 @@ def test_what_a_main_script_defines_is_not_asked_for(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     receipt = Receipt.from_json((tmp_path / "receipt.json").read_text())
     assert receipt.loading == Loading()
-    answer = run(list_programs(receipt)["load"], tmp_path)
+    answer = run(interpreter, list_programs(receipt)["load"], tmp_path)
     np.testing.assert_allclose(answer, np.load(tmp_path / "expected.npy"), rtol=1e-6)
 
 
