@@ -1,5 +1,6 @@
 """The classes and functions of a model that are not Keras's own."""
 
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ import keras
 _FRAMEWORKS = ("keras", "tensorflow", "builtins")
 # How far functions stand inside of the lists and dicts among an object's attributes.
 _DEPTH = 3
+# `compile` keeps its argument under the name of a method.
+_ATTRIBUTES = ("loss",)
 
 
 def find_code(*owners: Any) -> dict[str, Any]:
@@ -38,6 +41,28 @@ def find_code(*owners: Any) -> dict[str, Any]:
             _add(type(owner), found)
             waiting += [value for value in vars(owner).values() if hasattr(type(value), "get_config")]
             waiting += (function for value in vars(owner).values() for function in _find_functions(value, _DEPTH))
+    return found
+
+
+def find_replaced(owner: Any) -> list[str]:
+    """Finds the methods that were replaced on one object, whose class still has the former.
+
+    Args:
+        owner: A layer or a model.
+
+    Returns:
+        Their names.
+    """
+    found = []
+    for name, value in vars(owner).items():
+        method = getattr(type(owner), name, None)
+        if not isinstance(method, types.FunctionType) or not callable(value) or name in _ATTRIBUTES:
+            continue
+        # Keras itself puts wrappers there, of the class's own methods or of those that it has for every class.
+        inner = inspect.unwrap(value) if isinstance(value, types.FunctionType) else value
+        is_of_keras = str(getattr(inner, "__module__", "")).partition(".")[0] == "keras"
+        if getattr(inner, "__func__", inner) is not method and not is_of_keras:
+            found.append(name)
     return found
 
 

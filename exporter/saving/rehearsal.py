@@ -14,7 +14,7 @@ from exporter.saving.captures import check_captures, find_used
 from exporter.saving.compilation import UNCOMPILED, list_lost_parts, serialize_compile_extras
 from exporter.saving.configurations import Config, find_foreign_names
 from exporter.saving.contents import LeftOut
-from exporter.saving.custom_code import find_code
+from exporter.saving.custom_code import find_code, find_replaced
 from exporter.saving.process_state import process_kept
 from exporter.saving.record import StateReader, StateRecord, describe_state, find_misfits, read_assets, rebuild_state
 from exporter.saving.state import Array, State, collect, set_attachments, to_array
@@ -22,6 +22,8 @@ from exporter.saving.topology import serialize_model
 
 # Where Keras's own classes of layers and models say that they are from.
 _LAYER_MODULES = ("keras.layers", "keras.models", "keras.src.models")
+
+_REPLACED = "it was set on the object, and another object is made of its class; define the method in a class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +78,54 @@ def describe_model(model: keras.Model, include_optimizer: bool, holds_functions:
     body = {key: value for key, value in config.items() if key != "compile_config"}
     if not holds_functions and find_foreign_names(body):
         check_captures(model)
-    why = _explain_misfit(model, config, include_optimizer)
+    why, replaced = _rehearse(model, config, include_optimizer)
     if why is not None:
         raise MisfitError(model.name, why, own_code=bool(find_foreign_names(config)))
-    return Description(config, list_lost_parts(lost))
+    left_out = [LeftOut(f"{name} of {owner}", _REPLACED) for owner, name in replaced]
+    return Description(config, (*list_lost_parts(lost), *left_out))
 
 
-def _explain_misfit(model: keras.Model, config: Config, include_optimizer: bool) -> str | None:
-    """Loads a model from its configuration, without values, and says in what it differs; None if in nothing."""
+def _rehearse(model: keras.Model, config: Config, include_optimizer: bool) -> tuple[str | None, list[tuple[str, str]]]:
+    """Loads a model from its configuration, without values.
+
+    Returns:
+        In what it differs, None if in nothing; and the methods that were replaced on an object of the model alone, each
+        with the name of that object.
+    """
     if hasattr(model, "loaded_artifact"):  # its layers are those of the artifact that it was revived from
-        return None
+        return None, []
     with process_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         state = collect(model, include_optimizer)
+        replaced = _list_replaced(state)
         record = describe_state(model, state, include_optimizer)
         code = find_code(*(saveable.target for saveable in state.tree))
         if include_optimizer and model.compiled and model._compile_config is not None:
             code |= find_code(model._compile_config.config)
         if not (code or _needs_trial(config, record)):
-            return None
+            return None, list(replaced.values())
         try:
             rebuilt, compiled = rebuild_state(
                 copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False
             )
         except ArtifactError as error:
-            return str(error).removesuffix(f" {UNCOMPILED}")
+            return str(error).removesuffix(f" {UNCOMPILED}"), []
         rebuilt_state = collect(rebuilt, compiled)
+        replaced = {key: value for key, value in replaced.items() if key not in _list_replaced(rebuilt_state)}
         if _set_attachments_aside(model, state, rebuilt_state):
             record = describe_state(model, collect(model, include_optimizer), include_optimizer)
         misfits = find_misfits(rebuilt_state, record, compiled, "the model made from the configuration", "the original")
-    return f"{misfits}." if misfits else None
+    return f"{misfits}." if misfits else None, list(replaced.values())
+
+
+def _list_replaced(state: State) -> dict[tuple[str, str], tuple[str, str]]:
+    """Lists the methods that were replaced on an object: by its path and its name, with the name of the object."""
+    layers = {id(each.target): each for each in reversed(state.tree) if isinstance(each.target, keras.layers.Layer)}
+    return {
+        (saveable.path, name): (saveable.target.name, name)
+        for saveable in reversed(layers.values())
+        for name in find_replaced(saveable.target)
+    }
 
 
 def _set_attachments_aside(model: keras.Model, state: State, rebuilt: State) -> bool:

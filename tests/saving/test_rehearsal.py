@@ -10,7 +10,8 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.api import plan_save
+from exporter.saving.api import Format, plan_save
+from exporter.saving.contents import LeftOut
 from exporter.saving.state import collect_state, to_array
 
 ROWS = np.linspace(-1.0, 1.0, 32, dtype=np.float32).reshape(8, 4)
@@ -420,3 +421,39 @@ def test_optimizers_are_put_back_where_the_arguments_of_compile_cannot_be_told(t
     loaded = exporter.load_model(tmp_path / "model.keras")
     assert type(loaded.second_optimizer) is keras.optimizers.Adam
     assert len(loaded.second_optimizer.variables) == len(model.second_optimizer.variables)
+
+
+@register
+class Built(keras.layers.Layer):
+    """Has a `build` of its own, which Keras wraps on each object, and replaces a method whenever it is made."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.call = tf.function(self.call)  # type: ignore[method-assign]
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(shape[-1],))
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.scale
+
+
+def list_lost(model: keras.Model, path: Path, save_format: Format) -> tuple[LeftOut, ...]:
+    described = plan_save(model, path, save_format=save_format).described
+    assert described is not None
+    return described.left_out
+
+
+@pytest.mark.parametrize("save_format", ["tf", "h5", "keras"])
+def test_a_method_that_was_set_on_an_object_is_said_to_be_lost(save_format: Format, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), Built(name="scale"), keras.layers.Dense(2, name="scores")], name="own")
+    model.compile("sgd", "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    assert list_lost(model, tmp_path / "whole", save_format) == ()
+
+    model.predict_step = lambda data: 2.0 * model(data)
+    inner = model.layers[1].call
+    model.layers[1].call = lambda inputs, training=None: 2.0 * inner(inputs)
+    why = "it was set on the object, and another object is made of its class; define the method in a class"
+    lost = list_lost(model, tmp_path / "changed", save_format)
+    assert lost == (LeftOut("predict_step of own", why), LeftOut("call of scores", why))
