@@ -1,4 +1,4 @@
-"""Composing recipes and building objects with Hydra; with `_preflight.py`, the only place that knows it."""
+"""Composing recipes and building objects with Hydra; besides, only `_preflight` and `_interpolations` know it."""
 
 import argparse
 import os
@@ -235,7 +235,7 @@ def instantiate(mapping: Mapping[str, Any], **extra: Any) -> Any:
         ExporterError: The function raised one itself.
     """
     try:
-        # What looks like an interpolation by now is text. Hydra resolves all of it, and each value again when it reads it.
+        # What looks like an interpolation by now is text. Hydra resolves it as a whole, and each value once more.
         escaped = escape_interpolations(escape_interpolations(mapping))
         return hydra_instantiate({**escaped, "_convert_": "all"}, **extra)
     except InstantiationException as error:

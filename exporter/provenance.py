@@ -41,7 +41,18 @@ IMAGENET = "imagenet"  # weights that Keras downloads
 
 # The arguments of Keras's classes that are looked up among names of Keras's, and never opened.
 _WORDS = {
-    *("activation", "data_format", "dtype", "fill_mode", "interpolation", "loss", "merge_mode", "metrics", "mode"),
+    *(
+        "activation",
+        "class_name",
+        "data_format",
+        "dtype",
+        "fill_mode",
+        "interpolation",
+        "loss",
+        "merge_mode",
+        "metrics",
+        "mode",
+    ),
     *("name", "optimizer", "output_mode", "padding", "recurrent_activation", "reduction", "weighted_metrics"),
 }
 _KINDS_OF_WORDS = {"constraint", "initializer", "regularizer"}
@@ -319,8 +330,10 @@ def _list_named(value: Any, path: str, argument: str = "", of_keras: bool = Fals
         target = value.get("_target_")
         of_keras = target.startswith("keras.") if isinstance(target, str) else of_keras
         for name, entry in value.items():
-            if not _is_download(value, str(name)):
-                yield from _list_named(entry, f"{path}.{name}", str(name), of_keras)
+            # The configuration of a function is its name.
+            role = "name" if value.get("class_name") == "function" and name == "config" else str(name)
+            if not _is_download(value, role):
+                yield from _list_named(entry, f"{path}.{name}", role, of_keras)
     elif isinstance(value, list):
         for number, entry in enumerate(value):
             yield from _list_named(entry, f"{path}[{number}]", argument, of_keras)

@@ -2,8 +2,8 @@
 
 The new one goes into the working directory under the old one's name and `-rerun`, and replaces nothing, unless
 `filepath=` and `overwrite=true` say otherwise. Relative paths of the recipe start at the working directory; the files
-that it reads must be the same as before. The recipe may name only what exporter and Keras bring, reads no other file, no
-URL and nothing from the environment, unless you allow it.
+that it reads must be the same as before. The recipe may name only what exporter and Keras bring, reads no other file,
+no URL and nothing from the environment, unless you allow it.
 """
 
 import argparse

@@ -33,8 +33,6 @@ def check_keys(recipe: Mapping[str, Any], artifact: Artifact) -> list[str]:
     found += [(f"model.{name}", True) for name in _list_unknown_arguments(recipe.get("model"))]
     if unknown := [path for path, is_unknown in found if is_unknown]:
         raise ArtifactError(_explain_unknown(unknown, artifact))
-    if "model" not in recipe:
-        return [path for path, _ in found if path != "model"]
     return [path for path, _ in found]
 
 

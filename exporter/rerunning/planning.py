@@ -52,7 +52,8 @@ def plan_rerun(
         overrides: In Hydra's grammar, as on the command line.
         trusted: Modules and packages of which the recipe may name functions and classes.
         variables: Of the environment, which the recipe may read.
-        inputs: Paths and URLs that the recipe may read, whatever they hold; `imagenet` for weights that Keras downloads.
+        inputs: Paths and URLs that the recipe may read, whatever they hold; `imagenet` for weights that Keras
+            downloads.
         allow_drift: Whether the files that the artifact vouches for may have changed.
         report: Is given a line for each thing that is not as it was.
 
@@ -76,6 +77,8 @@ def plan_rerun(
             "recipe can build. Run the program that made it, or export the artifact itself again: "
             f"exporter model=file model.filepath={path}"
         )
+    if "model" not in recipe and "model" not in chosen:
+        raise ArtifactError(f"The recipe inside {path} does not say where the model comes from. Say it: model=OPTION")
     written = {key: value for key, value in recipe.items() if key not in chosen}
     missing = [key for key in check_keys(written, artifact) if key not in chosen]
     written["save_format"] = recipe.get("save_format") or artifact.format
@@ -93,9 +96,7 @@ def plan_rerun(
         raise UsageError(faults)
     changes: list[str] = []
     faults = list(
-        check_reads(
-            config, artifact.inputs, overrides, named=inputs, allow_drift=allow_drift, report=changes.append
-        )
+        check_reads(config, artifact.inputs, overrides, named=inputs, allow_drift=allow_drift, report=changes.append)
     )
     if faults:
         raise UsageError(faults)
@@ -121,7 +122,7 @@ def _read_recipe(artifact: Artifact) -> dict[str, Any]:
 
 
 def _find_strange(value: Any, path: str = "", depth: int = 0) -> str | None:
-    """Says what no recipe of ours holds: anything but plain data, or lists and mappings inside each other without end."""
+    """Says what no recipe of ours holds: anything but plain data, or hundreds of lists inside each other."""
     if depth > _MAX_DEPTH:
         return "it is nested too deeply"
     if isinstance(value, Mapping):

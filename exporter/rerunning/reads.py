@@ -68,7 +68,8 @@ def _check_read(recipe: Mapping[str, Any], path: str, value: str, expected: str 
     except OSError as error:
         return f"{shown} cannot be read: {error.strerror}; set {path} to another file"
     if found is None:
-        return f"{shown} is no file; the artifact was made from one with the sha256 {expected}; set {path} to it"
+        digest = shorten(expected, 64)
+        return f"{shown} is no file; the artifact was made from one with the sha256 {digest}; set {path} to it"
     if found[0] != expected:
         return (
             f"{shown} has the sha256 {found[0]}, and the artifact was made from one with {shorten(expected, 64)}; "
@@ -78,7 +79,7 @@ def _check_read(recipe: Mapping[str, Any], path: str, value: str, expected: str 
 
 
 def _read_typed(override: str) -> str | None:
-    """Returns the dotted path of a value that an override replaces as a whole: a mapping is merged into what is there."""
+    """Returns the dotted path of what an override replaces as a whole; a mapping is only merged into what is there."""
     path, _, value = override.partition("=")
     return None if value.lstrip().startswith("{") else path.lstrip("+~")
 

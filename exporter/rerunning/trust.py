@@ -70,8 +70,10 @@ def _is_trusted(name: str, trusted: Collection[str]) -> bool:
 
 def _list_custom_objects(model: Any) -> Iterator[tuple[str, str]]:
     objects = model.get("custom_objects") if isinstance(model, Mapping) else None
-    entries = objects.items() if isinstance(objects, Mapping) else enumerate(objects or ())
-    for key, name in entries:
+    if objects is None:
+        return
+    listed = objects if isinstance(objects, list) else [objects]
+    for key, name in objects.items() if isinstance(objects, Mapping) else enumerate(listed):
         yield f"model.custom_objects.{key}", str(name)
 
 

@@ -65,7 +65,7 @@ def explain_url(url: str) -> str | None:
 
 
 def _is_registered(protocol: str) -> bool:
-    """Whether the program itself has brought the store: those that fsspec knows reach anywhere, by way of others too."""
+    """Whether the program itself has brought the store; those that fsspec knows reach anywhere."""
     from fsspec.registry import known_implementations, registry
 
     return protocol in registry and protocol not in known_implementations
