@@ -1,7 +1,7 @@
 """Interpolations of a recipe: what they may call and read, and how much they may grow.
 
 OmegaConf resolves each reference anew: ten of them in one value, nine values deep, stand for a thousand million. So
-every reference and every call of a resolver is counted while a recipe is read, and so are the characters that they give.
+every reference and every call of a resolver is counted while a recipe is read, and so is the length of what they give.
 """
 
 from collections.abc import Collection, Iterator

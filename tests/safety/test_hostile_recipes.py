@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -495,8 +496,9 @@ class TestKeys:
         with pytest.raises(ArtifactError) as caught:
             plan_rerun(path)
         assert str(caught.value) == (
-            f"{path} was made by exporter 7.1.0, which is newer than this one, 0.1.0, and its recipe has keys that this "
-            "one does not know (unknown: new; unknown: layout.later; unknown: model.speed). Install that version: "
+            f"{path} was made by exporter 7.1.0, which is newer than this one, {metadata.version('keras-exporter')}, "
+            "and its recipe has keys that this one does not know (unknown: new; unknown: layout.later; unknown: "
+            "model.speed). Install that version: "
             "pip install 'keras-exporter>=7.1.0'"
         )
         path = write(changes, version="'; rm -rf ~; '")
