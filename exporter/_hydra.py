@@ -1,4 +1,4 @@
-"""Composing recipes and building objects with Hydra; with `_preflight.py`, the only place that knows it."""
+"""Composing recipes and building objects with Hydra; besides, only `_preflight` and `_interpolations` know it."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 from exporter._schema import explain_unknown, is_encodable, show
-from exporter._values import describe_value
+from exporter._values import describe_value, escape_interpolations
 from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
 
@@ -235,7 +235,9 @@ def instantiate(mapping: Mapping[str, Any], **extra: Any) -> Any:
         ExporterError: The function raised one itself.
     """
     try:
-        return hydra_instantiate({**mapping, "_convert_": "all"}, **extra)
+        # What looks like an interpolation by now is text. Hydra resolves it as a whole, and each value once more.
+        escaped = escape_interpolations(escape_interpolations(mapping))
+        return hydra_instantiate({**escaped, "_convert_": "all"}, **extra)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ExporterError):

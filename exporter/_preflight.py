@@ -8,8 +8,8 @@ import copy
 import os
 import shlex
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,9 +27,8 @@ from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from omegaconf.resolvers import oc
 
-from exporter import _references
+from exporter import _interpolations, _references
 from exporter._environment import hide, hide_values, hide_variable
 from exporter._limits import check_limits
 from exporter._schema import (
@@ -61,11 +60,11 @@ _PLUGINS = {
 
 _LONGEST_MESSAGE = 600  # characters; what was received may be a whole file
 
-# The variables of the environment that a recipe may read; None for all of them.
-_allowed_variables: Collection[str] | None = None
-
 # What Hydra and OmegaConf raise for a mistake in YAML or in an override: not all of it is of their own classes.
-_MISTAKES = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError)
+_MISTAKES = (
+    *(HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError, UserWarning, OSError),
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,11 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
     """
     faults: list[Fault] = []
     written: dict[str, Any] = {}
+    composed = _interpolations.leave_hydra_out(composed)
     names = [name for name in composed if name != "hydra"]
-    with _environment_watched() as watch:
-        values = {str(name): _read_entry(composed, name, str(name), faults, written, watch) for name in names}
+    with _interpolations.bounded() as budget, _interpolations.watched() as watch:
+        reader = _Reader(faults, written, watch, budget)
+        values = {str(name): reader.read(composed, name, str(name), ()) for name in names}
     if "model" in values:
         values["model"], model_faults = _references.check_model(values["model"])
         faults.extend(model_faults)
@@ -131,21 +132,6 @@ def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Con
     if config is not None:
         faults.extend(_references.check_file("verify.data", config.verify.data))
     return (None if faults else config), faults
-
-
-@contextmanager
-def only_variables(names: Collection[str]) -> Iterator[None]:
-    """Lets recipes read no other variables of the environment inside the block.
-
-    Args:
-        names: Those that they may read.
-    """
-    global _allowed_variables
-    former, _allowed_variables = _allowed_variables, names
-    try:
-        yield
-    finally:
-        _allowed_variables = former
 
 
 class Preflight:
@@ -563,69 +549,79 @@ def _word_extra(name: str) -> str:
     return f"needs a package that is not installed: pip install 'keras-exporter[{name}]'"
 
 
-@contextmanager
-def _environment_watched() -> Iterator[list[str]]:
-    """Lists the variables of the environment that are read inside the block."""
-    names: list[str] = []
+class _Reader:
+    """Reads the values of a composed config one by one."""
 
-    def read(name: str, *default: Any) -> Any:
-        names.append(name)
-        if _allowed_variables is not None and name not in _allowed_variables:
-            raise ValueError(f"it reads the environment variable {name}; to let it: --environment {name}")
-        return oc.env(name, *default)
+    def __init__(
+        self, faults: list[Fault], written: dict[str, Any], watch: list[str], budget: _interpolations.Budget
+    ) -> None:
+        """Prepares for one config.
 
-    OmegaConf.register_new_resolver("oc.env", read, replace=True)
-    try:
-        yield names
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        Args:
+            faults: Is extended by what is wrong.
+            written: Is extended by what stands where a value depends on the environment.
+            watch: The variables of the environment that were read so far.
+            budget: What is left for interpolations.
+        """
+        self._faults = faults
+        self._written = written
+        self._watch = watch
+        self._budget = budget
 
+    def read(self, node: DictConfig | ListConfig, key: Any, path: str, above: tuple[int, ...]) -> Any:
+        """Reads one value and all that it holds.
 
-def _read_entry(
-    node: DictConfig | ListConfig,
-    key: Any,
-    path: str,
-    faults: list[Fault],
-    written: dict[str, Any],
-    watch: list[str],
-) -> Any:
-    """Reads one value.
-
-    Args:
-        node: Holds it.
-        key: Its name or number there.
-        path: Its dotted path.
-        faults: Is extended by what is wrong.
-        written: Is extended by what stands where a value depends on the environment.
-        watch: The variables of the environment that were read so far.
-    """
-    count = len(watch)
-    value = _resolve_entry(node, key, path, faults, watch)
-    if len(watch) > count:
-        unresolved: Any = OmegaConf.to_container(node, resolve=False)
-        written[path] = unresolved[key]
-        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        hide_values(value, written[path])
+        Args:
+            node: Holds it.
+            key: Its name or number there.
+            path: Its dotted path.
+            above: The identities of the mappings and lists that it is read in.
+        """
+        count = len(self._watch)
+        value = self._resolve(node, key, path)
+        if id(value) in above:
+            self._faults.append(Fault(path, f"received {show(_get_written(node, key))}; it refers to what it is in"))
+            return BROKEN
+        if len(self._watch) > count:
+            self._written[path] = _get_written(node, key)
+        if OmegaConf.is_config(value):
+            try:
+                value = self._read_inside(value, path, (*above, id(value)))
+            except RecursionError:
+                self._faults.append(Fault(path, "is nested too deeply"))
+                return BROKEN
+        if len(self._watch) > count and path in self._written:
+            hide_values(value, self._written[path])
         return value
-    if isinstance(value, DictConfig):
-        return {str(name): _read_entry(value, name, join(path, name), faults, written, watch) for name in value}
-    if isinstance(value, ListConfig):
-        return [_read_entry(value, index, f"{path}[{index}]", faults, written, watch) for index in range(len(value))]
-    return value
+
+    def _read_inside(self, value: Any, path: str, above: tuple[int, ...]) -> Any:
+        if isinstance(value, DictConfig):
+            return {str(name): self.read(value, name, join(path, name), above) for name in value}
+        return [self.read(value, index, f"{path}[{index}]", above) for index in range(len(value))]
+
+    def _resolve(self, node: DictConfig | ListConfig, key: Any, path: str) -> Any:
+        was_spent = self._budget.is_spent
+        try:
+            self._budget.count_value()
+            return node[key]
+        except MissingMandatoryValue:
+            self._faults.append(Fault(path, f"needs a value: {path}=VALUE"))
+        except (OmegaConfBaseException, RecursionError) as error:
+            for name in self._watch:
+                hide_variable(name)
+            if not was_spent:  # it is the same for every value that comes after
+                reason = _first_line(error)
+                if isinstance(error, RecursionError) or reason.startswith(RecursionError.__name__):
+                    self._budget.exhaust()
+                    reason = "it refers to too many others, one through the other"
+                received = show(_get_written(node, key))
+                self._faults.append(Fault(path, f"received {received}; it cannot be resolved: {reason}"))
+        return BROKEN
 
 
-def _resolve_entry(node: DictConfig | ListConfig, key: Any, path: str, faults: list[Fault], watch: list[str]) -> Any:
-    try:
-        return node[key]
-    except MissingMandatoryValue:
-        faults.append(Fault(path, f"needs a value: {path}=VALUE"))
-        return BROKEN
-    except OmegaConfBaseException as error:
-        unresolved: Any = OmegaConf.to_container(node, resolve=False)
-        for name in watch:
-            hide_variable(name)
-        faults.append(Fault(path, f"received {show(unresolved[key])}; it cannot be resolved: {_first_line(error)}"))
-        return BROKEN
+def _get_written(node: DictConfig | ListConfig, key: Any) -> Any:
+    unresolved: Any = OmegaConf.to_container(node, resolve=False)
+    return unresolved[key]
 
 
 def _select(composed: DictConfig, path: str) -> Any:

@@ -27,7 +27,7 @@ _SOURCES = {
     function.__name__: function
     for function in (sources.application, sources.architecture, sources.digits, sources.file)
 }
-_HYDRA_KEYS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
+HYDRA_KEYS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
 _FILES = {
     sources.file: ("filepath",),
     sources.architecture: ("config", "weights"),
@@ -165,7 +165,7 @@ def _check_arguments(function: Callable[..., Any], model: Mapping[str, Any]) -> 
     faults = [
         Fault(f"model.{name}", explain_unknown(str(name), known))
         for name in model
-        if name not in known and name not in _HYDRA_KEYS
+        if name not in known and name not in HYDRA_KEYS
     ]
     parameters = inspect.signature(function).parameters
     required = [name for name in known if parameters[name].default is inspect.Parameter.empty]

@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _SHOWN = 120  # characters of a value in a message
@@ -61,3 +61,16 @@ def describe_if_possible(write: Callable[[], Any]) -> str:
         return escape(str(write()))
     except Exception as error:
         return f"cannot be described: {type(error).__name__}"
+
+
+def escape_interpolations(value: Any) -> Any:
+    """Writes every text in plain data so that it is read as a recipe as itself, and not as an interpolation.
+
+    Args:
+        value: Mappings, lists and scalars.
+    """
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda match: f"{match[1] * 2}\\${{", value)
+    if isinstance(value, Mapping):
+        return {key: escape_interpolations(entry) for key, entry in value.items()}
+    return [escape_interpolations(entry) for entry in value] if isinstance(value, list) else value

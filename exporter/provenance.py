@@ -21,12 +21,12 @@ from typing import Any
 from exporter import transforms
 from exporter._environment import hide_values
 from exporter._references import find_source, list_source_files
-from exporter._values import describe_if_possible
+from exporter._values import describe_if_possible, escape_interpolations
 from exporter.config import ExportConfig, read_keys
 from exporter.endpoints.pipelines import list_steps
 from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
 from exporter.saving.contents import Dependency
-from exporter.stores import fetch, is_url
+from exporter.stores import explain_url, fetch, is_url
 from exporter.transforms._hooks import Takes, find_takes
 
 # Reported name -> distribution. The first group decides what the artifact's bytes are and is kept inside it.
@@ -36,6 +36,26 @@ _HELPERS = {"protobuf": "protobuf", "ml_dtypes": "ml-dtypes", "hydra": "hydra-co
 RECIPE = "recipe.yaml"
 VERSIONS = "versions.json"
 INPUTS = "inputs.json"
+
+IMAGENET = "imagenet"  # weights that Keras downloads
+
+# The arguments of Keras's classes that are looked up among names of Keras's, and never opened.
+_WORDS = {
+    *(
+        "activation",
+        "class_name",
+        "data_format",
+        "dtype",
+        "fill_mode",
+        "interpolation",
+        "loss",
+        "merge_mode",
+        "metrics",
+        "mode",
+    ),
+    *("name", "optimizer", "output_mode", "padding", "recurrent_activation", "reduction", "weighted_metrics"),
+}
+_KINDS_OF_WORDS = {"constraint", "initializer", "regularizer"}
 
 _GIT_SECONDS = 10
 
@@ -115,7 +135,7 @@ def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool
     if is_dataclass(value) and not isinstance(value, type):
         return _make_plain(asdict(value), path, written, escapes)
     if isinstance(value, str):
-        return value.replace("${", "\\${") if escapes else value
+        return escape_interpolations(value) if escapes else value
     if value is None or isinstance(value, (int, float, bool)):
         return value
     kind = type(value)
@@ -180,21 +200,37 @@ def record_inputs(config: ExportConfig) -> tuple[Input, ...]:
         config: The export.
 
     Returns:
-        A record for each: those that our own sources, steps and the proof read, and any file that is named by an
-        argument of another source. A directory counts as one input where our own source reads it.
+        A record for each: those that our own sources, steps and the proof read, and any file that is named anywhere in
+        the arguments of others. A directory counts as one input where our own source reads it.
     """
     recipe = describe_recipe(config)
     resolved = describe_recipe(config, resolved=True)
-    said = dict(_list_files(recipe))
+    said = dict(list_strings(recipe))
     records = []
-    for path, value in _list_files(resolved):
-        file = fetch(value) if is_url(value) else Path(value).expanduser()
-        if not file.is_file() and not (file.is_dir() and _is_read_whole(resolved, path)):
-            continue
-        files = record_files(file, file.name)
-        size = sum(record.size for record in files)
-        records.append(Input(key=path, path=said.get(path, value), sha256=digest_files(files), size=size))
+    for path, value in list_files(resolved):
+        digest = digest_input(value, is_read_whole=is_read_whole(resolved, path))
+        if digest is not None:
+            records.append(Input(path, said.get(path, value), *digest))
     return tuple(records)
+
+
+def digest_input(value: str, *, is_read_whole: bool) -> tuple[str, int] | None:
+    """Hashes what a value of a recipe names.
+
+    Args:
+        value: A path, or a URL, which is fetched.
+        is_read_whole: Whether a directory counts.
+
+    Returns:
+        The digest and the size in bytes; None where there is no such file.
+    """
+    if is_url(value) and explain_url(value) is not None:
+        return None
+    file = fetch(value) if is_url(value) else Path(value).expanduser()
+    if "\0" in value or not (file.is_file() or (file.is_dir() and is_read_whole)):
+        return None
+    files = record_files(file.resolve(), file.name)  # of a link, the bytes that are read
+    return digest_files(files), sum(record.size for record in files)
 
 
 def record_dependencies(dependencies: Sequence[Dependency]) -> tuple[Input, ...]:
@@ -217,34 +253,123 @@ def record_dependencies(dependencies: Sequence[Dependency]) -> tuple[Input, ...]
     return tuple(records)
 
 
-def _is_read_whole(recipe: Mapping[str, Any], path: str) -> bool:
+def is_read_whole(recipe: Mapping[str, Any], path: str) -> bool:
+    """Whether a file of `list_files` may be a directory, which our own source reads as one."""
     return path.startswith("model.") and find_source(recipe["model"]) is not None
 
 
-def _list_files(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields the dotted path and the value of everything that may name a file to read."""
+def list_files(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Finds everything in a recipe that may name a file to read, or a place to fetch it from.
+
+    Args:
+        recipe: As `describe_recipe` gives it, resolved.
+
+    Yields:
+        The dotted path and the value: of the arguments of our own functions that are files, whatever they are; of all
+        other arguments, what is a path or a URL by its form, or names something that is there.
+    """
     model = recipe["model"]
     source = find_source(model)
-    names = model if source is None else list_source_files(source)
-    for name in names:
-        if name != "_target_" and isinstance(model.get(name), str):
-            yield f"model.{name}", model[name]
+    if source is None:
+        yield from _list_named(model, "model")
+    else:
+        files = list_source_files(source)
+        for name in files:
+            value = model.get(name)
+            if isinstance(value, str) and not _is_download(model, name):
+                yield f"model.{name}", value
+        others = {name: value for name, value in model.items() if name not in (*files, "custom_objects")}
+        yield from _list_named(others, "model", of_keras=True)
     for endpoint, declared in recipe["signatures"].items():
         for key in ("preprocess", "postprocess"):
             for path, step in list_steps(declared.get(key), f"signatures.{endpoint}.{key}"):
-                for name in _list_step_files(step):
+                names = _list_step_files(step)
+                if names is None:
+                    yield from _list_named(step, path)
+                for name in names or ():
                     if isinstance(step.get(name), str):
                         yield f"{path}.{name}", step[name]
     if isinstance(recipe["verify"]["data"], str):
         yield "verify.data", recipe["verify"]["data"]
 
 
-def _list_step_files(step: Mapping[str, Any]) -> list[str]:
-    target = step["_target_"]
-    function = getattr(transforms, str(target).removeprefix("exporter.transforms."), None)
-    if inspect.isfunction(function):
-        return list((find_takes(function) or Takes()).files)
-    return [str(name) for name in step if name != "_target_"]
+def list_downloads(value: Any, path: str) -> Iterator[str]:
+    """Finds the networks of Keras that fetch their weights by themselves.
+
+    Args:
+        value: Plain data.
+        path: Its dotted path.
+
+    Yields:
+        The dotted path of the argument; it need not be there, since Keras fetches unless it is told not to.
+    """
+    if isinstance(value, Mapping):
+        if _is_download(value, "weights"):
+            yield f"{path}.weights"
+        for name, entry in value.items():
+            yield from list_downloads(entry, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from list_downloads(entry, f"{path}[{number}]")
+
+
+def _is_download(function: Mapping[str, Any], argument: str) -> bool:
+    target = function.get("_target_")
+    if target == "exporter.sources.application":
+        return argument == "weights" and function.get(argument) == IMAGENET
+    is_network = isinstance(target, str) and target.startswith("keras.applications.")
+    return is_network and argument == "weights" and function.get(argument, IMAGENET) == IMAGENET
+
+
+def _list_named(value: Any, path: str, argument: str = "", of_keras: bool = False) -> Iterator[tuple[str, str]]:
+    """Yields the strings in the arguments of a function that is not ours and that may name files."""
+    if isinstance(value, str):
+        if argument != "_target_" and may_name_file(value) and not (of_keras and is_word_of_keras(argument, value)):
+            yield path, value
+    elif isinstance(value, Mapping):
+        target = value.get("_target_")
+        of_keras = target.startswith("keras.") if isinstance(target, str) else of_keras
+        for name, entry in value.items():
+            # The configuration of a function is its name.
+            role = "name" if value.get("class_name") == "function" and name == "config" else str(name)
+            if not _is_download(value, role):
+                yield from _list_named(entry, f"{path}.{name}", role, of_keras)
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from _list_named(entry, f"{path}[{number}]", argument, of_keras)
+
+
+def list_strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the dotted path and the text of every string in plain data."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from list_strings(entry, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from list_strings(entry, f"{path}[{number}]")
+
+
+def may_name_file(text: str) -> bool:
+    """Whether something would open a file, or a place elsewhere, if it took text for its name."""
+    # TensorFlow hands a name to C, for which it ends at the first zero.
+    has_form = os.sep in text or "\0" in text or text.startswith("~") or text.lower().startswith("file:")
+    return has_form or is_url(text) or os.path.lexists(text)
+
+
+def is_word_of_keras(argument: str, text: str) -> bool:
+    """Whether Keras takes text for a name of its own, whatever files there are, such as `relu` for an activation."""
+    is_known = argument in _WORDS or argument.rpartition("_")[2] in _KINDS_OF_WORDS
+    return is_known and text.isidentifier()
+
+
+def _list_step_files(step: Mapping[str, Any]) -> list[str] | None:
+    """Names the arguments of one of our own steps that are files; None where the step is not ours."""
+    target = str(step["_target_"])
+    name = target.removeprefix("exporter.transforms.")
+    function = getattr(transforms, name, None) if name != target else None
+    return list((find_takes(function) or Takes()).files) if inspect.isfunction(function) else None
 
 
 def find_repository(directory: Path) -> Repository | None:

@@ -26,10 +26,10 @@ FLOORS = [
         *("_limits", "_references", "provenance", "_page", "_receipt_table", "_terminal"),
     },
     {"jobs", "sweeps", "inspection", "schemas"},
-    {"commands", "cli", "__main__", "exporting", "rerunning", "_hydra", "_preflight"},
+    {"commands", "cli", "__main__", "exporting", "rerunning", "_hydra", "_preflight", "_interpolations"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
-KNOW_HYDRA = {"cli", "_hydra", "_preflight"}
+KNOW_HYDRA = {"cli", "_hydra", "_preflight", "_interpolations"}
 # Calls what a recipe names, and is told by Hydra how: the one step upwards, taken when it is needed.
 UPWARDS = {("sources", "_hydra")}
 

@@ -153,11 +153,12 @@ def test_nothing_of_a_stranger_is_imported_or_read(case: str, change: Callable[.
     assert "antigravity" not in set(sys.modules) - loaded
 
 
-def test_what_is_trusted_may_be_named(change: Callable[..., Path]) -> None:
-    path = change(model={"_target_": "antigravity.build", "size": "${oc.env:HOME}"})
-    config = plan_rerun(path, trusted=["antigravity"], variables=["HOME"])
+def test_what_is_trusted_may_be_named(change: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIZE", "small")
+    path = change(model={"_target_": "antigravity.build", "size": "${oc.env:SIZE}"})
+    config = plan_rerun(path, trusted=["antigravity"], variables=["SIZE"])
     assert config.model["_target_"] == "antigravity.build"
-    assert config.origin.written["model.size"] == "${oc.env:HOME}"
+    assert config.origin.written["model.size"] == "${oc.env:SIZE}"
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,22 @@ def test_other_bytes_than_were_sent_are_noticed(bucket: str, tmp_path: Path) -> 
             id="protocol",
         ),
         pytest.param(
+            "https://host/model",
+            "received https://host/model; there is no store of the protocol 'https'; use s3, gs, az, file or memory",
+            id="one that fsspec knows",
+        ),
+        pytest.param(
+            "S3://bucket/model",
+            "received S3://bucket/model; there is no store of the protocol 'S3'; use s3, gs, az, file or memory",
+            id="capitals",
+        ),
+        pytest.param(
+            "simplecache::s3://bucket/model",
+            "received simplecache::s3://bucket/model, a chain of URLs; expected a single one, of s3, gs, az, file or "
+            "memory",
+            id="chain",
+        ),
+        pytest.param(
             "s3://AKIA:sec/ret@bucket/model",
             "received s3://…@bucket/model, which holds credentials, and a recipe is kept and shown; take them out. "
             "They are read from the environment or the files of the store's own tools, such as AWS_PROFILE",

@@ -2,13 +2,14 @@
 
 The new one goes into the working directory under the old one's name and `-rerun`, and replaces nothing, unless
 `filepath=` and `overwrite=true` say otherwise. Relative paths of the recipe start at the working directory; the files
-that it reads must be the same as before. The recipe may name only what exporter and Keras bring, and reads nothing from
-the environment, unless you allow it.
+that it reads must be the same as before. The recipe may name only what exporter and Keras bring, reads no other file,
+no URL and nothing from the environment, unless you allow it.
 """
 
 import argparse
 import logging
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a variable of the environment that the recipe may read",
     )
+    parser.add_argument(
+        "--input",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a file or a URL that the recipe may read, whatever it holds; imagenet: weights that Keras downloads",
+    )
     parser.add_argument("--allow-drift", action="store_true", help="take the files that it reads also if they changed")
 
 
@@ -45,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.overrides,
             trusted=arguments.trust,
             variables=arguments.environment,
+            inputs=arguments.input,
             allow_drift=arguments.allow_drift,
+            report=lambda line: print(f"! {line}", file=sys.stderr),
         )
     except UsageError as error:
         print_faults(error)

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--environment", metavar="NAME", action="append", default=[], help="with --rebuild: as for exporter rerun"
     )
+    parser.add_argument(
+        "--input", metavar="PATH", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -112,7 +115,13 @@ def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
     from exporter.receipts import record_files
     from exporter.rerunning import plan_rerun
 
-    config = plan_rerun(path, trusted=arguments.trust, variables=arguments.environment)
+    config = plan_rerun(
+        path,
+        trusted=arguments.trust,
+        variables=arguments.environment,
+        inputs=arguments.input,
+        report=lambda line: print(f"! {line}", file=sys.stderr),
+    )
     with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as directory:
         config.filepath = str(Path(directory) / Path(config.filepath).name)
         config.origin.written |= {"verify": describe_recipe(config)["verify"]}

@@ -42,7 +42,7 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
 
         verification.warm_up(process)
         model = load_model(path)
-        tags = list(recipe.get("options", {}).get("extra_tags", []))
+        tags = _read_tags(recipe)
         signatures: Any = None
         if path.is_dir() and recipe.get("signatures"):
             kept = tf.saved_model.load(str(path), tags=["serve", *tags])  # its variables live as long as it does
@@ -62,3 +62,10 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
         except ProofError as error:
             return tuple(error.checks), ()
         return proof.checks, proof.left_out
+
+
+def _read_tags(recipe: Mapping[str, Any]) -> list[str]:
+    """Gives the tags of the graph; a stranger's recipe may hold anything in their place."""
+    options = recipe.get("options")
+    tags = options.get("extra_tags") if isinstance(options, Mapping) else None
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []

@@ -1,4 +1,4 @@
-"""Artifacts that stand in a store behind a URL: `s3://`, `gs://`, `az://`, and whatever else fsspec knows.
+"""Artifacts that stand in a store behind a URL: `s3://`, `gs://` or `az://`.
 
 A path without a scheme never comes here, and fsspec is imported for a URL only. Nothing is written of the transfer
 itself: connections, credentials, parts and retries are fsspec's and those of its libraries.

@@ -13,7 +13,12 @@ _EXTRAS = {
     **dict.fromkeys(("gs", "gcs"), ("gcsfs", "gs")),
     **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("adlfs", "az")),
 }
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What needs no other package: the disk, and the memory of this process.
+_AT_HAND = ("file", "memory")
+_ALLOWED = "s3, gs, az, file or memory"
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
+_URL = re.compile(rf"(?:{_SCHEME}::)*({_SCHEME})://")
 _SECRET = re.compile(r"(?<=://)[^/@]*:.*@")  # a secret may hold slashes
 
 
@@ -46,18 +51,24 @@ def explain_url(url: str) -> str | None:
             f"received {shown}, which holds credentials, and a recipe is kept and shown; take them out. "
             "They are read from the environment or the files of the store's own tools, such as AWS_PROFILE"
         )
+    if "::" in url:
+        return f"received {shown}, a chain of URLs; expected a single one, of {_ALLOWED}"
+    protocol = match[1]
+    if protocol not in _EXTRAS and protocol not in _AT_HAND and not _is_registered(protocol):
+        return f"received {shown}; there is no store of the protocol {protocol!r}; use {_ALLOWED}"
     if not url[match.end() :].strip("/"):
-        return f"received {shown}; expected a bucket and a path, such as {match[1]}://bucket/models/digits"
-    protocol = match[1].lower()
-    package, extra = _EXTRAS.get(protocol, ("fsspec", ""))
-    if importlib.util.find_spec(package) is None:
+        return f"received {shown}; expected a bucket and a path, such as {protocol}://bucket/models/digits"
+    package, extra = _EXTRAS.get(protocol, (None, ""))
+    if package is not None and importlib.util.find_spec(package) is None:
         return f"received {shown}, which needs {package}, which is not installed: pip install 'keras-exporter[{extra}]'"
-    if protocol not in _EXTRAS:
-        from fsspec.registry import known_implementations, registry
-
-        if protocol not in known_implementations and protocol not in registry:
-            return f"received {shown}; there is no store of the protocol {match[1]!r}; use s3, gs, az, file or memory"
     return None
+
+
+def _is_registered(protocol: str) -> bool:
+    """Whether the program itself has brought the store; those that fsspec knows reach anywhere."""
+    from fsspec.registry import known_implementations, registry
+
+    return protocol in registry and protocol not in known_implementations
 
 
 def split_name(url: str) -> tuple[str, str]:
