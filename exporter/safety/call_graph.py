@@ -66,8 +66,8 @@ class CallGraph:
             read.calls[body] = [name for node in nodes for name in read._note_calls(body, node)]
             read._nodes[body] = {node.name: node for node in nodes}
             if len(read._nodes[body]) < len(nodes):
-                seen: set[str] = set()
-                read.repeated += [(body, node.name) for node in nodes if node.name in seen or seen.add(node.name)]
+                counted = Counter(node.name for node in nodes)
+                read.repeated += [(body, name) for name, count in counted.items() if count > 1]
         return read
 
     def _note_calls(self, body: str, node: Any) -> Iterator[str]:

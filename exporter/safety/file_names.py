@@ -90,7 +90,9 @@ class Source:
             return self._list_assigned(name_node(node.input[0])) or None
         if self.may_add and node.op == "Pack":
             return [(body, name_node(each)) for each in list_inputs(node)] or None
-        if self.may_add and (node.op == "ShardedFilename" or (node.op == "StringJoin" and self._adds_ending(body, node))):
+        if self.may_add and (
+            node.op == "ShardedFilename" or (node.op == "StringJoin" and self._adds_ending(body, node))
+        ):
             return [(body, name_node(each)) for each in node.input[:1]] or None
         return None
 
@@ -148,4 +150,3 @@ class Source:
                 if texts is None or any(b".." in text for text in texts):
                     return False
         return True
-

@@ -7,11 +7,12 @@ from typing import Any
 
 from exporter.safety.call_graph import GRAPH, CallGraph, list_inputs, name_node
 from exporter.safety.constants import count_elements, get_attribute, get_size, read_integers
-from exporter.saving.messages import VariableDef
+from exporter.saving.messages import AssetFileDef, VariableDef
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = frozenset({"saved_model_main_op", "legacy_init_op", "table_initializer"})
 _LOCAL_VARIABLES = "local_variables"
+_ASSETS = "saved_model_assets"
 
 # The children of a resource that make it, fill it and end it.
 _RESOURCE_FUNCTIONS = frozenset({"_create_resource", "_destroy_resource", "_initialize"})
@@ -26,7 +27,7 @@ RESERVED = frozenset(
         *("_object_identifier", "_preload_simple_restoration", "_restore_from_tensors", "_serialize_to_proto"),
         *("_serialize_to_tensors", "_setattr_tracking", "_tf_api_names", "_tf_api_names_v1", "_track_trackable"),
         *("_trackable_children", "_unconditional_checkpoint_dependencies", "_unconditional_dependency_names"),
-        "_update_uid",
+        *("_update_uid", "_destruction_context", "_resource_handle", "_resource_type"),
     )
 )
 
@@ -85,6 +86,23 @@ def find_initializers(meta_graph: Any) -> set[str]:
         elif entry.key == _LOCAL_VARIABLES:
             heads += [VariableDef.FromString(value).initializer_name for value in entry.value.bytes_list.value]
     return set(map(name_node, heads))
+
+
+def list_assets(meta_graph: Any) -> tuple[list[Any], list[Any]]:
+    """Lists the assets, as messages `AssetFileDef`.
+
+    Returns:
+        Those whose names TensorFlow hands to the graph, and those that it passes over: TensorFlow 1 kept them in a
+        collection, and this counts only where there are no others.
+    """
+    own = list(meta_graph.asset_file_def)
+    collected = [
+        AssetFileDef.FromString(packed.value)
+        for entry in meta_graph.collection_def
+        if entry.key == _ASSETS
+        for packed in entry.value.any_list.value
+    ]
+    return (own, collected) if own else (collected, [])
 
 
 def find_endpoints(meta_graph: Any) -> set[str]:

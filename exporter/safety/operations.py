@@ -23,6 +23,7 @@ from exporter.safety.loading import (
     find_initializers,
     find_start,
     find_usurpers,
+    list_assets,
 )
 from exporter.safety.registry import SAVER, TABLE_FILES, read_registry
 from exporter.saving.messages import SavedModel
@@ -99,7 +100,7 @@ class _Inspection:
             entry.key: [0 <= number < len(assets) and assets[number] for number in entry.value.bound_inputs]
             for entry in objects.concrete_functions
         }
-        paths = {name_node(asset.tensor_info.name) for asset in meta_graph.asset_file_def}
+        paths = {name_node(asset.tensor_info.name) for asset in list_assets(meta_graph)[0]}
         prefix = {name_node(meta_graph.saver_def.filename_tensor_name)} - {""}
         self._assets = Source(self._graph, callers, paths, bound, may_add=False)
         self._saved = Source(self._graph, callers, prefix, {}, may_add=True)
@@ -177,7 +178,9 @@ class _Inspection:
             sizes[body] = len(graph.bodies[body]) + sum(sizes[name] for name in called)
             if sizes[body] > limit:
                 what = f"the function {body}" if body else "the graph"
-                yield Harm(what, None, f"grows to more than {limit:,} nodes when the functions that it calls are inlined")
+                yield Harm(
+                    what, None, f"grows to more than {limit:,} nodes when the functions that it calls are inlined"
+                )
             if body != GRAPH and body not in self._start.functions:
                 continue
             counted = 0
@@ -195,7 +198,15 @@ class _Inspection:
 
 
 def _is_asset(saved: Any) -> bool:
-    others = ("user_object", "function", "variable", "bare_concrete_function", "constant", "resource", "captured_tensor")
+    others = (
+        "user_object",
+        "function",
+        "variable",
+        "bare_concrete_function",
+        "constant",
+        "resource",
+        "captured_tensor",
+    )
     return saved.HasField("asset") and not saved.registered_name and not any(map(saved.HasField, others))
 
 
@@ -214,12 +225,12 @@ def check_graph(path: Path) -> None:
     try:
         saved_model = SavedModel.FromString(path.read_bytes())
         harms = find_harms(saved_model)
+        assets = [asset for graph in saved_model.meta_graphs for listed in list_assets(graph) for asset in listed]
     except (DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
-    for graph in saved_model.meta_graphs:
-        for asset in graph.asset_file_def:
-            if _leaves(asset.filename):
-                raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")
+    for asset in assets:
+        if _leaves(asset.filename):
+            raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")
     if harms:
         more = f", and {len(harms) - _SHOWN} more" if len(harms) > _SHOWN else ""
         raise ArtifactError(

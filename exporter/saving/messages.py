@@ -36,9 +36,11 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (3, "restore_op_name", "string"),
     ],
     "CollectionEntry": [(1, "key", "string"), (2, "value", "CollectionDef")],
-    "CollectionDef": [(1, "node_list", "NodeList"), (2, "bytes_list", "BytesList")],
+    "CollectionDef": [(1, "node_list", "NodeList"), (2, "bytes_list", "BytesList"), (5, "any_list", "AnyList")],
     "NodeList": [(1, "value", "*string")],
     "BytesList": [(1, "value", "*bytes")],
+    "AnyList": [(1, "value", "*Any")],
+    "Any": [(1, "type_url", "string"), (2, "value", "bytes")],
     "VariableDef": [(2, "initializer_name", "string")],
     "SignatureEntry": [(1, "key", "string"), (2, "value", "SignatureDef")],
     "SignatureDef": [
@@ -197,3 +199,4 @@ BundleEntryProto = _get_class("BundleEntryProto")
 TrackableObjectGraph = _get_class("TrackableObjectGraph")
 SavedMetadata = _get_class("SavedMetadata")
 VariableDef = _get_class("VariableDef")
+AssetFileDef = _get_class("AssetFileDef")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from google.protobuf import any_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import (
     attr_value_pb2,
@@ -40,6 +41,8 @@ THEIRS: dict[str, Any] = {
     "CollectionDef": meta_graph_pb2.CollectionDef,
     "NodeList": meta_graph_pb2.CollectionDef.NodeList,
     "BytesList": meta_graph_pb2.CollectionDef.BytesList,
+    "AnyList": meta_graph_pb2.CollectionDef.AnyList,
+    "Any": any_pb2.Any,
     "VariableDef": variable_pb2.VariableDef,
     "SignatureEntry": meta_graph_pb2.MetaGraphDef.SignatureDefEntry,
     "SignatureDef": meta_graph_pb2.SignatureDef,
