@@ -5,6 +5,7 @@ in the place of others, are called in ways that the graph does not show.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -210,6 +211,27 @@ def _is_asset(saved: Any) -> bool:
     return saved.HasField("asset") and not saved.registered_name and not any(map(saved.HasField, others))
 
 
+@contextmanager
+def read_graphs(path: Path) -> Iterator[Any]:
+    """Reads a SavedModel; what is found to be damaged inside is an error that says so.
+
+    Args:
+        path: Its `saved_model.pb`.
+
+    Returns:
+        The message `SavedModel`.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    if path.stat().st_size > _MAX_FILE:
+        raise ArtifactError(f"{path} is damaged: it is larger than any SavedModel of TensorFlow.")
+    try:
+        yield SavedModel.FromString(path.read_bytes())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
+
+
 def check_graph(path: Path) -> None:
     """Refuses a SavedModel whose graph does more than compute, before TensorFlow has read it.
 
@@ -220,14 +242,9 @@ def check_graph(path: Path) -> None:
         ArtifactError: It holds an operation that is not allowed, or uses one where it is not allowed; it would run
             something while it is loaded, or grow beyond bounds; it names an asset outside of itself, or is damaged.
     """
-    if path.stat().st_size > _MAX_FILE:
-        raise ArtifactError(f"{path} is damaged: it is larger than any SavedModel of TensorFlow.")
-    try:
-        saved_model = SavedModel.FromString(path.read_bytes())
+    with read_graphs(path) as saved_model:
         harms = find_harms(saved_model)
         assets = [asset for graph in saved_model.meta_graphs for listed in list_assets(graph) for asset in listed]
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
     for asset in assets:
         if _leaves(asset.filename):
             raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")

