@@ -138,6 +138,14 @@ def find_usurpers(meta_graph: Any) -> Iterator[tuple[str, str]]:
                 yield child.local_name, names[0] if names else ""
 
 
+def claim_slots(meta_graph: Any) -> int:
+    """Returns how many bytes the slots of optimizers claim: TensorFlow fills them with zeros to restore them."""
+    objects = meta_graph.object_graph_def.nodes
+    numbers = [slot.original_variable_node_id for owner in objects for slot in owner.slot_variables]
+    variables = [objects[number].variable for number in numbers if 0 <= number < len(objects)]
+    return sum(get_size(each.dtype) * count_elements(each.shape) for each in variables)
+
+
 def count_bytes(node: Any, graph: CallGraph, body: str) -> int | None:
     """Counts what a node makes while the file is loaded.
 

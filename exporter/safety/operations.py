@@ -19,6 +19,7 @@ from exporter.safety.loading import (
     MAX_BYTES,
     Start,
     claim_constant,
+    claim_slots,
     count_bytes,
     find_endpoints,
     find_initializers,
@@ -244,10 +245,14 @@ def check_graph(path: Path) -> None:
     """
     with read_graphs(path) as saved_model:
         harms = find_harms(saved_model)
+        slots = sum(map(claim_slots, saved_model.meta_graphs))
         assets = [asset for graph in saved_model.meta_graphs for listed in list_assets(graph) for asset in listed]
     for asset in assets:
         if _leaves(asset.filename):
             raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")
+    stored = sum(file.stat().st_size for file in path.parent.glob("variables/variables.data-*"))
+    if slots > stored + MAX_BYTES:
+        harms = (*harms, Harm("the state of an optimizer", None, f"claims {slots:,} bytes where {stored:,} are stored"))
     if harms:
         more = f", and {len(harms) - _SHOWN} more" if len(harms) > _SHOWN else ""
         raise ArtifactError(
