@@ -1,4 +1,4 @@
-"""The operations of TensorFlow by what they do, as `operations.toml` lists them.
+"""The operations of TensorFlow by what they do, as `data/operations.toml` lists them.
 
 `python -m exporter.safety.registry` lists the operations of the TensorFlow at hand that no family has.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_FILE = Path(__file__).with_name("operations.toml")
+_FILE = Path(__file__).parents[1] / "data" / "operations.toml"
 
 # Families whose operations are allowed in one place only.
 SAVER = "saver"

@@ -105,6 +105,12 @@ def get_function(graph: MetaGraph, part: str) -> Any:
     return next(each for each in graph.graph_def.library.function if part in each.signature.name)
 
 
+def get_initializer(graph: MetaGraph) -> Any:
+    """Returns the function that fills the table from the file."""
+    functions = graph.graph_def.library.function
+    return next(each for each in functions if any("InitializeTable" in node.op for node in each.node_def))
+
+
 def add_constant(nodes: Any, name: str, value: Any) -> Any:
     node = nodes.add(name=name, op="Const")
     proto = tf.make_tensor_proto(value)
@@ -229,7 +235,7 @@ def disguise_constant(graph: MetaGraph, canary: str) -> None:
 
 
 def call_with_constant(graph: MetaGraph, canary: str) -> None:
-    initializer = get_function(graph, "initializer")
+    initializer = get_initializer(graph)
     inner = graph.graph_def.library.function.add()
     inner.CopyFrom(initializer)
     inner.signature.name = "inner"
@@ -246,12 +252,12 @@ def call_with_constant(graph: MetaGraph, canary: str) -> None:
 
 
 def substitute_table(graph: MetaGraph, canary: str) -> None:
-    get_function(graph, "initializer").attr["api_implements"].s = b"initialize"
+    get_initializer(graph).attr["api_implements"].s = b"initialize"
 
 
 def take_argument(graph: MetaGraph, canary: str) -> None:
     """Takes the path as an argument that whoever calls gives, such as the loader with what a checkpoint holds."""
-    name = get_function(graph, "initializer").signature.name
+    name = get_initializer(graph).signature.name
     del graph.object_graph_def.concrete_functions[name].bound_inputs[:]
 
 
@@ -263,15 +269,13 @@ def serve_table(graph: MetaGraph, canary: str) -> None:
 
 def name_twice(graph: MetaGraph, canary: str) -> None:
     """Gives the asset's variable another handle, through which anything may be assigned."""
-    handle = next(node for node in graph.graph_def.node if node.op == "VarHandleOp" and "asset" not in node.name)
+    path = graph.asset_file_def[0].tensor_info.name.partition(":")[0]
+    assign = next(node for node in graph.graph_def.node if node.op == "AssignVariableOp" and path in node.input)
+    handle = next(node for node in graph.graph_def.node if node.name == assign.input[0])
     add_constant(graph.graph_def.node, "canary", canary)
     again = graph.graph_def.node.add(name="again", op="VarHandleOp")
     again.attr["shared_name"].s = handle.attr["shared_name"].s or handle.name.encode()
     graph.graph_def.node.add(name="assign", op="AssignVariableOp", input=["again", "canary"])
-    init = get_function(graph, "initializer").signature.name
-    call = next(node for node in graph.graph_def.node if node.attr["f"].func.name == init)
-    graph.graph_def.node.add(name="path", op="ReadVariableOp", input=[handle.name])
-    call.input[0] = "path"
 
 
 # What runs at load
@@ -279,7 +283,7 @@ def name_twice(graph: MetaGraph, canary: str) -> None:
 
 def loop_in_initializer(graph: MetaGraph, canary: str) -> None:
     body = add_function(graph, "body").signature.name
-    loop = get_function(graph, "initializer").node_def.add(name="loop", op="StatelessWhile")
+    loop = get_initializer(graph).node_def.add(name="loop", op="StatelessWhile")
     loop.attr["body"].func.name = loop.attr["cond"].func.name = body
 
 
@@ -328,7 +332,7 @@ def start_restoring(graph: MetaGraph, canary: str) -> None:
 
 
 def fill_initializer(graph: MetaGraph, canary: str) -> None:
-    nodes = get_function(graph, "initializer").node_def
+    nodes = get_initializer(graph).node_def
     add_constant(nodes, "sizes", [1 << 20, 1 << 20])
     add_constant(nodes, "zero", 0.0)
     nodes.add(name="fill", op="Fill", input=["sizes:output:0", "zero:output:0"]).attr["T"].type = types_pb2.DT_FLOAT
@@ -336,13 +340,13 @@ def fill_initializer(graph: MetaGraph, canary: str) -> None:
 
 def fill_untold(graph: MetaGraph, canary: str) -> None:
     fill_initializer(graph, canary)
-    nodes = get_function(graph, "initializer").node_def
+    nodes = get_initializer(graph).node_def
     nodes.add(name="same", op="Identity", input=["sizes:output:0"])
     next(node for node in nodes if node.op == "Fill").input[0] = "same:output:0"
 
 
 def count_to_the_end(graph: MetaGraph, canary: str) -> None:
-    nodes = get_function(graph, "initializer").node_def
+    nodes = get_initializer(graph).node_def
     for name, value in {"first": 0, "last": 1 << 30, "step": 1}.items():
         add_constant(nodes, name, value)
     nodes.add(name="range", op="Range", input=["first:output:0", "last:output:0", "step:output:0"])
@@ -357,11 +361,11 @@ def fill_often(graph: MetaGraph, canary: str) -> None:
         for place in range(16):
             add_call(function.node_def, f"call_{place}", last)
         last = function
-    add_call(get_function(graph, "initializer").node_def, "level", last)
+    add_call(get_initializer(graph).node_def, "level", last)
 
 
 def make_buckets(graph: MetaGraph, canary: str) -> None:
-    node = get_function(graph, "initializer").node_def.add(name="dense", op="MutableDenseHashTableV2")
+    node = get_initializer(graph).node_def.add(name="dense", op="MutableDenseHashTableV2")
     node.attr["initial_num_buckets"].i = 1 << 40
 
 
