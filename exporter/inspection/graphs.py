@@ -10,9 +10,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from exporter.errors import ArtifactError
-from exporter.safety.operations import find_harms
+from exporter.safety.operations import find_harms, read_graphs
 from exporter.saving.contents import Endpoint, Tensor
-from exporter.saving.messages import DTYPES, SavedMetadata, SavedModel
+from exporter.saving.messages import DTYPES, SavedMetadata
 
 # TensorFlow keeps its initialisation among the signatures.
 _INTERNAL = "__saved_model_init_op"
@@ -28,8 +28,7 @@ class Graph:
         signatures: Its endpoints by name.
         method_names: What TF Serving calls each of them.
         operations: How often each operation stands in the graph and its functions.
-        reaching_out: The operations that read or write files or run Python, and those that TensorFlow does not come
-            with.
+        reaching_out: What a load in safe mode refuses, and the operations that TensorFlow does not come with.
         functions: The names of its functions.
         aliases: Names that were given to functions: alias -> the function's name.
         has_gradients: Whether gradients of its own are kept.
@@ -64,10 +63,8 @@ def read_graph(path: Path) -> Graph:
     Raises:
         ArtifactError: The file is damaged, or holds no graph.
     """
-    try:
-        message = SavedModel.FromString(path.read_bytes())
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
+    with read_graphs(path) as message:
+        harms = find_harms(message)
     if not message.meta_graphs:
         raise ArtifactError(f"{path} is damaged: it holds no graph.")
     graph = message.meta_graphs[0]
@@ -85,9 +82,7 @@ def read_graph(path: Path) -> Graph:
         },
         method_names={name: signatures[name].method_name for name in sorted(signatures)},
         operations=dict(sorted(operations.items())),
-        reaching_out=tuple(
-            sorted({harm.operation for harm in find_harms(message)} | {name for name in operations if ">" in name})
-        ),
+        reaching_out=tuple(sorted({harm.operation for harm in harms} | {name for name in operations if ">" in name})),
         functions=tuple(sorted(function.signature.name for function in library.function)),
         aliases={entry.value: entry.key for entry in info.function_aliases},
         has_gradients=bool(library.gradient or library.registered_gradients),

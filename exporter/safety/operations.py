@@ -1,98 +1,74 @@
-"""The operations of a graph that touch files or run Python, found without TensorFlow.
+"""The operations of a graph that do more than compute, found without TensorFlow.
 
-The tables follow the registry of TensorFlow 2.21 (`tensorflow/core/ops/*.cc`).
+Whatever is in a file is looked at, whether anything calls it or not: gradients, and functions that TensorFlow may put
+in the place of others, are called in ways that the graph does not show.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from exporter.errors import ArtifactError
+from exporter.safety.call_graph import GRAPH, CallGraph, name_node
+from exporter.safety.file_names import Callers, Source
+from exporter.safety.loading import (
+    MAX_BYTES,
+    Start,
+    claim_constant,
+    claim_slots,
+    count_bytes,
+    find_endpoints,
+    find_initializers,
+    find_start,
+    find_usurpers,
+    list_assets,
+)
+from exporter.safety.registry import SAVER, TABLE_FILES, read_registry
 from exporter.saving.messages import SavedModel
 
-_PYTHON = "runs Python"
-_READS = "reads files"
-_WRITES = "writes files"
-_LISTS = "lists files"
-_SERVES = "talks to other machines"
+_UNKNOWN = "is none of the operations of TensorFlow that only compute"
+_SAVER_ONLY = "saves or restores files elsewhere than in the saver"
+_NO_ASSET = "reads a file that is no asset of the artifact"
+_WHILE_LOADED = "would run while the file is loaded, when only tables and variables are filled"
+_TOO_LARGE = f"claims more than {MAX_BYTES:,} bytes"
+_UNTOLD = "would make a tensor while the file is loaded whose size cannot be told"
 
-HARMFUL: Mapping[str, str] = {
-    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc"), _PYTHON),
-    **dict.fromkeys(("MatchingFiles", "MatchingFilesDataset", "ExperimentalMatchingFilesDataset"), _LISTS),
-    **dict.fromkeys(
-        (
-            *("ReadFile", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2"),
-            *("FixedLengthRecordReader", "FixedLengthRecordReaderV2", "TFRecordReader", "TFRecordReaderV2"),
-            *("LMDBReader", "LMDBDataset", "ExperimentalLMDBDataset", "RecordInput"),
-            *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "CSVDataset", "CSVDatasetV2"),
-            *("ExperimentalCSVDataset", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2"),
-            *("SqlDataset", "ExperimentalSqlDataset", "LoadDataset", "SnapshotDatasetReader"),
-            *("SnapshotNestedDatasetReader", "SnapshotChunkDataset", "ListSnapshotChunksDataset"),
-            *("LoadAndRemapMatrix", "GenerateVocabRemapping", "ImmutableConst"),
-        ),
-        _READS,
-    ),
-    **dict.fromkeys(
-        (
-            *("WriteFile", "SaveDataset", "SaveDatasetV2", "DistributedSave", "SnapshotDataset", "SnapshotDatasetV2"),
-            *("CacheDataset", "CacheDatasetV2", "DatasetToTFRecord", "ExperimentalDatasetToTFRecord", "DumpTensor"),
-            *("CreateSummaryFileWriter", "CreateSummaryDbWriter"),
-            *("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
-        ),
-        _WRITES,
-    ),
-    **dict.fromkeys(
-        (
-            *("RpcCall", "RpcClient", "RpcServer", "RpcServerRegister", "RpcServerStart"),
-            *("DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4"),
-            *("RegisterDataset", "RegisterDatasetV2", "FileSystemSetConfiguration"),
-        ),
-        _SERVES,
-    ),
-}
-
-# What restores and saves variables: at home in the saver, which nothing but a checkpoint calls.
-_SAVER: Mapping[str, str] = {
-    **dict.fromkeys(("Restore", "RestoreSlice", "RestoreV2", "DTensorRestoreV2"), _READS),
-    **dict.fromkeys(("Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"), _WRITES),
-}
-
-# Harmless unless an attribute names a file.
-_BY_ATTRIBUTE: Mapping[str, tuple[str, Callable[[bytes], bool], str]] = {
-    "PrintV2": ("output_stream", lambda value: value.startswith(b"file:"), _WRITES),
-    "FixedUnigramCandidateSampler": ("vocab_file", bool, _READS),
-    "EncodeProto": ("descriptor_source", lambda value: not value.startswith((b"local://", b"bytes://")), _READS),
-    "DecodeProtoV2": ("descriptor_source", lambda value: not value.startswith((b"local://", b"bytes://")), _READS),
-}
-
-# The second input is the name of the file: an asset, which TensorFlow hands over from outside of the function.
-_TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+# How many nodes a function may grow to when the functions that it calls are put in their places, which TensorFlow does
+# before it runs one: this, or this many times what the file holds.
+_MAX_NODES = 1_000_000
+_MAX_TIMES = 10
+# Protobuf reads no message that is longer.
+_MAX_FILE = (1 << 31) - 1
+_RESTORING = frozenset({"Restore", "RestoreSlice", "RestoreV2"})
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """One operation that reaches outside of the graph.
+    """Something in a graph that is refused.
 
     Attributes:
-        operation: Its name in TensorFlow's registry.
-        place: The function that it is in; empty for the graph itself.
+        operation: The name of the operation, or what else it is.
+        place: The function that it is in; empty for the graph itself, None for what is a function as a whole.
         reason: What it does.
     """
 
     operation: str
-    place: str
+    place: str | None
     reason: str
+
+    def __str__(self) -> str:
+        where = {None: "", GRAPH: " in the graph"}.get(self.place, f" in {self.place}")
+        return f"{self.operation}{where} {self.reason}"
 
 
 def find_harms(saved_model: Any) -> tuple[Harm, ...]:
-    """Finds the operations that touch files, run Python or talk to other machines.
-
-    The saver, which every SavedModel has, may restore and save variables; nothing that is called otherwise may.
+    """Finds what a graph from somewhere else may not hold.
 
     Args:
         saved_model: The message `SavedModel`.
@@ -100,108 +76,191 @@ def find_harms(saved_model: Any) -> tuple[Harm, ...]:
     Returns:
         Each operation once for every function that it is in.
     """
-    found: dict[Harm, None] = {}
-    for graph in saved_model.meta_graphs:
-        for harm in _find_in(graph):
-            found.setdefault(harm)
-    return tuple(found)
+    return tuple(dict.fromkeys(harm for graph in saved_model.meta_graphs for harm in _Inspection(graph).find()))
 
 
-def _find_in(graph: Any) -> Iterator[Harm]:
-    assets = {asset.tensor_info.name.partition(":")[0] for asset in graph.asset_file_def}
-    bodies = {"": graph.graph_def.node}
-    bodies.update((function.signature.name, function.node_def) for function in graph.graph_def.library.function)
-    called = _find_called(graph, bodies)
-    for place, nodes in bodies.items():
-        by_name = {node.name: node for node in nodes}
-        for node in nodes:
-            reason = HARMFUL.get(node.op)
-            if reason is None and node.op in _SAVER and (place or node.name) in called:
-                reason = _SAVER[node.op]
-            if reason is None and node.op in _BY_ATTRIBUTE:
-                name, is_harmful, why = _BY_ATTRIBUTE[node.op]
-                if any(entry.key == name and is_harmful(entry.value.s) for entry in node.attr):
-                    reason = why
-            if reason is None and node.op in _TABLES and not _takes_asset(node, by_name, assets if not place else ()):
-                reason = "reads a file that is no asset of the artifact"
-            if reason is not None:
-                yield Harm(node.op, place, reason)
+class _Inspection:
+    """One look at a message `MetaGraphDef`."""
+
+    def __init__(self, meta_graph: Any) -> None:
+        self._meta_graph = meta_graph
+        self._graph = CallGraph.read(meta_graph.graph_def)
+        self._start: Start = find_start(meta_graph, self._graph)
+        library = meta_graph.graph_def.library
+        hidden = {each.gradient_func for each in library.gradient}
+        hidden |= {each.gradient_func for each in library.registered_gradients}
+        hidden |= {
+            function.signature.name
+            for function in library.function
+            if any(entry.key == "api_implements" for entry in function.attr)
+        }
+        objects = meta_graph.object_graph_def
+        served = self._graph.find_ancestors(GRAPH, find_endpoints(meta_graph))
+        callers = Callers({entry.key for entry in objects.concrete_functions}, hidden, served)
+        assets = [_is_asset(each) for each in objects.nodes]
+        bound = {
+            entry.key: [0 <= number < len(assets) and assets[number] for number in entry.value.bound_inputs]
+            for entry in objects.concrete_functions
+        }
+        paths = {name_node(asset.tensor_info.name) for asset in list_assets(meta_graph)[0]}
+        prefix = {name_node(meta_graph.saver_def.filename_tensor_name)} - {""}
+        self._assets = Source(self._graph, callers, paths, bound, may_add=False)
+        self._saved = Source(self._graph, callers, prefix, {}, may_add=True)
+        self._restored = Source(self._graph, callers, prefix, {}, may_add=False)
+        # What restores is no part of these, and what saves of neither.
+        self._run = served | self._graph.find_ancestors(GRAPH, find_initializers(meta_graph))
+        self._served = served
+
+    def find(self) -> Iterator[Harm]:
+        """Finds everything that is refused."""
+        for body, name in self._graph.repeated:
+            yield Harm(f"the name {name}", body, "stands for two things")
+        registry = read_registry()
+        for body, nodes in self._graph.bodies.items():
+            if body and body in registry.family_of:
+                yield Harm(f"the function {body}", None, "has the name of an operation of TensorFlow")
+            for node in nodes:
+                reason = self._judge(body, node)
+                if reason:
+                    yield Harm(node.op, body, reason)
+        for name, function in find_usurpers(self._meta_graph):
+            what = f"the function {function}" if function else "an object"
+            yield Harm(what, None, f"would be called as {name}, which TensorFlow uses while it loads")
+        yield from self._find_growth()
+
+    def _judge(self, body: str, node: Any) -> str | None:
+        """Returns why a node is refused, or None."""
+        registry = read_registry()
+        family = registry.family_of.get(node.op)
+        if family is None:
+            if node.op not in self._graph.bodies:
+                return _UNKNOWN
+        elif not family.is_allowed:
+            return family.reason
+        elif family.name == SAVER:
+            if not self._is_of_saver(body, node):
+                return _SAVER_ONLY
+        elif family.name == TABLE_FILES and not self._takes_asset(body, node):
+            return _NO_ASSET
+        if node.op == "Const" and claim_constant(node) > MAX_BYTES:
+            return _TOO_LARGE
+        is_early = node.name in self._start.nodes if body == GRAPH else body in self._start.functions
+        if is_early and family is not None and node.op not in registry.initialising:
+            return _WHILE_LOADED
+        return None
+
+    def _is_of_saver(self, body: str, node: Any) -> bool:
+        if body == GRAPH and node.name in self._run:
+            return False
+        if node.op in _RESTORING:
+            return bool(node.input) and self._restored.gives(body, node.input[0])
+        # The second input of the one that merges is the name of the whole.
+        names = node.input[:2] if node.op == "MergeV2Checkpoints" else node.input[:1]
+        return bool(names) and all(self._saved.gives(body, name) for name in names)
+
+    def _takes_asset(self, body: str, node: Any) -> bool:
+        if body == GRAPH and node.name in self._served:
+            return False
+        return len(node.input) > 1 and self._assets.gives(body, node.input[1])
+
+    def _find_growth(self) -> Iterator[Harm]:
+        """Finds what calls itself, grows beyond bounds when it is called, or makes too much while it is loaded."""
+        graph = self._graph
+        ordered, recursive = graph.order()
+        for name in recursive:
+            yield Harm(f"the function {name}", None, "calls itself")
+        if recursive:
+            return
+        limit = max(_MAX_NODES, _MAX_TIMES * sum(map(len, graph.bodies.values())))
+        sizes: dict[str, int] = {}
+        made: dict[str, int] = {}
+        for body in ordered:
+            # What is too large is named once, and not again with everything that calls it.
+            called = [name for name in graph.calls[body] if sizes[name] <= limit]
+            sizes[body] = len(graph.bodies[body]) + sum(sizes[name] for name in called)
+            if sizes[body] > limit:
+                what = f"the function {body}" if body else "the graph"
+                yield Harm(
+                    what, None, f"grows to more than {limit:,} nodes when the functions that it calls are inlined"
+                )
+            if body != GRAPH and body not in self._start.functions:
+                continue
+            counted = 0
+            for node in graph.bodies[body]:
+                if body == GRAPH and node.name not in self._start.nodes:
+                    continue
+                size = count_bytes(node, graph, body)
+                if size is None:
+                    yield Harm(node.op, body, _UNTOLD)
+                counted += (size or 0) + sum(made.get(name, 0) for name in graph.list_called(node))
+            made[body] = min(counted, MAX_BYTES + 1)
+            if counted > MAX_BYTES:
+                what = f"the function {body}" if body else "the graph"
+                yield Harm(what, None, f"would make more than {MAX_BYTES:,} bytes while the file is loaded")
 
 
-def _find_called(graph: Any, bodies: Mapping[str, Iterable[Any]]) -> set[str]:
-    """Names what an endpoint, a function of the object graph or an initialisation reaches: functions, and nodes."""
-    nodes = {node.name: node for node in bodies[""]}
-    called: set[str] = set()
-    waiting = [entry.key for entry in graph.object_graph_def.concrete_functions]
-    heads = [
-        _name_node(tensor.value.name)
-        for entry in graph.signature_def
-        for tensor in (*entry.value.outputs, *entry.value.inputs)
-    ]
-    while heads:
-        name = heads.pop()
-        if name in nodes and name not in called:
-            called.add(name)
-            heads += [_name_node(source) for source in nodes[name].input]
-            waiting += _list_functions(nodes[name])
-    while waiting:
-        name = waiting.pop()
-        if name in bodies and name not in called:
-            called.add(name)
-            for node in bodies[name]:
-                waiting += _list_functions(node)
-    return called
+def _is_asset(saved: Any) -> bool:
+    others = (
+        "user_object",
+        "function",
+        "variable",
+        "bare_concrete_function",
+        "constant",
+        "resource",
+        "captured_tensor",
+    )
+    return saved.HasField("asset") and not saved.registered_name and not any(map(saved.HasField, others))
 
 
-def _name_node(tensor: str) -> str:
-    return tensor.removeprefix("^").partition(":")[0]
+@contextmanager
+def read_graphs(path: Path) -> Iterator[Any]:
+    """Reads a SavedModel; what is found to be damaged inside is an error that says so.
 
+    Args:
+        path: Its `saved_model.pb`.
 
-def _list_functions(node: Any) -> list[str]:
-    names = [node.op]  # an operation may be called by the name of a function
-    for entry in node.attr:
-        names += [entry.value.func.name, *(function.name for function in entry.value.list.func)]
-    return [name for name in names if name]
+    Returns:
+        The message `SavedModel`.
 
-
-def _takes_asset(node: Any, by_name: Mapping[str, Any], assets: Iterable[str]) -> bool:
-    source = _name_node(node.input[1]) if len(node.input) > 1 else ""
-    for _ in range(len(by_name)):
-        origin = by_name.get(source)
-        if origin is None or origin.op in ("Placeholder", "Arg", "_Arg"):
-            return True  # an argument of the function
-        if origin.op != "Identity" or not origin.input:
-            return source in assets
-        source = _name_node(origin.input[0])
-    return False
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    if path.stat().st_size > _MAX_FILE:
+        raise ArtifactError(f"{path} is damaged: it is larger than any SavedModel of TensorFlow.")
+    try:
+        yield SavedModel.FromString(path.read_bytes())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
 
 
 def check_graph(path: Path) -> None:
-    """Refuses a SavedModel whose graph touches files or runs Python, before TensorFlow has read it.
+    """Refuses a SavedModel whose graph does more than compute, before TensorFlow has read it.
 
     Args:
         path: Its `saved_model.pb`.
 
     Raises:
-        ArtifactError: It holds such an operation, names an asset outside of itself, or is damaged.
+        ArtifactError: It holds an operation that is not allowed, or uses one where it is not allowed; it would run
+            something while it is loaded, or grow beyond bounds; it names an asset outside of itself, or is damaged.
     """
-    try:
-        saved_model = SavedModel.FromString(path.read_bytes())
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged: it is not a SavedModel of TensorFlow ({error}).") from error
-    for graph in saved_model.meta_graphs:
-        for asset in graph.asset_file_def:
-            name = Path(asset.filename)
-            if name.is_absolute() or ".." in name.parts:
-                raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")
-    harms = find_harms(saved_model)
+    with read_graphs(path) as saved_model:
+        harms = find_harms(saved_model)
+        slots = sum(map(claim_slots, saved_model.meta_graphs))
+        assets = [asset for graph in saved_model.meta_graphs for listed in list_assets(graph) for asset in listed]
+    for asset in assets:
+        if _leaves(asset.filename):
+            raise ArtifactError(f"{path} is refused: its asset {asset.filename!r} lies outside of the artifact.")
+    stored = sum(file.stat().st_size for file in path.parent.glob("variables/variables.data-*"))
+    if slots > stored + MAX_BYTES:
+        harms = (*harms, Harm("the state of an optimizer", None, f"claims {slots:,} bytes where {stored:,} are stored"))
     if harms:
-        shown = [
-            f"{harm.operation} {'in ' + harm.place if harm.place else 'in the graph'} {harm.reason}"
-            for harm in harms[:_SHOWN]
-        ]
         more = f", and {len(harms) - _SHOWN} more" if len(harms) > _SHOWN else ""
         raise ArtifactError(
-            f"{path} is refused: {'; '.join(shown)}{more}. "
+            f"{path} is refused: {'; '.join(map(str, harms[:_SHOWN]))}{more}. "
             "Load it with safe_mode=False only if you trust where the file comes from."
         )
+
+
+def _leaves(filename: str) -> bool:
+    name = PurePath(filename)
+    return name.is_absolute() or ".." in name.parts or "://" in filename or "\0" in filename

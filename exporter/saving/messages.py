@@ -2,9 +2,9 @@
 
 The numbers of the fields are those of `tensorflow/core/protobuf/{saved_model,meta_graph,saver,tensor_bundle,
 trackable_object_graph,saved_object_graph}.proto` and `tensorflow/core/framework/{graph,function,op_def,node_def,
-attr_value,tensor_shape,versions,types}.proto`, and of `tf_keras/protobuf/saved_metadata.proto`. Fields that are not
-listed are passed over, as protobuf does with every field that it does not know. The messages stand in a pool of their
-own, beside TensorFlow's.
+attr_value,tensor,tensor_shape,variable,versions,types}.proto`, and of `tf_keras/protobuf/saved_metadata.proto`.
+Fields that are not listed are passed over, as protobuf does with every field that it does not know. The messages stand
+in a pool of their own, beside TensorFlow's.
 """
 
 from typing import Any
@@ -18,6 +18,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (1, "meta_info_def", "MetaInfoDef"),
         (2, "graph_def", "GraphDef"),
         (3, "saver_def", "SaverDef"),
+        (4, "collection_def", "*CollectionEntry"),
         (5, "signature_def", "*SignatureEntry"),
         (6, "asset_file_def", "*AssetFileDef"),
         (7, "object_graph_def", "SavedObjectGraph"),
@@ -29,7 +30,18 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (8, "function_aliases", "*TextEntry"),
     ],
     "TextEntry": [(1, "key", "string"), (2, "value", "string")],
-    "SaverDef": [(1, "filename_tensor_name", "string")],
+    "SaverDef": [
+        (1, "filename_tensor_name", "string"),
+        (2, "save_tensor_name", "string"),
+        (3, "restore_op_name", "string"),
+    ],
+    "CollectionEntry": [(1, "key", "string"), (2, "value", "CollectionDef")],
+    "CollectionDef": [(1, "node_list", "NodeList"), (2, "bytes_list", "BytesList"), (5, "any_list", "AnyList")],
+    "NodeList": [(1, "value", "*string")],
+    "BytesList": [(1, "value", "*bytes")],
+    "AnyList": [(1, "value", "*Any")],
+    "Any": [(1, "type_url", "string"), (2, "value", "bytes")],
+    "VariableDef": [(2, "initializer_name", "string")],
     "SignatureEntry": [(1, "key", "string"), (2, "value", "SignatureDef")],
     "SignatureDef": [
         (1, "inputs", "*TensorInfoEntry"),
@@ -41,21 +53,60 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
     "TensorShapeProto": [(2, "dim", "*Dim"), (3, "unknown_rank", "bool")],
     "Dim": [(1, "size", "int64"), (2, "name", "string")],
     "AssetFileDef": [(1, "tensor_info", "TensorInfo"), (2, "filename", "string")],
-    "SavedObjectGraph": [(2, "concrete_functions", "*ConcreteFunctionEntry")],
-    "ConcreteFunctionEntry": [(1, "key", "string")],
+    "SavedObjectGraph": [(1, "nodes", "*SavedGraphObject"), (2, "concrete_functions", "*ConcreteFunctionEntry")],
+    "ConcreteFunctionEntry": [(1, "key", "string"), (2, "value", "SavedConcreteFunction")],
+    "SavedConcreteFunction": [(2, "bound_inputs", "*int32")],
+    "SavedGraphObject": [
+        (1, "children", "*ObjectReference"),
+        (3, "slot_variables", "*SlotVariable"),
+        (4, "user_object", "Kind"),
+        (5, "asset", "Kind"),
+        (6, "function", "SavedFunction"),
+        (7, "variable", "SavedVariable"),
+        (8, "bare_concrete_function", "SavedBareConcreteFunction"),
+        (9, "constant", "Kind"),
+        (10, "resource", "Kind"),
+        (12, "captured_tensor", "Kind"),
+        (11, "saveable_objects", "*SaveableEntry"),
+        (13, "registered_name", "string"),
+    ],
+    "Kind": [],
+    "SavedVariable": [(1, "dtype", "int32"), (2, "shape", "TensorShapeProto")],
+    "SlotVariable": [(1, "original_variable_node_id", "int32")],
+    "SavedFunction": [(1, "concrete_functions", "*string")],
+    "SavedBareConcreteFunction": [(1, "concrete_function_name", "string")],
+    "SaveableEntry": [(1, "key", "string"), (2, "value", "SaveableObject")],
+    "SaveableObject": [(2, "save_function", "int32"), (3, "restore_function", "int32")],
     "GraphDef": [(1, "node", "*NodeDef"), (2, "library", "FunctionDefLibrary")],
     "NodeDef": [(1, "name", "string"), (2, "op", "string"), (3, "input", "*string"), (5, "attr", "*AttrEntry")],
     "AttrEntry": [(1, "key", "string"), (2, "value", "AttrValue")],
-    "AttrValue": [(1, "list", "AttrList"), (2, "s", "bytes"), (10, "func", "NameAttrList")],
+    "AttrValue": [
+        (1, "list", "AttrList"),
+        (2, "s", "bytes"),
+        (3, "i", "int64"),
+        (6, "type", "int32"),
+        (7, "shape", "TensorShapeProto"),
+        (8, "tensor", "TensorProto"),
+        (10, "func", "NameAttrList"),
+    ],
     "AttrList": [(9, "func", "*NameAttrList")],
-    "NameAttrList": [(1, "name", "string")],
+    "NameAttrList": [(1, "name", "string"), (2, "attr", "*AttrEntry")],
+    "TensorProto": [
+        (1, "dtype", "int32"),
+        (2, "tensor_shape", "TensorShapeProto"),
+        (4, "tensor_content", "bytes"),
+        (7, "int_val", "*int32"),
+        (8, "string_val", "*bytes"),
+        (10, "int64_val", "*int64"),
+    ],
     "FunctionDefLibrary": [
         (1, "function", "*FunctionDef"),
         (2, "gradient", "*GradientDef"),
         (3, "registered_gradients", "*RegisteredGradient"),
     ],
-    "FunctionDef": [(1, "signature", "OpDef"), (3, "node_def", "*NodeDef")],
-    "OpDef": [(1, "name", "string")],
+    "FunctionDef": [(1, "signature", "OpDef"), (3, "node_def", "*NodeDef"), (5, "attr", "*AttrEntry")],
+    "OpDef": [(1, "name", "string"), (2, "input_arg", "*ArgDef")],
+    "ArgDef": [(1, "name", "string"), (5, "number_attr", "string"), (6, "type_list_attr", "string")],
     "GradientDef": [(1, "function_name", "string"), (2, "gradient_func", "string")],
     "RegisteredGradient": [(1, "gradient_func", "string"), (2, "registered_op_type", "string")],
     "BundleHeaderProto": [(1, "num_shards", "int32"), (2, "endianness", "int32"), (3, "version", "VersionDef")],
@@ -150,3 +201,5 @@ BundleHeaderProto = _get_class("BundleHeaderProto")
 BundleEntryProto = _get_class("BundleEntryProto")
 TrackableObjectGraph = _get_class("TrackableObjectGraph")
 SavedMetadata = _get_class("SavedMetadata")
+VariableDef = _get_class("VariableDef")
+AssetFileDef = _get_class("AssetFileDef")

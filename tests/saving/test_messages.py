@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from google.protobuf import any_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import (
     attr_value_pb2,
@@ -11,9 +12,11 @@ from tensorflow.core.framework import (
     graph_pb2,
     node_def_pb2,
     op_def_pb2,
+    tensor_pb2,
     tensor_shape_pb2,
     tensor_slice_pb2,
     types_pb2,
+    variable_pb2,
     versions_pb2,
 )
 from tensorflow.core.protobuf import (
@@ -34,6 +37,13 @@ THEIRS: dict[str, Any] = {
     "MetaInfoDef": meta_graph_pb2.MetaGraphDef.MetaInfoDef,
     "TextEntry": meta_graph_pb2.MetaGraphDef.MetaInfoDef.FunctionAliasesEntry,
     "SaverDef": saver_pb2.SaverDef,
+    "CollectionEntry": meta_graph_pb2.MetaGraphDef.CollectionDefEntry,
+    "CollectionDef": meta_graph_pb2.CollectionDef,
+    "NodeList": meta_graph_pb2.CollectionDef.NodeList,
+    "BytesList": meta_graph_pb2.CollectionDef.BytesList,
+    "AnyList": meta_graph_pb2.CollectionDef.AnyList,
+    "Any": any_pb2.Any,
+    "VariableDef": variable_pb2.VariableDef,
     "SignatureEntry": meta_graph_pb2.MetaGraphDef.SignatureDefEntry,
     "SignatureDef": meta_graph_pb2.SignatureDef,
     "TensorInfoEntry": meta_graph_pb2.SignatureDef.InputsEntry,
@@ -47,11 +57,22 @@ THEIRS: dict[str, Any] = {
     "AttrValue": attr_value_pb2.AttrValue,
     "AttrList": attr_value_pb2.AttrValue.ListValue,
     "NameAttrList": attr_value_pb2.NameAttrList,
+    "TensorProto": tensor_pb2.TensorProto,
     "SavedObjectGraph": saved_object_graph_pb2.SavedObjectGraph,
     "ConcreteFunctionEntry": saved_object_graph_pb2.SavedObjectGraph.ConcreteFunctionsEntry,
+    "SavedConcreteFunction": saved_object_graph_pb2.SavedConcreteFunction,
+    "SavedGraphObject": saved_object_graph_pb2.SavedObject,
+    "Kind": saved_object_graph_pb2.SavedUserObject,  # one of several, and looked at for being there only
+    "SavedVariable": saved_object_graph_pb2.SavedVariable,
+    "SlotVariable": trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.SlotVariableReference,
+    "SavedFunction": saved_object_graph_pb2.SavedFunction,
+    "SavedBareConcreteFunction": saved_object_graph_pb2.SavedBareConcreteFunction,
+    "SaveableEntry": saved_object_graph_pb2.SavedObject.SaveableObjectsEntry,
+    "SaveableObject": saved_object_graph_pb2.SaveableObject,
     "FunctionDefLibrary": function_pb2.FunctionDefLibrary,
     "FunctionDef": function_pb2.FunctionDef,
     "OpDef": op_def_pb2.OpDef,
+    "ArgDef": op_def_pb2.OpDef.ArgDef,
     "GradientDef": function_pb2.GradientDef,
     "RegisteredGradient": function_pb2.RegisteredGradient,
     "BundleHeaderProto": tensor_bundle_pb2.BundleHeaderProto,
