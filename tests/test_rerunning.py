@@ -82,10 +82,10 @@ def test_overrides_and_groups_have_the_last_word(
     assert config.signatures == {}
 
 
-def test_it_replaces_nothing_unless_it_is_told(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_replaces_nothing_unless_it_is_told(artifact: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = record_files(artifact, "")
     assert run_command(["rerun", str(artifact), f"filepath={artifact}"]) == 3
-    assert f"{artifact}" in capsys.readouterr().err
+    assert f"{artifact}" in capfd.readouterr().err
     assert record_files(artifact, "") == before
 
 

@@ -10,9 +10,13 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from exporter.commands.confining import add_limits, run_recipe
+from exporter.config import JobConfig
 from exporter.errors import UsageError
 
 
@@ -37,33 +41,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a file or a URL that the recipe may read, whatever it holds; imagenet: weights that Keras downloads",
     )
+    add_limits(parser)
     parser.add_argument("--allow-drift", action="store_true", help="take the files that it reads also if they changed")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    from exporter.cli import prepare_process, print_faults, run_alone
-    from exporter.rerunning import plan_rerun
+    from exporter.cli import prepare_process, print_faults
     from exporter.stores import find_artifact
 
     prepare_process(os.getcwd())
+    given = {
+        "path": str(find_artifact(arguments.path)),
+        "overrides": arguments.overrides,
+        "trust": arguments.trust,
+        "environment": arguments.environment,
+        "inputs": arguments.input,
+        "allow_drift": arguments.allow_drift,
+    }
     try:
-        config = plan_rerun(
-            find_artifact(arguments.path),
-            arguments.overrides,
-            trusted=arguments.trust,
-            variables=arguments.environment,
-            inputs=arguments.input,
-            allow_drift=arguments.allow_drift,
-            report=lambda line: print(f"! {line}", file=sys.stderr),
-        )
+        _plan(**given, report=lambda line: print(f"! {line}", file=sys.stderr))
     except UsageError as error:
         print_faults(error)
         return error.exit_code
+    code: int = run_recipe(f"{__name__}:rerun", given, "The export", arguments)
+    return code
+
+
+def rerun(**given: Any) -> int:
+    """Runs the recipe inside an artifact as the command line runs one.
+
+    Args:
+        **given: See `exporter.rerunning.plan_rerun`; `trust`, `environment` are its `trusted` and `variables`.
+
+    Returns:
+        The exit code.
+    """
+    from exporter.cli import prepare_process, run_alone
+
+    prepare_process(os.getcwd())
+    config = _plan(**given)
     directory = Path(datetime.now().strftime(f".exporter/runs/%Y-%m-%d/%H-%M-%S-%f-{os.getpid()}"))
     directory.mkdir(parents=True)
     _keep_log(directory / "exporter.log")
     return run_alone(lambda: config, directory)
+
+
+def _plan(
+    path: str,
+    overrides: list[str],
+    trust: list[str],
+    environment: list[str],
+    inputs: list[str],
+    allow_drift: bool,
+    report: Callable[[str], None] | None = None,
+) -> JobConfig:
+    from exporter.rerunning import plan_rerun
+
+    return plan_rerun(
+        Path(path),
+        overrides,
+        trusted=trust,
+        variables=environment,
+        inputs=inputs,
+        allow_drift=allow_drift,
+        report=report,
+    )
 
 
 def _keep_log(file: Path) -> None:

@@ -12,12 +12,22 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from exporter.commands.confining import add_limits, run_recipe
 from exporter.config import VerifyMode
 from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
 from exporter.receipts import Check
+from exporter.safety.confinement import GIB, run_confined
 from exporter.saving.contents import LeftOut
 from exporter.stores import find_artifact, is_url
+
+# Loading takes this long, and more where a slow disk gives 20 MB a second.
+_SECONDS = 600
+_BYTES_PER_SECOND = 20e6
+# TensorFlow, a training step on a few images, and the model with its optimizer in several copies.
+_MEMORY = 4 * GIB
+_TIMES = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", metavar="PATH", action="append", default=[], help="with --rebuild: as for exporter rerun"
     )
+    add_limits(parser)
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -58,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks: tuple[Check, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     if not code and not arguments.files_only:
-        checks, left_out = _load(path)
+        checks, left_out = _load(path, examination.bytes, arguments)
         code = 0 if all(check.passed for check in checks) else ProofError.exit_code
     if arguments.json:
         found = {"path": shown, "intact": not examination.deviations, **asdict(examination)}
@@ -87,55 +98,92 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _load(path: Path) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+def prove(path: str) -> dict[str, Any]:
+    """Loads an artifact and compares what its readers make of it; see `exporter.proof.reproof.prove_again`.
+
+    Args:
+        path: The artifact.
+
+    Returns:
+        Its `checks`, and what was `left_out`.
+    """
     from exporter._terminal import TerminalReporter
     from exporter.inspection.artifacts import open_artifact
     from exporter.proof.reproof import prove_again
 
-    with open_artifact(path) as artifact:
+    with open_artifact(Path(path)) as artifact:
         recipe = artifact.recipe or {}
+    with TerminalReporter():
+        checks, left_out = prove_again(Path(path), recipe)
+    return {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
+
+
+def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+    seconds = arguments.timeout or _SECONDS + size / _BYTES_PER_SECOND
+    memory = round(arguments.memory * GIB) if arguments.memory else _MEMORY + _TIMES * size
     try:
-        with TerminalReporter():
-            return prove_again(path, recipe)
+        found = run_confined(f"{__name__}:prove", {"path": str(path)}, "Loading it", seconds, memory)
     except ExporterError as error:
         raise ArtifactError(
             f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
             "To check its files alone: --files-only."
         ) from error
+    return tuple(Check(**each) for each in found["checks"]), tuple(LeftOut(**each) for each in found["left_out"])
+
+
+def rebuild(path: str, folder: str, trust: list[str], environment: list[str], inputs: list[str]) -> str:
+    """Makes an artifact again from the recipe inside it.
+
+    Args:
+        path: The artifact.
+        folder: Where the new one goes.
+        trust: See `exporter.rerunning.plan_rerun`.
+        environment: Its `variables`.
+        inputs: See there.
+
+    Returns:
+        The path of the new one.
+    """
+    from exporter._terminal import TerminalReporter
+    from exporter.jobs import export
+    from exporter.provenance import describe_recipe
+    from exporter.rerunning import plan_rerun
+
+    config = plan_rerun(Path(path), trusted=trust, variables=environment, inputs=inputs)
+    config.filepath = str(Path(folder) / Path(config.filepath).name)
+    config.origin.written |= {"verify": describe_recipe(config)["verify"]}
+    config.verify.mode = VerifyMode.NONE
+    with TerminalReporter() as reporter:
+        return export(config, reporter=reporter).filepath
 
 
 def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
     """Makes the artifact again and compares the bytes; says what differs and why."""
-    from exporter._terminal import TerminalReporter
     from exporter.inspection.comparison import compare_artifacts
     from exporter.inspection.comparison_page import print_comparison
-    from exporter.jobs import export
     from exporter.manifests import compare_files
-    from exporter.provenance import describe_recipe
     from exporter.receipts import record_files
     from exporter.rerunning import plan_rerun
 
-    config = plan_rerun(
+    plan_rerun(
         path,
         trusted=arguments.trust,
         variables=arguments.environment,
         inputs=arguments.input,
         report=lambda line: print(f"! {line}", file=sys.stderr),
     )
-    with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as directory:
-        config.filepath = str(Path(directory) / Path(config.filepath).name)
-        config.origin.written |= {"verify": describe_recipe(config)["verify"]}
-        config.verify.mode = VerifyMode.NONE
-        with TerminalReporter() as reporter:
-            receipt = export(config, reporter=reporter)
-        again = Path(receipt.filepath)
-        different = compare_files(record_files(path, path.name), record_files(again, path.name))
+    with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as folder:
+        given = {"trust": arguments.trust, "environment": arguments.environment, "inputs": arguments.input}
+        request = {"path": str(path), "folder": folder, **given}
+        again = Path(run_recipe(f"{__name__}:rebuild", request, "Making it again", arguments))
+        files = record_files(again, path.name)
+        different = compare_files(record_files(path, path.name), files)
         if quiet:
             return 1 if different else 0
         if not different:
-            print(f"✓ made again from its recipe: the same bytes, {len(receipt.files)} of {len(receipt.files)} files")
+            print(f"✓ made again from its recipe: the same bytes, {len(files)} of {len(files)} files")
             return 0
-        print(f"✗ made again from its recipe: {len(different)} of {len(receipt.files)} files have other bytes")
+        print(f"✗ made again from its recipe: {len(different)} of {len(files)} files have other bytes")
         for deviation in different[:20]:
             print(f"  {deviation.path} {deviation.message}")
         print_comparison(compare_artifacts(path, again))

@@ -24,6 +24,7 @@ from exporter.proof.randomness import choose_seed, generators_seeded, seed_gener
 from exporter.proof.training_steps import everything_kept, take_step
 from exporter.proof.usage import call_as_user, call_method, list_served
 from exporter.saving import load_model
+from exporter.saving.saved_model import load_graph
 from exporter.saving.signatures import Inputs
 
 Reply = dict[str, Any]
@@ -193,6 +194,7 @@ class Prover:
         outputs: str,
         count: int,
         moves_state: bool,
+        safe_mode: bool,
     ) -> Reply:
         """Calls one endpoint of a SavedModel through TensorFlow alone.
 
@@ -205,6 +207,7 @@ class Prover:
             outputs: File to write, with the arrays `<batch>/<output name>`.
             count: The number of batches.
             moves_state: Whether a call may change variables, which are put back after the last one.
+            safe_mode: Whether a graph that does more than compute is refused.
 
         Returns:
             The `state` after the last call: see `exporter.proof.calls.call_endpoint`.
@@ -212,7 +215,7 @@ class Prover:
         described = Inputs.from_json(inputs)
         self._model = self._predictor = None
         if self._served is None:
-            self._served = tf.saved_model.load(path, tags=list(tags))
+            self._served = load_graph(Path(path), tags, safe_mode)
         function = self._served.signatures[endpoint]
         answers, state = call_endpoint(
             function, described, _read_batches(batches, described, range(count)), moves_state
@@ -260,7 +263,7 @@ class Prover:
         if tags is None:
             self._model = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
         else:
-            self._served = tf.saved_model.load(path, tags=list(tags))
+            self._served = load_graph(Path(path), tags, safe_mode=False)
         load_seconds = time.perf_counter() - started
         predict = Predictor(self._model, described, eager) if tags is None else self._make_call(endpoint, described)
         first_seconds = _time_call(predict, arrays)

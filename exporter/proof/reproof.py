@@ -34,18 +34,17 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
     with Workshop() as workshop:
         process = workshop.open_process()
         with imports_set_aside():
-            import tensorflow as tf
-
             from exporter.proof import verification
             from exporter.proof.trials import prepare_trial
             from exporter.saving import load_model
+            from exporter.saving.saved_model import load_graph
 
         verification.warm_up(process)
         model = load_model(path)
         tags = _read_tags(recipe)
         signatures: Any = None
         if path.is_dir() and recipe.get("signatures"):
-            kept = tf.saved_model.load(str(path), tags=["serve", *tags])  # its variables live as long as it does
+            kept = load_graph(path, ["serve", *tags], safe_mode=True)  # its variables live as long as it does
             signatures = dict(kept.signatures)
         trial = prepare_trial(model, VerifyConfig(), 0, signatures)
         try:

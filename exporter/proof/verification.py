@@ -634,6 +634,7 @@ class _Session:
             count=len(endpoint.batches),
             outputs=str(self._exchange / f"served-{number}"),
             moves_state=endpoint.moves_state,
+            safe_mode=self._safe_mode,
         )
 
     def _receive(self, request: str) -> dict[str, Any]:

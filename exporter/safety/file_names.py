@@ -22,11 +22,13 @@ class Callers:
         listed: The functions of the object graph, which may be called with anything.
         hidden: The functions that are called in ways which the graph does not show, such as gradients.
         served: The nodes of the graph that an endpoint runs.
+        fed: The nodes of the graph in whose place an endpoint takes what it is asked.
     """
 
     listed: Collection[str]
     hidden: Collection[str]
     served: Collection[str]
+    fed: Collection[str]
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Source:
         nodes: The nodes of the graph that whoever runs it gives the name to.
         bound: For each function of the object graph, whether what it captures is an asset, one by one.
         may_add: Whether the graph may add an ending, as a saver does for its parts.
+        may_be_served: Whether an endpoint may use the name, unless it takes it from whoever asks.
     """
 
     graph: CallGraph
@@ -46,6 +49,7 @@ class Source:
     nodes: Collection[str]
     bound: Mapping[str, Sequence[bool]]
     may_add: bool
+    may_be_served: bool
     # What has been followed; a name that is being followed comes from nowhere if it leads back to itself.
     _known: dict[_Place, bool] = field(default_factory=dict)
 
@@ -82,6 +86,8 @@ class Source:
         node = self.graph.get_nodes(body).get(name)
         if node is None:
             return self._list_passed(body, name)
+        if body == GRAPH and name in self.callers.fed and self.may_be_served:
+            return None
         if body == GRAPH and name in self.nodes:
             return []
         if node.op == "Identity":
@@ -112,7 +118,8 @@ class Source:
             return None
         passed = []
         for call in calls:
-            if place >= len(call.passed) or (call.body == GRAPH and call.node in self.callers.served):
+            is_served = call.body == GRAPH and call.node in self.callers.served
+            if place >= len(call.passed) or (is_served and not self.may_be_served):
                 return None
             passed.append((call.body, call.passed[place]))
         return passed

@@ -115,6 +115,11 @@ def find_endpoints(meta_graph: Any) -> set[str]:
     }
 
 
+def find_fed(meta_graph: Any) -> set[str]:
+    """Names the nodes in whose place endpoints take what they are asked."""
+    return {name_node(taken.value.name) for entry in meta_graph.signature_def for taken in entry.value.inputs}
+
+
 def list_concrete(objects: Any, number: int) -> list[str]:
     """Returns the functions that an object of the object graph stands for."""
     if not 0 <= number < len(objects):

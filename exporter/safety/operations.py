@@ -22,6 +22,7 @@ from exporter.safety.loading import (
     claim_slots,
     count_bytes,
     find_endpoints,
+    find_fed,
     find_initializers,
     find_start,
     find_usurpers,
@@ -96,7 +97,8 @@ class _Inspection:
         }
         objects = meta_graph.object_graph_def
         served = self._graph.find_ancestors(GRAPH, find_endpoints(meta_graph))
-        callers = Callers({entry.key for entry in objects.concrete_functions}, hidden, served)
+        listed = {entry.key for entry in objects.concrete_functions}
+        callers = Callers(listed, hidden, served, find_fed(meta_graph))
         assets = [_is_asset(each) for each in objects.nodes]
         bound = {
             entry.key: [0 <= number < len(assets) and assets[number] for number in entry.value.bound_inputs]
@@ -104,12 +106,11 @@ class _Inspection:
         }
         paths = {name_node(asset.tensor_info.name) for asset in list_assets(meta_graph)[0]}
         prefix = {name_node(meta_graph.saver_def.filename_tensor_name)} - {""}
-        self._assets = Source(self._graph, callers, paths, bound, may_add=False)
-        self._saved = Source(self._graph, callers, prefix, {}, may_add=True)
-        self._restored = Source(self._graph, callers, prefix, {}, may_add=False)
+        self._assets = Source(self._graph, callers, paths, bound, may_add=False, may_be_served=True)
+        self._saved = Source(self._graph, callers, prefix, {}, may_add=True, may_be_served=False)
+        self._restored = Source(self._graph, callers, prefix, {}, may_add=False, may_be_served=False)
         # What restores is no part of these, and what saves of neither.
         self._run = served | self._graph.find_ancestors(GRAPH, find_initializers(meta_graph))
-        self._served = served
 
     def find(self) -> Iterator[Harm]:
         """Finds everything that is refused."""
@@ -159,8 +160,6 @@ class _Inspection:
         return bool(names) and all(self._saved.gives(body, name) for name in names)
 
     def _takes_asset(self, body: str, node: Any) -> bool:
-        if body == GRAPH and node.name in self._served:
-            return False
         return len(node.input) > 1 and self._assets.gives(body, node.input[1])
 
     def _find_growth(self) -> Iterator[Harm]:

@@ -528,6 +528,25 @@ def read_saved_model(
         return revive_state(config, record, reader, custom_objects, compile, safe_mode)
 
 
+def load_graph(path: Path, tags: Sequence[str], safe_mode: bool) -> Any:
+    """Loads a SavedModel as TensorFlow does, after a look at what its graph does.
+
+    Args:
+        path: The directory.
+        tags: Of the graph.
+        safe_mode: Whether a graph that does more than compute is refused.
+
+    Returns:
+        What `tf.saved_model.load` returns.
+
+    Raises:
+        ArtifactError: It is refused.
+    """
+    if safe_mode:
+        check_graph(path / GRAPH)
+    return tf.saved_model.load(str(path), tags=list(tags))
+
+
 def _count_stored(path: Path) -> int:
     """Returns how many numbers the variables can hold at most: as many as they have bytes."""
     return sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))

@@ -265,6 +265,9 @@ def serve_table(graph: MetaGraph, canary: str) -> None:
     filled = next(node for node in graph.graph_def.node if "InitializeTable" in node.op)
     served = next(node for node in graph.graph_def.node if node.op == "LookupTableFindV2")
     served.input.append(f"^{filled.name}")
+    path = graph.signature_def["serving_default"].inputs["path"]
+    path.name = f"{filled.input[1].partition(':')[0]}:0"
+    path.dtype = types_pb2.DT_STRING
 
 
 def name_twice(graph: MetaGraph, canary: str) -> None:
