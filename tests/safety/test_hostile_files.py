@@ -159,11 +159,11 @@ CONFIGURATIONS = {
     ),
     "another SavedModel": (
         put_layer("keras.layers", "TFSMLayer", filepath="/elsewhere"),
-        f"TFSMLayer 'scores' is the layer TFSMLayer: it loads another SavedModel, named in its configuration. {TRUST}",
+        f"TFSMLayer 'scores' names keras.layers.TFSMLayer, which is no part of a model. {TRUST}",
     ),
     "pickle of PyTorch": (
         put_layer("keras.layers", "TorchModuleWrapper", module="gASV"),
-        f"TorchModuleWrapper 'scores' is the layer TorchModuleWrapper: it unpickles a PyTorch module. {TRUST}",
+        f"TorchModuleWrapper 'scores' names keras.layers.TorchModuleWrapper, which is no part of a model. {TRUST}",
     ),
     "vocabulary of another file": (
         put_layer("keras.layers", "StringLookup", vocabulary="/etc/passwd"),
