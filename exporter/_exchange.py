@@ -120,7 +120,7 @@ def _list_states(path: Path) -> dict[str, tuple[int, ...]]:
     places = [str(path)]
     if path.is_dir():
         places += (os.path.join(folder, name) for folder, names, files in os.walk(path) for name in (*names, *files))
-    states = {}
+    states: dict[str, tuple[int, ...]] = {}
     for place in places:
         try:
             status = os.stat(place)

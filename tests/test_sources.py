@@ -467,8 +467,8 @@ class TestArchitecture:
         [
             pytest.param(
                 "{",
-                " is damaged: it is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
-                "Expected "
+                " is damaged: it is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 "
+                "(char 1). Expected "
                 "the text of `model.to_json()`, or the config.json of a .keras archive.",
                 id="not-json",
             ),

@@ -33,6 +33,9 @@ _CALLBACKS = {"f", "fun", "function", "pyfunc", "branches", "cond", "body", "bod
 # What may be the name of a file in the configuration of a lookup layer, or of a tokenizer of KerasHub.
 _LOOKUPS = (IndexLookup, keras.layers.TextVectorization)
 _FILES = ("vocabulary", "merges", "proto")
+# Numbers of what is listed one by one: places for unknown words, and parts of a tensor.
+_COUNTS = ("num_oov_indices", "indices_or_sections")
+_MAX_COUNT = 1_000_000
 
 # Kinds of values, not of classes; and those that give a dtype, with which NumPy could make much of little.
 _VALUES = {"__tensor__", "__numpy__", "__keras_tensor__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
@@ -47,7 +50,7 @@ _TRUST = "Load it with safe_mode=False only if you trust where the file comes fr
 
 
 def check_configuration(config: Any, custom_objects: Mapping[str, Any] | None = None) -> None:
-    """Refuses a configuration that holds code, names what is neither a part of Keras's models nor the user's, or is huge.
+    """Refuses a configuration that holds code, is huge, or names what is no part of Keras's models and not the user's.
 
     Args:
         config: Any part of `config.json`, `model_config`, `training_config`, or of our record.
@@ -80,14 +83,17 @@ def check_configuration(config: Any, custom_objects: Mapping[str, Any] | None = 
             )
 
 
-def _check_files(value: Any, inner: Any, place: str) -> None:
+def _check_lookup(value: Any, inner: Any, place: str) -> None:
     package = str(getattr(value, "__module__", "")).partition(".")[0]
-    if isinstance(inner, dict) and isinstance(value, type) and (issubclass(value, _LOOKUPS) or package == "keras_hub"):
-        for key in _FILES:
-            if isinstance(inner.get(key), str):
-                raise ArtifactError(
-                    f"{place} takes its {key} from the file {inner[key]!r}, outside of the artifact. {_TRUST}"
-                )
+    if not isinstance(inner, dict) or not isinstance(value, type):
+        return
+    if not issubclass(value, _LOOKUPS) and package != "keras_hub":
+        return
+    for key in _FILES:
+        if isinstance(inner.get(key), str):
+            raise ArtifactError(
+                f"{place} takes its {key} from the file {inner[key]!r}, outside of the artifact. {_TRUST}"
+            )
 
 
 class _Found(NamedTuple):
@@ -117,7 +123,11 @@ def _check_names(node: Config, place: str, at_hand: Config) -> bool:
     for each in found:
         if not each.is_given and not (_is_function(each.value) if is_function else _is_part(each.value)):
             raise ArtifactError(f"{place} names {each.place}, which is no part of a model. {_TRUST}")
-        _check_files(each.value, inner, place)
+        _check_lookup(each.value, inner, place)
+    for key in _COUNTS if isinstance(inner, dict) else ():
+        count = inner.get(key)
+        if isinstance(count, (int, float)) and count > _MAX_COUNT:
+            raise ArtifactError(f"{place} is refused: its {key} is more than {_MAX_COUNT:,}. {_TRUST}")
     if class_name == "Lambda" and isinstance(inner, dict) and isinstance(inner.get("function"), str):
         # Keras before 3 writes a function by its name alone.
         _check_names({"class_name": "function", "config": inner["function"], "module": "builtins"}, place, at_hand)

@@ -65,8 +65,8 @@ from keras.src.legacy.saving.saving_options import keras_option_scope
 from keras.src.legacy.saving.saving_utils import compile_args_from_training_config, model_from_config
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.metrics.reduction_metrics import MeanMetricWrapper
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.models import Functional
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving.saving_lib import DiskIOStore, H5IOStore, safe_get_h5_dataset
 from keras.src.saving.saving_lib import _load_state as load_saved_state
 from keras.src.saving.serialization_lib import BUILTIN_MODULES, ObjectSharingScope, SafeModeScope

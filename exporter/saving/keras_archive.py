@@ -236,7 +236,7 @@ class _Metadata:
     state: Mapping[str, Any]
 
 
-class _OpenStore(H5IOStore):  # type: ignore[misc]  # Keras has no types
+class _OpenStore(H5IOStore):
     """Keras's way to the weights, over the file that was checked."""
 
     def __init__(self, file: h5py.File) -> None:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,10 +73,12 @@ def open_member(file: IO[bytes], archive: zipfile.ZipFile, name: str) -> IO[byte
     """
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
-        unpacked = tempfile.TemporaryFile()
-        with archive.open(name) as content:
-            shutil.copyfileobj(content, unpacked)
-        unpacked.seek(0)
+        with ExitStack() as stack:
+            unpacked: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            with archive.open(name) as content:
+                shutil.copyfileobj(content, unpacked)
+            unpacked.seek(0)
+            stack.pop_all()
         return unpacked
     archive.open(name).close()  # checks the local header
     lengths = os.pread(file.fileno(), _HEADER_SIZE, member.header_offset)[_LENGTHS]

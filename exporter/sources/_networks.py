@@ -136,10 +136,7 @@ def architecture(
             "Name the classes of your own in `model.custom_objects`."
         ) from error
     if not isinstance(model, keras.Model):
-        raise ArtifactError(
-            f"{config!r} holds a {type(model).__name__}, not the description of a model. "
-            f"{expected}"
-        )
+        raise ArtifactError(f"{config!r} holds a {type(model).__name__}, not the description of a model. {expected}")
     _load_weights(model, weights)
     if compile is not None:
         _compile(model, compile)
