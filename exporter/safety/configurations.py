@@ -124,8 +124,8 @@ def _check_names(node: Config, place: str, at_hand: Config) -> bool:
         if not each.is_given and not (_is_function(each.value) if is_function else _is_part(each.value)):
             raise ArtifactError(f"{place} names {each.place}, which is no part of a model. {_TRUST}")
         _check_lookup(each.value, inner, place)
-    for key in _COUNTS if isinstance(inner, dict) else ():
-        count = inner.get(key)
+    for key in _COUNTS:
+        count = inner.get(key) if isinstance(inner, dict) else None
         if isinstance(count, (int, float)) and count > _MAX_COUNT:
             raise ArtifactError(f"{place} is refused: its {key} is more than {_MAX_COUNT:,}. {_TRUST}")
     if class_name == "Lambda" and isinstance(inner, dict) and isinstance(inner.get("function"), str):
