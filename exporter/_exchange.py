@@ -73,7 +73,8 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
 
     A reader that opens something by its path more than once may get some of the old artifact and some of the new one:
     the files of a directory, or a file that is looked at before a library opens it. So the path is looked at again in
-    the end, and read anew where it names another artifact by then.
+    the end, and read anew where it names another artifact by then. What was written to in its place meanwhile is not
+    taken: whoever writes there may not be done.
 
     Args:
         path: A file or a directory; anything else is read as it is.
@@ -83,7 +84,7 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
         What `read` returns.
 
     Raises:
-        OSError: It was replaced again and again.
+        OSError: It was replaced again and again, or written to.
         Exception: What `read` raises.
     """
     for _ in range(_READINGS):
@@ -91,12 +92,17 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
             return read()
         descriptor = os.open(path, os.O_RDONLY)
         try:  # while it is open, no other artifact gets its number
-            result = read()
+            before = _list_states(path)
+            try:
+                result = read()
+            except Exception as error:
+                if _is_same(descriptor, path):
+                    _check_unwritten(path, before, error)
+                    raise
+                continue
             if _is_same(descriptor, path):
+                _check_unwritten(path, before)
                 return result
-        except Exception:
-            if _is_same(descriptor, path):
-                raise
         finally:
             os.close(descriptor)
     raise OSError(errno.EBUSY, f"it was replaced {_READINGS} times while it was read", str(path))
@@ -107,6 +113,29 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _list_states(path: Path) -> dict[str, tuple[int, ...]]:
+    """Lists what changes when a file is written to, for each file and directory at a path."""
+    places = [str(path)]
+    if path.is_dir():
+        places += (os.path.join(folder, name) for folder, names, files in os.walk(path) for name in (*names, *files))
+    states: dict[str, tuple[int, ...]] = {}
+    for place in places:
+        try:
+            status = os.stat(place)
+        except OSError:  # a link that leads nowhere, or what is gone by now
+            status = os.lstat(place) if os.path.lexists(place) else os.stat_result([0] * 10)
+        states[place] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return states
+
+
+def _check_unwritten(path: Path, before: dict[str, tuple[int, ...]], cause: Exception | None = None) -> None:
+    after = _list_states(path)
+    changed = [place for place in before.keys() | after.keys() if before.get(place) != after.get(place)]
+    if changed:
+        reason = "it was written to while it was read; try again when nothing writes to it"
+        raise OSError(errno.EBUSY, reason, min(changed)) from cause
 
 
 def sync_tree(path: Path) -> None:

@@ -457,13 +457,9 @@ class TestArchitecture:
         with pytest.raises(ArtifactError) as caught:
             sources.architecture(config, weights)
         assert str(caught.value) == (
-            f"{config!r} does not describe a model that Keras can build: Could not locate class 'Double'. Make sure "
-            "custom "
-            "classes and functions are decorated with `@keras.saving.register_keras_serializable()`. If they are "
-            "already "
-            "decorated, make sure they are all imported so that the decorator is run before trying to load them. "
-            "Name the "
-            "classes of your own in `model.custom_objects`."
+            f"{config!r} cannot be built: The model's configuration cannot be rebuilt: Could not locate class "
+            "'Double'. Import the module that defines it, register it with "
+            "`@keras.saving.register_keras_serializable()`, or name it in `custom_objects`."
         )
 
     @pytest.mark.parametrize(
@@ -471,8 +467,8 @@ class TestArchitecture:
         [
             pytest.param(
                 "{",
-                " is not a JSON file: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
-                "Expected "
+                " is damaged: it is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 "
+                "(char 1). Expected "
                 "the text of `model.to_json()`, or the config.json of a .keras archive.",
                 id="not-json",
             ),

@@ -1,7 +1,7 @@
 """An artifact of any of the formats, opened without TensorFlow and Keras."""
 
 import json
-import zipfile
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,12 +13,12 @@ from exporter.inspection.configurations import list_layers
 from exporter.inspection.graphs import Graph, read_graph, read_keras_2_config
 from exporter.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
 from exporter.receipts import Input
-from exporter.safety.documents import parse_json, parse_recipe
-from exporter.safety.files import check_archive, check_directory
+from exporter.safety.documents import check_length, parse_json, parse_recipe
+from exporter.safety.files import check_directory
 from exporter.safety.records import RecordError, read_record
 from exporter.saving.checksums import Checksums
 from exporter.saving.structure import check_footer
-from exporter.saving.zip_members import open_member
+from exporter.saving.zip_members import open_archive, open_member, read_member
 
 Config = dict[str, Any]
 
@@ -193,14 +193,12 @@ def _open_directory(path: Path, stack: ExitStack) -> Artifact:
 
 
 def _open_archive(path: Path, stack: ExitStack) -> Artifact:
-    file = stack.enter_context(path.open("rb"))
-    archive = stack.enter_context(zipfile.ZipFile(file))
-    check_archive(path, archive)
+    file, archive = stack.enter_context(open_archive(path))
     missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
     if missing:
         raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
-    metadata = _parse_json(archive.read(_METADATA), f"{path}, {_METADATA}")
-    config = _parse_json(archive.read(_CONFIG), f"{path}, {_CONFIG}")
+    metadata = _parse_json(read_member(archive, _METADATA, path), f"{path}, {_METADATA}")
+    config = _parse_json(read_member(archive, _CONFIG, path), f"{path}, {_CONFIG}")
     names = [name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")]
     weights = stack.enter_context(open_member(file, archive, _WEIGHTS))
     return _describe_native(path, "keras", metadata, config, weights, [name for name in names if name], stack)
@@ -249,8 +247,9 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
     from exporter.inspection import hdf5_tensors
     from exporter.safety.hdf5_objects import check_hdf5
 
-    is_whole = check_footer(path)
-    file = stack.enter_context(_open_h5py(path, path))
+    content = stack.enter_context(path.open("rb"))
+    is_whole = check_footer(content, path)
+    file = stack.enter_context(_open_h5py(content, path))
     check_hdf5(file, path)
     if not is_whole and "exporter" in file:
         raise ArtifactError(f"{path} is damaged or incomplete: the checksum behind its end is cut off.")
@@ -350,7 +349,11 @@ def _open_h5py(source: Any, path: Path) -> Any:
 
 
 def _read_json(path: Path) -> Config | None:
-    return _parse_json(path.read_bytes(), str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        check_length(os.fstat(file.fileno()).st_size, str(path))
+        return _parse_json(file.read(), str(path))
 
 
 def _parse_json(text: Any, place: str) -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter._companions import name_receipt
+from exporter._exchange import read_whole
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact, Config, open_artifact
 from exporter.inspection.configurations import (
@@ -180,6 +181,13 @@ def inspect_artifact(path: Path) -> Inspection:
     Raises:
         ArtifactError: There is no artifact, or it is damaged.
     """
+    try:
+        return read_whole(path, lambda: _inspect(path))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.") from error
+
+
+def _inspect(path: Path) -> Inspection:
     with open_artifact(path) as artifact:
         files = record_files(path, path.name)
         groups = name_groups(artifact)

@@ -9,8 +9,10 @@ from exporter.errors import ArtifactError
 
 # Keras's own limits (`keras.src.saving.saving_lib`): below the floor a member may unpack to anything.
 _BOMB_FLOOR = 1 << 28
-_EXPANSION = 1000
+_EXPANSION = 100
 _MEMBERS = 100_000
+# Keras stores its members, and a zip that was made anew deflates them.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def check_directory(path: Path) -> None:
@@ -46,12 +48,13 @@ def _check_link(entry: Path, place: str, root: Path, path: Path) -> None:
         )
 
 
-def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+def check_archive(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """Refuses an archive whose members would lie elsewhere, twice, or unpack to far more than is stored.
 
     Args:
         path: The archive.
         archive: It, open.
+        size: Of its file; members may overlap there.
 
     Raises:
         ArtifactError: It has such a member.
@@ -72,8 +75,18 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
             raise ArtifactError(f"{path} is refused: its member {name!r} is a link.")
         if member.flag_bits & 1:
             raise ArtifactError(f"{path} is refused: its member {name!r} is encrypted.")
+        if member.compress_type not in _METHODS:
+            raise ArtifactError(
+                f"{path} is refused: its member {name!r} is compressed by the method {member.compress_type}; only "
+                "stored and deflated members are read."
+            )
         if member.file_size > _BOMB_FLOOR and member.file_size > _EXPANSION * member.compress_size:
             raise ArtifactError(
                 f"{path} is refused: its member {name!r} claims {member.file_size:,} bytes and stores "
                 f"{member.compress_size:,}."
             )
+    total = sum(member.file_size for member in members)
+    if total > _BOMB_FLOOR and total > _EXPANSION * size:
+        raise ArtifactError(
+            f"{path} is refused: its members claim {total:,} bytes together, and the file has {size:,}."
+        )

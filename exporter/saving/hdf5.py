@@ -31,11 +31,20 @@ from exporter.saving.contents import Contents
 from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
 from exporter.saving.faults import keras_explained
 from exporter.saving.holdings import describe_holdings
-from exporter.saving.internals import SafeModeScope, compile_args_from_training_config, load_model_from_hdf5
+from exporter.saving.internals import (
+    SafeModeScope,
+    compile_args_from_training_config,
+    decode_legacy_json,
+    keras_option_scope,
+    load_weights_from_hdf5_group,
+    model_from_config,
+)
+from exporter.saving.keras_internals import values_come_later
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.replicas import add_replicas
 from exporter.saving.state import Array, State, collect, join, to_array
 from exporter.saving.structure import check_footer, make_footer
+from exporter.saving.topology import count_layers
 from exporter.saving.weights_file import StoredArrays, find_dataset
 
 OURS = "exporter"
@@ -60,6 +69,9 @@ _WIDER = {
     OPAQUE_DTYPES["int4"]: np.int8,
     OPAQUE_DTYPES["uint4"]: np.uint8,
 }
+
+# What the stock reader does not read of the outermost object.
+_NOT_READ = ("module", "registered_name")
 
 # What Keras 2 writes of an optimizer and Keras 3 does not take.
 _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
@@ -335,9 +347,10 @@ def read_hdf5(
     if isinstance(source, h5py.File):
         return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
     with ExitStack() as stack:
-        is_whole = check_footer(source)
+        content = stack.enter_context(source.open("rb"))
+        is_whole = check_footer(content, source)
         with damage_explained(source):
-            file = stack.enter_context(h5py.File(source, "r"))
+            file = stack.enter_context(h5py.File(content, "r"))
             is_ours = OURS in file.attrs
         if is_ours and not is_whole:
             raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
@@ -414,15 +427,24 @@ def _read_stock(
                 f"{place} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
                 "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
             )
+        given = {**keras.saving.get_custom_objects(), **(custom_objects or {})}
         texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
     configs = {name: parse_json(text, f"The attribute {name!r} of {place}") for name, text in texts.items()}
-    if safe_mode:
-        check_configuration(configs, custom_objects)
-    config = configs.get("training_config") if compiled else None
+    body, config = configs["model_config"], configs.get("training_config") if compiled else None
+    if not isinstance(body, dict):
+        raise ArtifactError(f"The attribute 'model_config' of {place} is damaged: it is no mapping.")
     if not isinstance(config, (dict, type(None))):
         raise ArtifactError(f"The attribute 'training_config' of {place} is damaged: it is no mapping.")
-    with keras_explained(place):
-        model = load_model_from_hdf5(file, custom_objects=custom_objects, compile=False, safe_mode=safe_mode)
+    if safe_mode:
+        # The reader of the outermost object looks at nothing but its class_name.
+        check_configuration(
+            [{key: value for key, value in body.items() if key not in _NOT_READ}, config], custom_objects
+        )
+    later = values_come_later(count_layers(body))
+    with keras_explained(place), keras_option_scope(use_legacy_config=True), SafeModeScope(safe_mode), later:
+        # What was checked is what is read, and not the file again.
+        model = model_from_config(decode_legacy_json(texts["model_config"]), custom_objects=given)
+        load_weights_from_hdf5_group(file["model_weights"], model)
     if config is not None:
         config["optimizer_config"] = _translate_optimizer(config.get("optimizer_config"))
         with keras_explained(place, (ValueError,)):  # a name that Keras does not know

@@ -6,6 +6,7 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 
 - `AutoTrackable`, `Trackable`: the objects of a SavedModel's graph, and what they can have to say about themselves.
 - `BackendVariable`, `RandomInitializer`: the kinds of what is not filled with random numbers before it is loaded.
+- `BUILTIN_MODULES`, `layers_by_name`: where Keras looks for what a configuration names without its module.
 - `CompileMetrics`, `Tracker`: kinds that hold metrics and variables in places of their own.
 - `GLOBAL_SEED_GENERATOR`, `global_state`: the state of the process: automatic names, the global seed generator.
 - `IndexLookup`, `LookupInterface`: the layers whose tables are a vocabulary, and the tables of all kinds.
@@ -16,7 +17,9 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `disable_op_determinism`, `is_op_determinism_enabled`: what TensorFlow's public `enable_op_determinism` has beside it.
 - `eager_context`, `stateful_random_ops`: TensorFlow's global seed, the generator of the seeds of its operations, and
   whether there is a global generator.
-- `compile_args_from_training_config`, `load_model_from_hdf5`: the legacy layout, from an open file.
+- `compile_args_from_training_config`, `decode_legacy_json`, `keras_option_scope`, `load_weights_from_hdf5_group`,
+  `model_from_config`: the legacy layout, from a configuration that was checked and an open file.
+- `DiskIOStore`, `H5IOStore`, `load_saved_state`: the same of an archive.
 - `distribute_lib`: leaves the scope of a strategy, in which nothing can be traced for one device.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -42,24 +45,31 @@ same, and a model cannot be saved or loaded without it; the same test names each
 """
 
 import importlib
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
+from keras.src import layers as layers_module
 from keras.src.api_export import get_symbol_from_name
 from keras.src.backend import Variable as BackendVariable
 from keras.src.backend.common import global_state
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.layers.preprocessing.index_lookup import IndexLookup
-from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
-from keras.src.legacy.saving.saving_utils import compile_args_from_training_config
+from keras.src.legacy.saving.json_utils import decode as decode_legacy_json
+from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
+from keras.src.legacy.saving.saving_options import keras_option_scope
+from keras.src.legacy.saving.saving_utils import compile_args_from_training_config, model_from_config
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.metrics.reduction_metrics import MeanMetricWrapper
+from keras.src.models import Functional
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-from keras.src.saving.saving_lib import safe_get_h5_dataset
-from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
+from keras.src.saving.saving_lib import DiskIOStore, H5IOStore, safe_get_h5_dataset
+from keras.src.saving.saving_lib import _load_state as load_saved_state
+from keras.src.saving.serialization_lib import BUILTIN_MODULES, ObjectSharingScope, SafeModeScope
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import Tracker
@@ -72,10 +82,13 @@ from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
 
 __all__ = [
+    "BUILTIN_MODULES",
     "GLOBAL_SEED_GENERATOR",
     "AutoTrackable",
     "BackendVariable",
     "CompileMetrics",
+    "DiskIOStore",
+    "H5IOStore",
     "IndexLookup",
     "LookupInterface",
     "LossFunctionWrapper",
@@ -88,14 +101,19 @@ __all__ = [
     "Trackable",
     "Tracker",
     "compile_args_from_training_config",
+    "decode_legacy_json",
     "disable_op_determinism",
     "distribute_lib",
     "eager_context",
     "get_symbol_from_name",
     "global_state",
     "is_op_determinism_enabled",
-    "load_model_from_hdf5",
+    "keras_option_scope",
+    "layers_by_name",
+    "load_saved_state",
+    "load_weights_from_hdf5_group",
     "make_fingerprint",
+    "model_from_config",
     "outside_of_scopes",
     "resource_tracker_scope",
     "safe_get_h5_dataset",
@@ -126,6 +144,12 @@ def find_preferred(name: str) -> Any:
         return getattr(importlib.import_module(PREFERRED[name]), name, None)
     except ImportError:
         return None
+
+
+def layers_by_name() -> Mapping[str, Any]:
+    """Returns all that Keras may take for a layer whose configuration has no module, by name."""
+    models = {"Functional": Functional, "Model": keras.Model, "Sequential": keras.Sequential}
+    return ChainMap(models, vars(layers_module))
 
 
 def saving_context(options: tf.saved_model.SaveOptions) -> AbstractContextManager[Any]:

@@ -7,10 +7,11 @@ the whole archive into a temporary directory when it loads.
 
 import json
 import os
+import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +21,8 @@ import keras
 
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
-from exporter.safety.documents import parse_json
-from exporter.safety.files import check_archive, check_directory
+from exporter.safety.documents import check_length, parse_json
+from exporter.safety.files import check_directory
 from exporter.safety.hdf5_objects import check_hdf5
 from exporter.safety.memory import limit_variables
 from exporter.safety.records import RecordError, read_record
@@ -29,13 +30,16 @@ from exporter.saving.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
-from exporter.saving.faults import keras_explained
+from exporter.saving.faults import first_line, keras_explained
 from exporter.saving.holdings import describe_holdings
+from exporter.saving.internals import DiskIOStore, H5IOStore, ObjectSharingScope, load_saved_state
+from exporter.saving.keras_internals import values_come_later
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.replicas import add_replicas
 from exporter.saving.state import collect
+from exporter.saving.topology import count_layers
 from exporter.saving.weights_file import Entries, StoredArrays, write_weights
-from exporter.saving.zip_members import open_member
+from exporter.saving.zip_members import open_archive, open_member, read_member
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 
@@ -124,22 +128,16 @@ def read_keras_archive(
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with ExitStack() as stack:
-        with damage_explained(path, "", FILE_FAULTS):
-            file = stack.enter_context(path.open("rb"))
-            archive = stack.enter_context(zipfile.ZipFile(file))
-        check_archive(path, archive)
-        missing = {CONFIG, METADATA, WEIGHTS} - set(archive.namelist())
+        file, archive = stack.enter_context(open_archive(path))
+        names = archive.namelist()
+        missing = {CONFIG, METADATA, WEIGHTS} - set(names)
         if missing:
             raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
-        with damage_explained(path, "", FILE_FAULTS):
-            # Members are stored, not compressed, so HDF5 reads them in place.
+        with damage_explained(path, WEIGHTS, FILE_FAULTS):
             weights = stack.enter_context(open_member(file, archive, WEIGHTS))
-
-        def read(name: str) -> bytes:
-            with damage_explained(path, name, FILE_FAULTS):
-                return archive.read(name)
-
-        return _read(path, read, weights, None, custom_objects, compile, safe_mode)
+        assets = [name.removeprefix(f"{ASSETS}/") for name in names if name.startswith(f"{ASSETS}/")]
+        parts = _Parts(path, lambda name: read_member(archive, name, path), weights, [name for name in assets if name])
+        return _read(parts, None, custom_objects, compile, safe_mode)
 
 
 def read_keras_directory(
@@ -153,39 +151,62 @@ def read_keras_directory(
     check_directory(path)
 
     def read(name: str) -> bytes:
-        with damage_explained(path, name, FILE_FAULTS):
-            return (path / name).read_bytes()
+        with damage_explained(path, name, FILE_FAULTS), (path / name).open("rb") as file:
+            if name.endswith(".json"):
+                check_length(os.fstat(file.fileno()).st_size, f"{path}, {name}")
+            return file.read()
 
-    return _read(path, read, path / WEIGHTS, known, custom_objects, compile, safe_mode)
+    folder = path / ASSETS
+    assets = [entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if entry.is_file()]
+    with ExitStack() as stack:
+        with damage_explained(path, WEIGHTS, FILE_FAULTS):
+            weights = stack.enter_context((path / WEIGHTS).open("rb"))
+        return _read(_Parts(path, read, weights, assets), known, custom_objects, compile, safe_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """An archive or a directory, open.
+
+    Attributes:
+        path: It, for errors.
+        read: Reads a part by its name.
+        weights: The HDF5 file.
+        assets: The names of the files of layers.
+    """
+
+    path: Path
+    read: Callable[[str], bytes]
+    weights: IO[bytes]
+    assets: Sequence[str]
 
 
 def _read(
-    path: Path,
-    read: Callable[[str], bytes],
-    weights: Path | IO[bytes],
+    parts: _Parts,
     known: tuple[StateRecord, Checksums] | None,
     custom_objects: Mapping[str, Any] | None,
     compiled: bool,
     safe_mode: bool,
 ) -> keras.Model:
+    path, read = parts.path, parts.read
     config = read(CONFIG)
     if known is None:
         metadata = parse_json(read(METADATA), f"{path}, {METADATA}")
         ours = metadata.get("exporter") if isinstance(metadata, dict) else None
         known = _read_record(ours, path) if ours is not None else None
+    if known is not None:
+        with damage_explained(path, WEIGHTS, FILE_FAULTS):
+            known[1].check_structure(parts.weights, path)
     with ExitStack() as stack:
-        if known is not None:
-            explained = damage_explained(path, WEIGHTS, FILE_FAULTS)
-            with explained, weights.open("rb") if isinstance(weights, Path) else nullcontext(weights) as content:
-                known[1].check_structure(content, path)
         with damage_explained(path, WEIGHTS):
-            file = stack.enter_context(h5py.File(weights, "r"))
+            file = stack.enter_context(h5py.File(parts.weights, "r"))
         stored = check_hdf5(file, path)
         stack.enter_context(limit_variables(stored if safe_mode else None))
         if known is None:
+            body = parse_json(config, f"{path}, {CONFIG}")
             if safe_mode:
-                check_configuration(parse_json(config, f"{path}, {CONFIG}"), custom_objects)
-            return _read_stock(path, custom_objects, compiled, safe_mode)
+                check_configuration(body, custom_objects)
+            return _read_stock(parts, body, file, custom_objects, compiled, safe_mode)
         record, checksums = known
         arrays = StoredArrays(file, checksums, path)
         reader = StateReader(
@@ -215,6 +236,58 @@ class _Metadata:
     state: Mapping[str, Any]
 
 
-def _read_stock(path: Path, custom_objects: Mapping[str, Any] | None, compiled: bool, safe_mode: bool) -> keras.Model:
-    with keras_explained(path):
-        return keras.models.load_model(path, custom_objects=custom_objects, compile=compiled, safe_mode=safe_mode)
+class _OpenStore(H5IOStore):
+    """Keras's way to the weights, over the file that was checked."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        super().__init__(WEIGHTS)
+
+    def _get_h5_file(self, path_or_io: Any, mode: Any = None) -> h5py.File:
+        return self._file
+
+
+def _read_stock(
+    parts: _Parts,
+    config: Any,
+    file: h5py.File,
+    custom_objects: Mapping[str, Any] | None,
+    compiled: bool,
+    safe_mode: bool,
+) -> keras.Model:
+    """Does what Keras does with an archive, with what was read and checked in place of the path."""
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{parts.path}, {CONFIG} is damaged: expected a mapping, received {type(config).__name__}.")
+    if not compiled:
+        config["compile_config"] = None
+    given = dict(custom_objects or {})
+    with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
+        for name in parts.assets:
+            place = Path(directory, name)
+            if name.endswith("/"):
+                place.mkdir(parents=True, exist_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(parts.read(f"{ASSETS}/{name}"))
+        faults: dict[int, tuple[Any, Exception]] = {}
+        with keras_explained(parts.path):
+            with ObjectSharingScope(), values_come_later(count_layers(config)):
+                model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
+            assets = DiskIOStore(directory, mode="r") if parts.assets else None
+            load_saved_state(
+                model,
+                weights_store=_OpenStore(file),
+                assets_store=assets,
+                inner_path="",
+                visited_saveables=set(),
+                failed_saveables=set(),
+                error_msgs=faults,
+            )
+    for layer, error in faults.values():
+        raise ArtifactError(
+            f"Keras cannot load {parts.path}: {len(faults)} objects could not be loaded, such as "
+            f"{getattr(layer, 'name', type(layer).__name__)!r}: {first_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ArtifactError(f"{parts.path} holds a {type(model).__name__}, not a keras.Model.")
+    return model

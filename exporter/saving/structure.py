@@ -9,7 +9,6 @@ look. Whoever changes such a file with HDF5 cuts that off, or leaves it where it
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import google_crc32c
@@ -100,11 +99,12 @@ def make_footer(structure: Structure) -> bytes:
     return fields + _FOOTER + f"{len(fields):0{_DIGITS}d}".encode()
 
 
-def check_footer(path: Path) -> bool:
+def check_footer(file: IO[bytes], place: object) -> bool:
     """Holds an HDF5 file against the footer that stands behind it, if one does.
 
     Args:
-        path: The file.
+        file: The file, open.
+        place: The artifact, for the error.
 
     Returns:
         False if something else stands behind the end of the file, such as a part of a footer. HDF5 itself leaves
@@ -113,16 +113,16 @@ def check_footer(path: Path) -> bool:
     Raises:
         ArtifactError: It is damaged.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        place_of_end = _ENDS.get(head[:9])
-        end = int.from_bytes(head[place_of_end], "little") if place_of_end else None
-        structure = _read_footer(file, path)
-        # A file that HDF5 made longer since may still hold the footer that it had.
-        if structure is not None and end in (None, structure.size):
-            structure.check(file, path)
-            return True
-        return end is None or path.stat().st_size == end
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    place_of_end = _ENDS.get(head[:9])
+    end = int.from_bytes(head[place_of_end], "little") if place_of_end else None
+    structure = _read_footer(file, place)
+    # A file that HDF5 made longer since may still hold the footer that it had.
+    if structure is not None and end in (None, structure.size):
+        structure.check(file, place)
+        return True
+    return end is None or file.seek(0, 2) == end
 
 
 def _read_footer(file: IO[bytes], place: object) -> Structure | None:

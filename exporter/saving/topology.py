@@ -100,7 +100,7 @@ def rebuild_model(
     config = {key: value for key, value in config.items() if key != "compile_config"}
     if safe_mode:
         check_configuration(config, custom_objects)
-    later = values_come_later(_count_layers(config))
+    later = values_come_later(count_layers(config))
     given = dict(custom_objects or {})
     try:
         with ObjectSharingScope(), later:
@@ -114,6 +114,7 @@ def rebuild_model(
     return model
 
 
-def _count_layers(config: Config) -> int:
+def count_layers(config: Config) -> int:
+    """Counts the layers that a configuration lists."""
     listed = (node.get("layers") for node in _list_nodes(config))
     return sum(len(layers) for layers in listed if isinstance(layers, list))

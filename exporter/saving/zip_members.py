@@ -1,19 +1,67 @@
-"""Reading inside of a member of a zip that is stored as it is."""
+"""Reading the members of a zip."""
 
 import io
 import os
+import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO, Any
+
+from exporter.safety.documents import check_length
+from exporter.safety.files import check_archive
+from exporter.saving.checksums import FILE_FAULTS, damage_explained
 
 # The local header of a member: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7.
 _HEADER_SIZE = 30
 _LENGTHS = slice(26, 30)  # of the name and of the extra field, which follow it
 
 
+@contextmanager
+def open_archive(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
+    """Opens a zip once, and checks its members.
+
+    Args:
+        path: The zip, of any name.
+
+    Yields:
+        The file and the archive.
+
+    Raises:
+        ArtifactError: It is damaged or refused.
+    """
+    with path.open("rb") as file:
+        with damage_explained(path, "", FILE_FAULTS):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            check_archive(path, archive, os.fstat(file.fileno()).st_size)
+            yield file, archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """Reads a member.
+
+    Args:
+        archive: The archive.
+        name: The member; of JSON it must not be too long.
+        path: The archive, for errors.
+
+    Raises:
+        ArtifactError: It is damaged, not there, or too long.
+    """
+    with damage_explained(path, name, FILE_FAULTS):
+        if name.endswith(".json"):
+            check_length(archive.getinfo(name).file_size, f"{path}, {name}")
+        return archive.read(name)
+
+
 def open_member(file: IO[bytes], archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     """Opens a member for reads in any order.
 
-    `ZipFile.open` reads a member from its start again whenever a reader goes back, as HDF5 does for every dataset.
+    `ZipFile.open` reads a member from its start again whenever a reader goes back, as HDF5 does for every dataset. So
+    one that is stored is read where it lies, and another is unpacked into a temporary file.
 
     Args:
         file: The file of the archive; whoever opened it closes it after the member. Its path may name another by now.
@@ -24,8 +72,14 @@ def open_member(file: IO[bytes], archive: zipfile.ZipFile, name: str) -> IO[byte
         The open member. Whoever reads it checks its content.
     """
     member = archive.getinfo(name)
-    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return archive.open(name)
+    if member.compress_type != zipfile.ZIP_STORED:
+        with ExitStack() as stack:
+            unpacked: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            with archive.open(name) as content:
+                shutil.copyfileobj(content, unpacked)
+            unpacked.seek(0)
+            stack.pop_all()
+        return unpacked
     archive.open(name).close()  # checks the local header
     lengths = os.pread(file.fileno(), _HEADER_SIZE, member.header_offset)[_LENGTHS]
     start = member.header_offset + _HEADER_SIZE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import re
 import sys
 import warnings
@@ -87,6 +86,7 @@ def architecture(
     weights: str,
     custom_objects: Mapping[str, str] | Sequence[str] | None = None,
     compile: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
 ) -> keras.Model:
     """Build a model from its Keras JSON configuration and read its weights from a second file.
 
@@ -97,36 +97,46 @@ def architecture(
             dotted names.
         compile: The arguments of `keras.Model.compile`; optimizer, loss and metrics by their Keras names or configs.
             None keeps the compile configuration of the JSON file, if it has one.
+        safe_mode: Refuse a configuration that holds Python code of its own, such as a Lambda layer, or names what is
+            neither a part of Keras's models nor in `custom_objects`.
 
     Returns:
         The model.
 
     Raises:
         ArgumentError: A file is missing, the weights do not fit, or a dotted name cannot be imported.
-        ArtifactError: The JSON file does not describe a Keras model.
+        ArtifactError: The JSON file does not describe a Keras model, or is refused.
     """
     config_path = find_file(config, "model.config")
-    find_file(weights, "model.weights")
+    weights_path = find_file(weights, "model.weights")
     objects = import_custom_objects(custom_objects)
     import keras
 
+    from exporter.safety.configurations import check_configuration
+    from exporter.safety.documents import parse_json
+    from exporter.safety.memory import limit_variables
+    from exporter.saving.faults import LOAD_FAULTS
+
+    expected = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
     try:
-        model = keras.models.model_from_json(config_path.read_text(encoding="utf-8"), custom_objects=objects)
-    except json.JSONDecodeError as error:
-        raise ArtifactError(
-            f"{config!r} is not a JSON file: {error}. Expected the text of `model.to_json()`, or the config.json of a "
-            ".keras archive."
-        ) from error
-    except (TypeError, ValueError, KeyError) as error:
+        content = parse_json(config_path.read_bytes(), repr(config))
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {expected}") from error
+    try:
+        if safe_mode:
+            check_configuration(content, objects)
+        # A file of weights holds no more numbers than bytes.
+        with limit_variables(weights_path.stat().st_size if safe_mode else None):
+            model = keras.saving.deserialize_keras_object(content, custom_objects=objects, safe_mode=safe_mode)
+    except ArtifactError as error:
+        raise ArtifactError(f"{config!r} cannot be built: {error}") from error
+    except LOAD_FAULTS as error:
         raise ArtifactError(
             f"{config!r} does not describe a model that Keras can build: {_quote(error)} "
             "Name the classes of your own in `model.custom_objects`."
         ) from error
     if not isinstance(model, keras.Model):
-        raise ArtifactError(
-            f"{config!r} holds a {type(model).__name__}, not the description of a model. "
-            "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
-        )
+        raise ArtifactError(f"{config!r} holds a {type(model).__name__}, not the description of a model. {expected}")
     _load_weights(model, weights)
     if compile is not None:
         _compile(model, compile)

@@ -1,14 +1,51 @@
 """A small model in every format, for the files that are made of it."""
 
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.errors import ArtifactError
+
 if TYPE_CHECKING:
     import keras
+
+TRUST = "Load it with safe_mode=False only if you trust where the file comes from."
+
+Attack = Callable[[Path, Path], None]
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file that only code from inside an artifact would make."""
+    return tmp_path / "canary"
+
+
+def copy(original: Path, folder: Path) -> Path:
+    """Copies an artifact."""
+    target = folder / original.name
+    if original.is_dir():
+        shutil.copytree(original, target, symlinks=True)
+    else:
+        shutil.copyfile(original, target)
+    return target
+
+
+def refuse(path: Path, **options: Any) -> str:
+    """Returns why an artifact is not loaded, which a recipe that loads it says as well."""
+    import exporter
+    from exporter import sources
+
+    with pytest.raises(ArtifactError) as caught:
+        exporter.load_model(path, **options)
+    if not options:
+        with pytest.raises(ArtifactError) as in_a_recipe:
+            sources.file(str(path))
+        assert str(in_a_recipe.value) == str(caught.value)
+    return str(caught.value)
 
 
 def make_model() -> "keras.Model":

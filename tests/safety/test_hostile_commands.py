@@ -13,7 +13,10 @@ from exporter._companions import name_receipt
 from exporter.commands import run_command
 from exporter.receipts import record_files
 
+from . import test_hostile_archives as archives
+from . import test_hostile_configurations as configurations
 from . import test_hostile_files as files
+from .conftest import Attack, copy
 
 pytestmark = [
     pytest.mark.xdist_group("safety"),
@@ -21,7 +24,7 @@ pytestmark = [
 ]
 
 
-def change_hdf5(change: Callable[[h5py.File], None]) -> files.Attack:
+def change_hdf5(change: Callable[[h5py.File], None]) -> Attack:
     def attack(path: Path, canary: Path) -> None:
         with h5py.File(path, "r+") as file:
             change(file)
@@ -29,7 +32,7 @@ def change_hdf5(change: Callable[[h5py.File], None]) -> files.Attack:
     return attack
 
 
-def write_graph(name: str) -> files.Attack:
+def write_graph(name: str) -> Attack:
     def attack(path: Path, canary: Path) -> None:
         shutil.rmtree(path)
         files.make_graph(lambda text: files.GRAPHS[name][0](text, str(canary)), path)
@@ -42,19 +45,22 @@ def point_outside(path: Path, canary: Path) -> None:
     (path / "model.weights.h5").symlink_to(canary)
 
 
-def write_recipe(text: str) -> files.Attack:
+def write_recipe(text: str) -> Attack:
     def attack(path: Path, canary: Path) -> None:
         (path / "assets.extra/exporter/recipe.yaml").write_text(text.format(canary=canary))
 
     return attack
 
 
-CORPUS: dict[str, tuple[str, files.Attack]] = {
-    **{f"configuration: {name}": ("stock.h5", attack) for name, (attack, _) in files.CONFIGURATIONS.items()},
-    **{f"configuration in a zip: {name}": ("stock.keras", each[0]) for name, each in files.CONFIGURATIONS.items()},
-    **{f"archive: {name}": ("keras", attack) for name, (attack, _) in files.ARCHIVES.items()},
-    "brackets": ("stock.keras", files.nest_text),
-    "shape": ("stock.h5", files.widen),
+CORPUS: dict[str, tuple[str, Attack]] = {
+    **{f"configuration: {name}": ("stock.h5", attack) for name, (attack, _) in configurations.CONFIGURATIONS.items()},
+    **{
+        f"configuration in a zip: {name}": ("stock.keras", each[0])
+        for name, each in configurations.CONFIGURATIONS.items()
+    },
+    **{f"archive: {name}": ("keras", attack) for name, (attack, _) in archives.ARCHIVES.items()},
+    "brackets": ("stock.keras", configurations.nest_text),
+    "shape": ("stock.h5", configurations.widen),
     **{f"hdf5: {name}": ("stock.h5", change_hdf5(change)) for name, (change, _) in files.HDF5.items()},
     **{f"graph: {name}": ("graph", write_graph(name)) for name in files.GRAPHS},
     "link": ("tf", point_outside),
@@ -72,15 +78,10 @@ LOADED = [
 ]
 
 
-@pytest.fixture
-def canary(tmp_path: Path) -> Path:
-    return tmp_path / "canary"
-
-
 def prepare(name: str, originals: Mapping[str, Path], folder: Path, canary: Path) -> Path:
     """Makes a file of the corpus, with a receipt beside it that fits: whoever changes one can write the other."""
     original, attack = CORPUS[name]
-    path = files.copy(originals[original], folder)
+    path = copy(originals[original], folder)
     attack(path, canary)
     receipt = replace(RECEIPT, filepath=str(path), files=record_files(path, path.name))
     name_receipt(path).write_text(receipt.to_json())

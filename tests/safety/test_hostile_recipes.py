@@ -25,7 +25,7 @@ from exporter.provenance import describe_recipe, record_inputs
 from exporter.receipts import record_files
 from exporter.rerunning import plan_rerun
 
-from . import test_hostile_files as files
+from .conftest import copy
 
 pytestmark = pytest.mark.xdist_group("safety")
 
@@ -45,7 +45,7 @@ def recipe() -> dict[str, Any]:
 def place(originals: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working directory, with a file that concerns nobody, and an artifact of a stranger's."""
     folder = tmp_path_factory.mktemp("strangers")
-    files.copy(originals["tf"], folder).rename(folder / "artifact")
+    copy(originals["tf"], folder).rename(folder / "artifact")
     (folder / "secrets.txt").write_text(f"{CANARY}\n")
     (folder / "secrets").write_text(f"{CANARY}\n")
     (folder / "link.txt").symlink_to("secrets.txt")

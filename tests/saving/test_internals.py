@@ -21,19 +21,28 @@ from exporter.saving.state import collect_state, to_array
 
 SIGNATURES = {
     "CompileMetrics": "(metrics, weighted_metrics, name='compile_metric', output_names=None)",
+    "DiskIOStore": "(root_path, archive=None, mode=None)",
     "LossFunctionWrapper": "(fn, reduction='sum_over_batch_size', name=None, dtype=None, **kwargs)",
     "MeanMetricWrapper": "(fn, name=None, dtype=None, **kwargs)",
+    "H5IOStore": "(path_or_io, archive=None, mode='r')",
     "ObjectSharingScope": "()",
     "RandomInitializer": "(seed=None)",
     "ResourceTracker": "()",
     "SafeModeScope": "(safe_mode=True)",
     "Tracker": "(config, exclusions=None)",
     "compile_args_from_training_config": "(training_config, custom_objects=None)",
+    "decode_legacy_json": "(json_string)",
     "disable_op_determinism": "()",
     "eager_context": "()",
     "get_symbol_from_name": "(name)",
     "is_op_determinism_enabled": "()",
-    "load_model_from_hdf5": "(filepath, custom_objects=None, compile=True, safe_mode=True)",
+    "keras_option_scope": "(use_legacy_config=True)",
+    "load_saved_state": (
+        "(saveable, weights_store, assets_store, inner_path, skip_mismatch=False, visited_saveables=None, "
+        "failed_saveables=None, error_msgs=None)"
+    ),
+    "load_weights_from_hdf5_group": "(group, model, skip_mismatch=False)",
+    "model_from_config": "(config, custom_objects=None)",
     "resource_tracker_scope": "(resource_tracker)",
     "safe_get_h5_dataset": "(group, name)",
     "to_snake_case": "(name)",
