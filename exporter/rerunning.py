@@ -18,7 +18,7 @@ from exporter import transforms
 from exporter._hydra import compose
 from exporter._paths import CONFIG_DIRECTORY
 from exporter._preflight import only_variables
-from exporter._schema import shorten, show
+from exporter._text import shorten, show
 from exporter.config import ExportConfig, JobConfig, read_keys
 from exporter.errors import ArtifactError, ExportError, Fault, UsageError
 from exporter.inspection.artifacts import Artifact, open_artifact

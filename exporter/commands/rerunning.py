@@ -7,7 +7,6 @@ the environment, unless you allow it.
 """
 
 import argparse
-import logging
 import os
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
+    from exporter._logs import open_log
     from exporter.cli import prepare_process, print_faults, run_alone
     from exporter.rerunning import plan_rerun
     from exporter.stores import find_artifact
@@ -52,13 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
         return error.exit_code
     directory = Path(datetime.now().strftime(f".exporter/runs/%Y-%m-%d/%H-%M-%S-%f-{os.getpid()}"))
     directory.mkdir(parents=True)
-    _keep_log(directory / "exporter.log")
+    open_log(directory / "exporter.log")
     return run_alone(lambda: config, directory)
-
-
-def _keep_log(file: Path) -> None:
-    from exporter._environment import DiscreetFormatter
-
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
-    handler.setFormatter(DiscreetFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.getLogger().addHandler(handler)
