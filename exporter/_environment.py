@@ -5,7 +5,6 @@ afterwards, be it inside an artifact, in a receipt, in a log or in an error, say
 """
 
 import json
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -51,8 +50,11 @@ def hide_values(value: Any, written: str) -> None:
 def _hide(value: Any, written: str) -> None:
     if not isinstance(value, str) or len(value) < _SHORTEST or value in _hidden:
         return
+    from exporter._text import escape  # not above: it hides what it shortens
+
     # As it is, as Python and JSON quote it, and as it is shown on one line.
-    forms = (value, repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode())
+    quoted = (repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode())
+    forms = (value, escape(value), *quoted)
     _hidden.update(dict.fromkeys(forms, written))
 
 
@@ -67,15 +69,3 @@ def hide(text: str) -> str:
 def hide_all(texts: Iterable[str]) -> tuple[str, ...]:
     """Does the same for several texts."""
     return tuple(map(hide, texts))
-
-
-class DiscreetFormatter(logging.Formatter):
-    """Writes log records, with their tracebacks, without what came from the environment."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Writes one record.
-
-        Args:
-            record: The record.
-        """
-        return hide(super().format(record))

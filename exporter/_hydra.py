@@ -22,8 +22,8 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
-from exporter._schema import explain_unknown, is_encodable, show
-from exporter._values import describe_value, escape_interpolations
+from exporter._schema import explain_unknown, is_encodable
+from exporter._text import describe_value, escape_interpolations, join_lines, show
 from exporter.config import JobConfig, MeasureMode
 from exporter.errors import ArgumentError, ExporterError, Fault, UsageError
 
@@ -242,7 +242,7 @@ def instantiate(mapping: Mapping[str, Any], **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ExporterError):
             raise cause from None
-        reason = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+        reason = join_lines(error) if cause is None else f"{type(cause).__name__}: {join_lines(cause)}"
         raise ArgumentError(f"{mapping.get('_target_')} could not be called: {reason}") from (cause or error)
 
 

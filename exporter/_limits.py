@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter._schema import explain_choice, is_encodable, show
-from exporter._values import describe_value
+from exporter._schema import explain_choice, is_encodable
+from exporter._text import describe_value, show
 from exporter.config import (
     ExportConfig,
     JobConfig,

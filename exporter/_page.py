@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, TextIO
 
+from exporter._text import escape, escape_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -35,7 +37,8 @@ def make_console(stream: TextIO) -> "Console":
 class Page:
     """Lines of a page: a label, then the text with its own indentation.
 
-    Paths and commands are never broken into lines of their own, so that they can be copied.
+    Paths and commands are never broken into lines of their own, so that they can be copied. A text is one line or one
+    cell, whatever it holds: see `escape_markup`.
     """
 
     def __init__(self, console: "Console") -> None:
@@ -63,7 +66,7 @@ class Page:
 
     def _line(self, label: str, markup: str, bare: bool = False) -> None:
         head = "" if bare else f"[dim]{label:<{LABEL_WIDTH}}[/]"
-        self._console.print(f"{head}{markup}", soft_wrap=True)
+        self._console.print(f"{head}{escape(markup)}", soft_wrap=True)
 
     def _wrapped(self, label: str, markup: str) -> None:
         from rich.table import Table
@@ -71,7 +74,7 @@ class Page:
         grid = Table.grid(padding=0)
         grid.add_column(width=LABEL_WIDTH, no_wrap=True, style="dim")
         grid.add_column(overflow="fold")
-        grid.add_row(label, markup)
+        grid.add_row(label, escape(markup))
         self._grid(grid)
 
     def _pairs(self, label: str, pairs: list[tuple[str, str]]) -> None:
@@ -97,7 +100,7 @@ class Page:
         grid.add_column(overflow="fold")
         grid.add_column(no_wrap=True)
         for arrow, name, tensor in rows:
-            grid.add_row("", f"{arrow or '  '}{escape_markup(name)}", format_tensor(tensor))
+            grid.add_row("", f"{arrow or '  '}{escape_markup(name)}", escape_markup(format_tensor(tensor)))
         self._grid(grid)
 
 
@@ -109,7 +112,7 @@ def format_tensor(tensor: "Tensor") -> str:
 
 
 def escape_markup(text: str) -> str:
-    """Returns a text that is printed as it is, whatever brackets it has."""
+    """Returns a text that is printed as it is, whatever brackets it has, on one line, and that is only text."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(escape_line(text))

@@ -39,11 +39,10 @@ from exporter._schema import (
     explain_unknown,
     join,
     locate,
-    shorten,
-    show,
     suggest,
     without_none,
 )
+from exporter._text import shorten, show
 from exporter.config import ExportConfig, JobConfig, Origin, read_keys
 from exporter.errors import Fault, UsageError
 from exporter.layouts import find_target
@@ -200,7 +199,7 @@ class Preflight:
         if any(_is_related(fault.path, override.key_or_group) for override in self._given):
             self._add(fault.path, fault.message, self._place)
         elif file is not None and (number := _find_line(file, fault.path)) is not None:
-            self._add(fault.path, f"{fault.message} (line {number})", _shorten(file))
+            self._add(fault.path, f"{fault.message} (line {number})", _relate(file))
         else:
             # A value contradicts another one of its group, which was typed.
             groups = {override.key_or_group.partition(".")[0] for override in self._given}
@@ -371,7 +370,7 @@ class Preflight:
         shown = written[mark.line].strip() if mark.line < len(written) else "the end of the file"
         problem = getattr(error, "problem", None) or "cannot be read"
         where = f"line {mark.line + 1}, column {mark.column + 1}"
-        self._add(where, f"not valid YAML: {problem}; the line is: {shown}", _shorten(file))
+        self._add(where, f"not valid YAML: {problem}; the line is: {shown}", _relate(file))
 
     def _apply(self, override: Override, composed: DictConfig) -> None:
         path = override.key_or_group
@@ -525,7 +524,7 @@ class Preflight:
 
     def _name_recipe(self) -> str:
         file = self._find_recipe_file()
-        return self._recipe if file is None else _shorten(file)
+        return self._recipe if file is None else _relate(file)
 
 
 def _take_first(override: Override) -> str:
@@ -650,7 +649,7 @@ def _find_line(file: Path, path: str) -> int | None:
     return None
 
 
-def _shorten(file: Path) -> str:
+def _relate(file: Path) -> str:
     """Writes a path relative to the caller's directory where it is inside it."""
     return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 

@@ -1,11 +1,12 @@
 """The receipt as a notebook shows it: one table, with the colours of the notebook, light or dark."""
 
+import html
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter._page import FORMAT_NAMES, format_tensor
+from exporter._text import escape_line
 from exporter.saving.contents import format_bytes
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def format_receipt(receipt: "Receipt") -> str:
     words = "the same model, proven" if proven else "written, not proven"
     seconds = sum(receipt.seconds.values())
     name = Path(receipt.filepath).name
-    caption = f"{'✓' if proven else '!'} <b>{escape(name)}</b> is {words} in {seconds:.1f} s"
+    caption = f"{'✓' if proven else '!'} <b>{_escape(name)}</b> is {words} in {seconds:.1f} s"
     rows = "".join(
         f'<tr{first}><th scope="row">{label}</th>{_write_cells(row)}</tr>\n'
         for label, group in _list_groups(receipt)
@@ -48,10 +49,14 @@ def format_receipt(receipt: "Receipt") -> str:
 
 
 def _write_cells(row: Row) -> str:
-    what, short, detail = map(escape, row)
+    what, short, detail = map(_escape, row)
     if not short and not detail:
         return f'<td colspan="3">{what}</td>'
     return f'<td>{what}</td><td>{short}</td><td class="detail">{detail}</td>'
+
+
+def _escape(text: str) -> str:
+    return html.escape(escape_line(text))
 
 
 def _number(label: str, group: list[Row]) -> Iterator[tuple[str, str, Row]]:

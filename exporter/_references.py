@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import exporter
 from exporter import sources, transforms
-from exporter._schema import BROKEN, convert_value, explain_choice, explain_unknown, show, suggest, without_none
+from exporter._schema import BROKEN, convert_value, explain_choice, explain_unknown, suggest, without_none
+from exporter._text import show
 from exporter.endpoints.pipelines import check_arguments, list_steps
 from exporter.errors import ArgumentError, Fault
 from exporter.sources._stored import find_file

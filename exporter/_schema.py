@@ -5,15 +5,13 @@ The classes themselves are the schema: their type hints say which keys there are
 
 import dataclasses
 import difflib
-import json
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from exporter._environment import hide
-from exporter._values import escape
+from exporter._text import show
 from exporter.config import read_keys
 from exporter.errors import Fault
 
@@ -22,7 +20,6 @@ Schema = TypeVar("Schema")
 BROKEN: Final = object()  # stands for a value whose fault is already known
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_LONGEST_SHOWN = 60
 
 
 def convert(values: Mapping[str, Any], schema: type[Schema]) -> tuple[Schema | None, list[Fault]]:
@@ -87,19 +84,6 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     """Gives `; did you mean ...?` for the nearest allowed name, or nothing when none is near."""
     nearest = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""
-
-
-def show(value: object) -> str:
-    """Writes a value the way it is typed in YAML, shortened."""
-    text = value if isinstance(value, str) and value.strip() else json.dumps(value, default=str, ensure_ascii=False)
-    return shorten(text, _LONGEST_SHOWN)
-
-
-def shorten(text: str, longest: int) -> str:
-    """Writes text on one line: without characters that would steer a terminal, and cut to a length."""
-    text = hide(text)  # before a part of it is cut off
-    text = escape(text)
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def is_encodable(text: str) -> bool:

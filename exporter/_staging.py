@@ -22,6 +22,7 @@ from pathlib import Path
 from exporter._exchange import sync_directory, sync_tree, take_place
 from exporter._locks import hold, take_from_the_dead
 from exporter._signals import endings_delayed
+from exporter._text import escape
 from exporter.errors import ExportError, TargetExistsError
 
 _LOCK = re.compile(r"\.exporter-([0-9a-f]{16})\.lock")
@@ -32,7 +33,9 @@ _OLD, _BESIDE = "old", "beside"
 
 
 def _warn(target: Path, holder: str) -> None:
-    logging.getLogger("exporter").warning("%s is being written by %s: waiting for it.", target, holder)
+    logging.getLogger("exporter").warning(
+        "%s is being written by %s: waiting for it.", escape(str(target)), escape(holder)
+    )
 
 
 @contextmanager
@@ -256,4 +259,6 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return  # somebody else has removed it
     except OSError as error:
-        logging.getLogger("exporter").warning("%s is no longer needed and could not be removed: %s.", path, error)
+        logging.getLogger("exporter").warning(
+            "%s is no longer needed and could not be removed: %s.", escape(str(path)), escape(str(error))
+        )

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
 from exporter._page import FORMAT_NAMES, LABEL_WIDTH, Page, escape_markup, make_console
+from exporter._text import escape_line
 from exporter.layouts import name_for_server
 from exporter.stores import is_url
 
@@ -153,13 +154,12 @@ class TerminalReporter:
     def note(self, text: str) -> None:
         """Shows the line beside the running phase, on a terminal."""
         if self._progress is not None and self._task is not None:
-            from rich.markup import escape
-
-            self._progress.update(self._task, note=escape(text))
+            self._progress.update(self._task, note=escape_markup(text))
 
     def tell_wait(self, target: Path | str, holder: str) -> None:
         """Shows a line that stays."""
-        self._console.print(f"wait: {target} is being written by {holder}", soft_wrap=True, markup=False)
+        line = escape_line(f"wait: {target} is being written by {holder}")
+        self._console.print(line, soft_wrap=True, markup=False)
 
 
 def _make_progress(console: "Console") -> "Progress":

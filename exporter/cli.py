@@ -19,8 +19,9 @@ from exporter import _hydra
 from exporter._environment import hide
 from exporter._paths import CONFIG_DIRECTORY
 from exporter._signals import Terminated, raise_endings
+from exporter._text import escape, find_first_line, join_lines, print_line
 from exporter.config import ExportConfig
-from exporter.errors import MOST_FAULTS, ExporterError, UsageError
+from exporter.errors import MOST_FAULTS, ExporterError, UsageError, print_error
 
 _UNEXPECTED = 1
 
@@ -45,13 +46,13 @@ def main() -> None:
         print_faults(error)
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"exporter: Hydra cannot start the run: {str(error).splitlines()[0]}", file=sys.stderr)
+        print_error(f"Hydra cannot start the run: {find_first_line(error)}")
         sys.exit(UsageError.exit_code)
     except OSError as error:
-        print(f"exporter: the directory of the run cannot be written: {error}", file=sys.stderr)
+        print_error(f"the directory of the run cannot be written: {join_lines(error)}")
         sys.exit(ExporterError.exit_code)
     except ExporterError as error:
-        print(f"exporter: {hide(str(error))}", file=sys.stderr)
+        print_error(hide(str(error)))
         sys.exit(error.exit_code)
     except Terminated as ending:
         print(f"exporter: ended by {signal.Signals(ending.number).name}", file=sys.stderr)
@@ -131,15 +132,12 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
         print_summary(receipt, locate_receipt(receipt.filepath))
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")
-        print(f"exporter: {hide(str(error))}", file=sys.stderr)
+        print_error(hide(str(error)))
         return error.exit_code
     except Exception as error:
         logging.getLogger(__name__).exception("The export ended with an unexpected error.")
         log = run_directory / "exporter.log"
-        print(
-            f"exporter: unexpected {type(error).__name__}: {hide(str(error))}; its traceback is in {log}",
-            file=sys.stderr,
-        )
+        print_error(escape(f"unexpected {type(error).__name__}: {hide(str(error))}; its traceback is in {log}"))
         return _UNEXPECTED
     return 0
 
@@ -148,8 +146,8 @@ def print_faults(error: UsageError) -> None:
     """Prints every fault of a command line or a recipe, a line each."""
     places = list(dict.fromkeys(fault.place for fault in error.faults))
     where = f" in {' and '.join(places)}" if all(places) else ""
-    print(f"exporter: {len(error.faults)} fault{'s' * (len(error.faults) > 1)}{where}", file=sys.stderr)
+    print_line(f"exporter: {len(error.faults)} fault{'s' * (len(error.faults) > 1)}{where}", file=sys.stderr)
     for fault in error.faults[:MOST_FAULTS]:
-        print(f"  {fault.path}: {hide(fault.message)}", file=sys.stderr)
+        print_line(f"  {fault.path}: {hide(fault.message)}", file=sys.stderr)
     if len(error.faults) > MOST_FAULTS:
         print(f"  and {len(error.faults) - MOST_FAULTS:,} more", file=sys.stderr)

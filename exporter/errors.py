@@ -6,19 +6,28 @@ carries the exit code with which the command line ends.
 """
 
 import errno
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exporter._text import escape_line, print_line
+
 
 class ExporterError(Exception):
     """A fault with a remedy: the command line prints its message without a traceback.
+
+    Names and other people's errors are a part of many messages: each argument is one line of the message, in which
+    everything is escaped that is not printable, so that no value begins a line or steers a terminal.
 
     Attributes:
         exit_code: The process's exit code when the error reaches the command line.
     """
 
     exit_code: int = 3
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(escape_line, lines)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class UsageError(ExporterError, ValueError):
         lines = [f"{fault.path}: {fault.message}" for fault in self.faults[:MOST_FAULTS]]
         if len(self.faults) > MOST_FAULTS:
             lines.append(f"and {len(self.faults) - MOST_FAULTS:,} more")
-        super().__init__("\n".join(lines))
+        super().__init__(*lines)
 
 
 class ExportError(ExporterError, RuntimeError):
@@ -89,6 +98,16 @@ class ArtifactError(ExportError, ValueError):
     """A file or directory that is damaged, incomplete or not an artifact that can be loaded."""
 
 
+def print_error(message: str) -> None:
+    """Prints what ended a command, as all of them do.
+
+    Args:
+        message: Of an error of ours, whose lines are its own.
+    """
+    for number, line in enumerate(message.split("\n")):
+        print_line(line if number else f"exporter: {line}", file=sys.stderr)
+
+
 class ProofError(ExportError):
     """The artifact that was written is not the same model; nothing was published.
 
@@ -98,6 +117,6 @@ class ProofError(ExportError):
 
     exit_code = 4
 
-    def __init__(self, message: str, checks: Sequence[Any] = ()) -> None:
+    def __init__(self, *lines: str, checks: Sequence[Any] = ()) -> None:
         self.checks = tuple(checks)
-        super().__init__(message)
+        super().__init__(*lines)

@@ -205,10 +205,11 @@ def _start_tensorflow() -> None:
 def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftOut, ...]) -> None:
     refused = [entry for entry in left_out if not entry.intended]
     if config.strict and refused:
-        lines = "\n".join(f"  {entry.what}: {entry.why}" for entry in refused)
         raise ModelError(
             f"The format {plan.save_format!r} does not hold all of the model, and `strict` is true; nothing was "
-            f"published.\n{lines}\nChoose another `save_format`, or list it as left out with strict=false."
+            "published.",
+            *(f"  {entry.what}: {entry.why}" for entry in refused),
+            "Choose another `save_format`, or list it as left out with strict=false.",
         )
 
 

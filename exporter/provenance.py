@@ -5,7 +5,6 @@ the receipt.
 """
 
 import inspect
-import json
 import os
 import platform
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 from exporter import transforms
 from exporter._environment import hide_values
 from exporter._references import find_source, list_source_files
-from exporter._values import describe_if_possible, escape_interpolations
+from exporter._text import describe_if_possible, escape_interpolations, write_json
 from exporter.config import ExportConfig, read_keys
 from exporter.endpoints.pipelines import list_steps
 from exporter.receipts import Input, Machine, Repository, digest_files, read_versions, record_files
@@ -103,7 +102,7 @@ class Provenance:
 
 
 def _write_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return write_json(value).encode()
 
 
 def describe_recipe(config: ExportConfig, *, resolved: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._text import escape_line, write_json
 from exporter.errors import ArtifactError
 from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
 
@@ -256,7 +257,7 @@ class Receipt:
 
     def __repr__(self) -> str:
         """Names the artifact in one line; all of it is in `to_json`."""
-        return f"<Receipt of {self.filepath}: {self.format}, {self.status}, {self.total_bytes} bytes>"
+        return escape_line(f"<Receipt of {self.filepath}: {self.format}, {self.status}, {self.total_bytes} bytes>")
 
     def __str__(self) -> str:
         """Writes the summary that the command line prints."""
@@ -275,7 +276,7 @@ class Receipt:
 
     def to_json(self) -> str:
         """Returns the receipt as indented JSON that ends with a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return write_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from exporter._text import escape
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.layouts import AUTO, TIMESTAMP, Place, choose_free_number, explain_model_among_versions
@@ -131,7 +132,9 @@ class RemotePlace(Place):
             remove_all(self.store, waiting)
         except ExportError as error:  # the artifact stands
             logging.getLogger("exporter").warning(
-                "%s is no longer needed and could not be removed: %s", self.store.locate(waiting), error
+                "%s is no longer needed and could not be removed: %s",
+                escape(self.store.locate(waiting)),
+                escape(str(error)),
             )
         return receipt
 
@@ -211,7 +214,9 @@ class RemotePlace(Place):
 
 def warn(url: Path | str, holder: str) -> None:
     """Says in the log that somebody else is writing at a place."""
-    logging.getLogger("exporter").warning("%s is being written by %s: waiting for it.", url, holder)
+    logging.getLogger("exporter").warning(
+        "%s is being written by %s: waiting for it.", escape(str(url)), escape(holder)
+    )
 
 
 def choose_remote_place(config: ExportConfig, on_wait: Callable[[str, str], None] = warn) -> RemotePlace:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, is_same
+from exporter._text import escape_json
 from exporter.config import ExportConfig, LayoutKind, VerifyMode
 from exporter.errors import ExportError
 from exporter.proof.trials import EndpointTrial, Trial
@@ -153,7 +154,7 @@ def make_body(asked: Sequence[EndpointTrial], endpoints: Mapping[str, Endpoint])
         smallest = min(endpoint.batches, key=lambda batch: sum(array.size for array in batch))
         arrays = {leaf.name: array for leaf, array in zip(leaves, _cut(endpoint, smallest, samples=1), strict=True)}
         inputs = {name: _to_json(array) for name, array in arrays.items()}
-        body = json.dumps({"signature_name": endpoint.name, "inputs": inputs}, ensure_ascii=False)
+        body = escape_json(json.dumps({"signature_name": endpoint.name, "inputs": inputs}, ensure_ascii=False))
         read = read_body(body, endpoints[endpoint.name])
         if not all(is_same(read[name], _to_bytes(array)) for name, array in arrays.items()):
             raise ExportError(

@@ -225,8 +225,8 @@ class TestInstantiate:
             ),
             pytest.param(
                 {"_target_": "no_such_package.build"},
-                "no_such_package.build could not be called: ImportError: Error loading 'no_such_package.build':\n"
-                "ModuleNotFoundError(\"No module named 'no_such_package'\")\n"
+                "no_such_package.build could not be called: ImportError: Error loading 'no_such_package.build': "
+                "ModuleNotFoundError(\"No module named 'no_such_package'\") "
                 "Are you sure that module 'no_such_package' is installed?",
                 id="unknown",
             ),

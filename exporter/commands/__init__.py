@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from exporter.errors import ExporterError, UsageError
+from exporter._text import print_line
+from exporter.errors import ExporterError, UsageError, print_error
 from exporter.stores import show_urls
 
 # The module of each command, below this one: `add_arguments(parser)` and `run(arguments) -> exit code`.
@@ -26,7 +27,8 @@ COMMANDS = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the process as every fault in a command line does."""
-        print(f"exporter: 1 fault in the command line\n  {self.prog.partition(' ')[2]}: {message}", file=sys.stderr)
+        print("exporter: 1 fault in the command line", file=sys.stderr)
+        print_line(f"  {self.prog.partition(' ')[2]}: {message}", file=sys.stderr)
         print(f"  see {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
@@ -55,7 +57,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except UsageError as error:
         parser.error("; ".join(f"{fault.path}: {fault.message}" for fault in error.faults))
     except ExporterError as error:
-        print(f"exporter: {show_urls(str(error))}", file=sys.stderr)
+        print_error(show_urls(str(error)))
         return getattr(command, "TROUBLE", error.exit_code)
     except BrokenPipeError:  # a pager that was closed
         sys.stdout = None

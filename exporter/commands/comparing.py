@@ -5,11 +5,11 @@ With --signatures, only a change that breaks a client of the first counts as a d
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from exporter._text import write_json
 from exporter.stores import find_artifact, show_urls
 
 TROUBLE = 2
@@ -48,7 +48,7 @@ def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
     compatible = all(difference.compatible for difference in differences)
     if as_json:
         found = {"compatible": compatible, "differences": [asdict(difference) for difference in differences]}
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(write_json(found), end="")
     else:
         from exporter.inspection.comparison_page import print_signatures
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter._paths import RECIPES_DIRECTORY
 from exporter._schema import suggest
+from exporter._text import print_line
 from exporter.errors import ExportError, Fault, TargetExistsError, UsageError
 
 _BESIDE = ""
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.schemas import RECIPE_SCHEMA
 
     folder = shlex.quote(str(target.parent))
-    print(f"{target} is yours to edit. It runs with\n  exporter --config-dir {folder} -cn {shlex.quote(target.stem)}")
+    print_line(f"{target} is yours to edit. It runs with")
+    print_line(f"  exporter --config-dir {folder} -cn {shlex.quote(target.stem)}")
     print("Many editors complete and check it with this line at its top:")
     print(f"  # yaml-language-server: $schema={RECIPE_SCHEMA}")
     return 0

@@ -7,7 +7,6 @@ no URL and nothing from the environment, unless you allow it.
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from exporter._text import print_line
 from exporter.commands.confining import add_limits, run_recipe
 from exporter.config import JobConfig
 from exporter.errors import UsageError
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         "allow_drift": arguments.allow_drift,
     }
     try:
-        _plan(**given, report=lambda line: print(f"! {line}", file=sys.stderr))
+        _plan(**given, report=lambda line: print_line(f"! {line}", sys.stderr))
     except UsageError as error:
         print_faults(error)
         return error.exit_code
@@ -77,13 +77,14 @@ def rerun(**given: Any) -> int:
     Returns:
         The exit code.
     """
+    from exporter._logs import open_log
     from exporter.cli import prepare_process, run_alone
 
     prepare_process(os.getcwd())
     config = _plan(**given)
     directory = Path(datetime.now().strftime(f".exporter/runs/%Y-%m-%d/%H-%M-%S-%f-{os.getpid()}"))
     directory.mkdir(parents=True)
-    _keep_log(directory / "exporter.log")
+    open_log(directory / "exporter.log")
     return run_alone(lambda: config, directory)
 
 
@@ -107,11 +108,3 @@ def _plan(
         allow_drift=allow_drift,
         report=report,
     )
-
-
-def _keep_log(file: Path) -> None:
-    from exporter._environment import DiscreetFormatter
-
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
-    handler.setFormatter(DiscreetFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.getLogger().addHandler(handler)

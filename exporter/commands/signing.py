@@ -9,6 +9,8 @@ import getpass
 import sys
 from pathlib import Path
 
+from exporter._text import print_line
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
@@ -25,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)
     asks = is_encrypted(key) and sys.stdin.isatty()
     sign(path, key, signature, getpass.getpass(f"Password of {key}: ") if asks else None)
-    print(f"✓ {path} is signed: {signature}")
+    print_line(f"✓ {path} is signed: {signature}")
     return 0

@@ -7,13 +7,13 @@ is compared. With --rebuild it is also made again from the recipe inside; the ex
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from exporter._text import print_line, write_json
 from exporter.commands.confining import add_limits, run_recipe
 from exporter.config import VerifyMode
 from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
@@ -74,25 +74,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         found = {"path": shown, "intact": not examination.deviations, **asdict(examination)}
         found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(write_json(found), end="")
         return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
     witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
     if not examination.deviations:
         if arguments.public_key:
             witnesses += f", and as signed with the private half of {arguments.public_key}"
         files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
-        print(f"✓ {shown}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        print_line(f"✓ {shown}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
         for check in checks:
-            print(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
+            print_line(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
         for each in left_out:
-            print(f"! {each.what}: {each.why}")
+            print_line(f"! {each.what}: {each.why}")
         if arguments.rebuild and not code:
             return _rebuild(path, arguments, quiet=False)
         return code
     number = len(examination.deviations)
-    print(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
+    print_line(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
     for deviation in examination.deviations[:20]:
-        print(f"  {deviation.path} {deviation.message}", file=sys.stderr)
+        print_line(f"  {deviation.path} {deviation.message}", file=sys.stderr)
     if number > 20:
         print(f"  and {number - 20} more, with --json", file=sys.stderr)
     return code
@@ -170,7 +170,7 @@ def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
         trusted=arguments.trust,
         variables=arguments.environment,
         inputs=arguments.input,
-        report=lambda line: print(f"! {line}", file=sys.stderr),
+        report=lambda line: print_line(f"! {line}", sys.stderr),
     )
     with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as folder:
         given = {"trust": arguments.trust, "environment": arguments.environment, "inputs": arguments.input}
@@ -185,6 +185,6 @@ def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
             return 0
         print(f"✗ made again from its recipe: {len(different)} of {len(files)} files have other bytes")
         for deviation in different[:20]:
-            print(f"  {deviation.path} {deviation.message}")
+            print_line(f"  {deviation.path} {deviation.message}")
         print_comparison(compare_artifacts(path, again))
     return 1

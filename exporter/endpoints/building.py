@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array
-from exporter._schema import show
+from exporter._text import find_first_line, show
 from exporter.config import Batch, OptionsConfig, SignatureConfig, VariablePolicy
 from exporter.endpoints.declarations import read_inputs
 from exporter.endpoints.inputs import resolve_inputs
@@ -214,7 +214,7 @@ class _Builder:
                 self.faults.found.append(error.fault)
             return None
         except Exception as error:  # the method may be anybody's code
-            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+            text = find_first_line(error)
             self.faults.add(
                 path, f"{draft.declared.method!r} cannot be traced: {type(error).__name__}: {text}", draft.method
             )

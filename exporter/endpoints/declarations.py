@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter._schema import convert_value, explain_choice, show, suggest
+from exporter._schema import convert_value, explain_choice, suggest
+from exporter._text import show
 from exporter.config import Batch, SignatureConfig, TensorConfig
 from exporter.endpoints.pipelines import check_pipeline
 from exporter.errors import Fault

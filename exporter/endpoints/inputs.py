@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from exporter._schema import show
+from exporter._text import show
 from exporter.config import Batch, SignatureConfig, TensorConfig
 from exporter.endpoints.declarations import Declared, DeclaredInputs
 from exporter.endpoints.methods import Faults, Method

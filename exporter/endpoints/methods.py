@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from exporter._schema import show, suggest
+from exporter._schema import suggest
+from exporter._text import show
 from exporter.endpoints.declarations import DeclaredInputs
 from exporter.errors import Fault, UsageError
 from exporter.proof.training_data import describe_step_data

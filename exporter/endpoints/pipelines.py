@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter._schema import explain_unknown, show
+from exporter._schema import explain_unknown
+from exporter._text import find_first_line, show
 from exporter.errors import ArgumentError, Fault
 from exporter.sources._names import import_object
 from exporter.transforms._hooks import Takes, find_takes
@@ -201,7 +202,7 @@ def _run_step(step: Step, tensors: Mapping[str, Any]) -> dict[str, Any]:
     except StepError:
         raise
     except Exception as error:  # the function may be anybody's code
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        text = find_first_line(error)
         kind = "" if isinstance(error, ArgumentError) else f"{type(error).__name__}: "
         received = ", ".join(_describe(name, tensor) for name, tensor in tensors.items())
         hint = f". It was given a mapping of {len(tensors)} tensors; for one of them, write NAME: {{_target_: ...}}"

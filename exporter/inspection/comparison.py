@@ -1,6 +1,5 @@
 """How two artifacts of any formats differ: in what they are, in every tensor, and in what clients rely on."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from exporter._arrays import Array
+from exporter._text import write_json
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact, open_artifact
 from exporter.inspection.inspection import name_objects, read_optimizer
@@ -113,7 +113,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
+        return write_json(asdict(self), default=str)
 
 
 def compare_artifacts(first: Path, second: Path) -> Comparison:

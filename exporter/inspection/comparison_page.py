@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from exporter._page import FORMAT_NAMES, Page, escape_markup, make_console
+from exporter._text import escape
 from exporter.inspection.comparison import Comparison, Difference, SignatureDifference, TensorDifference
 from exporter.saving.contents import format_bytes
 
@@ -126,4 +127,5 @@ def _describe(difference: TensorDifference) -> str:
 
 def _write(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = escape(text)
     return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"

@@ -1,6 +1,5 @@
 """What `exporter inspect` says of an artifact."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from exporter._companions import name_receipt
 from exporter._exchange import read_whole
+from exporter._text import write_json
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact, Config, open_artifact
 from exporter.inspection.configurations import (
@@ -166,7 +166,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return write_json(asdict(self))
 
 
 def inspect_artifact(path: Path) -> Inspection:

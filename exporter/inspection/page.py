@@ -99,7 +99,9 @@ class _InspectionPage(Page):
         self._wrapped("graph", f"tags {escape_markup(', '.join(inspection.tags) or 'none')}; {kinds}")
         if inspection.reaching_out:
             self._wrapped(
-                "", f"[yellow]touches files, runs Python or needs a library: {', '.join(inspection.reaching_out)}[/]"
+                "",
+                f"[yellow]touches files, runs Python or needs a library: "
+                f"{escape_markup(', '.join(inspection.reaching_out))}[/]",
             )
         options = {name: value for name, value in inspection.options.items() if value}
         chosen = [f"{name}={_write_option(value)}" for name, value in options.items()]
@@ -126,7 +128,7 @@ class _InspectionPage(Page):
             if receipt.fault:
                 self._wrapped("", f"[yellow]{escape_markup(receipt.fault)}[/]")
             elif receipt.matches:
-                self._wrapped("", f"{receipt.status}; every file is the one that it names")
+                self._wrapped("", f"{escape_markup(receipt.status)}; every file is the one that it names")
             else:
                 self._wrapped("", "[yellow]it is of other files: the artifact was changed after it was written[/]")
 

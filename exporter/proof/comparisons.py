@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from exporter._arrays import Array, is_same, largest_difference
+from exporter._text import list_first
 from exporter.proof.facts import find_differences
 from exporter.receipts import Check
 from exporter.saving.contents import Endpoint
 from exporter.saving.signatures import read_endpoints
 
 # How many names a failed check lists: enough to see a pattern.
-_NAMES_SHOWN = 3
 
 
 def measure_difference(first: Array, second: Array) -> float | None:
@@ -51,7 +51,7 @@ def check_variables(
     measured = [difference for path in changed if (difference := differences.get(path)) is not None]
     if measured:
         figures.append(f"largest difference {max(measured):.3g}")
-    names = shorten([*missing, *added, *changed])
+    names = list_first([*missing, *added, *changed])
     return Check(kind, False, f"of {count}, {', '.join(figures)}", names, difference=max(measured, default=None))
 
 
@@ -61,7 +61,7 @@ def check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
     if not differences:
         return Check(name, True, "equal", detail)
     plural = "s" if len(differences) != 1 else ""
-    return Check(name, False, f"{len(differences)} difference{plural}", shorten(differences))
+    return Check(name, False, f"{len(differences)} difference{plural}", list_first(differences))
 
 
 def check_signatures(staged: Path, declared: Mapping[str, Endpoint]) -> Check:
@@ -69,7 +69,7 @@ def check_signatures(staged: Path, declared: Mapping[str, Endpoint]) -> Check:
     read = read_endpoints(staged)
     differences = [name for name in {**declared, **read} if declared.get(name) != read.get(name)]
     if differences:
-        return Check("signatures", False, f"{len(differences)} differ from what was declared", shorten(differences))
+        return Check("signatures", False, f"{len(differences)} differ from what was declared", list_first(differences))
     plural = "s" if len(read) != 1 else ""
     return Check("signatures", True, "equal", f"names, shapes, dtypes of {len(read)} endpoint{plural}")
 
@@ -106,7 +106,9 @@ def compare_outputs(
     """
     if expected.keys() != received.keys():
         given, wanted = (sorted({key.split("/", 1)[1] for key in each}) for each in (received, expected))
-        return Check(name, False, "other outputs than the model's", f"{shorten(given)} instead of {shorten(wanted)}")
+        return Check(
+            name, False, "other outputs than the model's", f"{list_first(given)} instead of {list_first(wanted)}"
+        )
     differing = [
         key
         for key, array in expected.items()
@@ -141,9 +143,3 @@ def find_unsteady(first: Mapping[str, Array], second: Mapping[str, Array]) -> tu
     """
     found = [key for key, array in second.items() if key not in first or not is_same(first[key], array)]
     return tuple(dict.fromkeys(key.split("/", 1)[1] for key in found))
-
-
-def shorten(names: Sequence[str]) -> str:
-    """Lists names in a line; of many, the first ones."""
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown

@@ -180,7 +180,8 @@ class FreshProcess:
     def _describe_death(self, request: str) -> ExportError:
         return ProcessEndedError(
             f"The proof's process {self.describe_end()} at `{request}`; nothing was published. Signal 9 usually means "
-            f"that memory ran out. Its last words were:\n{self.read_last_words() or '(none)'}"
+            "that memory ran out. Its last words were:",
+            *(self.read_last_words() or "(none)").splitlines(),
         )
 
     def interrupt(self, seconds: float = 5.0) -> None:

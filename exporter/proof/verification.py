@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
+from exporter._text import find_first_line, list_first
 from exporter.config import VerifyMode
 from exporter.errors import Fault, ProofError, UsageError
 from exporter.proof.calls import call_endpoint, variables_kept
@@ -28,7 +29,6 @@ from exporter.proof.comparisons import (
     compare_states,
     find_unsteady,
     measure_difference,
-    shorten,
 )
 from exporter.proof.custom_objects import find_needs
 from exporter.proof.facts import describe_model, describe_variables, read_values
@@ -124,12 +124,12 @@ def prove(
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
-        lines = "\n".join(f"  {check.name}: {check.figure}; {check.detail}" for check in failed)
         raise ProofError(
             f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
-            f"nothing was published.\n{lines}\n"
+            "nothing was published.",
+            *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
             "Please report it with the model; `verify=none` publishes without a proof.",
-            checks,
+            checks=checks,
         )
     return Proof(tuple(checks), tuple(left_out), session.loading)
 
@@ -382,7 +382,7 @@ class _Session:
                 return self._step(batch, is_eager)
             except Exception as error:  # the loss and the step may be anybody's code
                 failure = error
-        text = f"{type(failure).__name__}: {_find_first_line(failure)}"
+        text = f"{type(failure).__name__}: {find_first_line(failure)}"
         if self._trial.targets:
             message = f"the model cannot be trained on the arrays of '{self._trial.data}': {text}"
             raise UsageError([Fault("verify.data", message)]) from failure
@@ -395,7 +395,9 @@ class _Session:
             stepped = describe_variables(self._model)
             values = {path: array.copy() for path, array in read_values(self._model, paths).items()}
         if spoiled:  # nothing can be told from them: every NaN is like any other
-            return self._leave_step_out(f"after one step on this batch these weights contain NaN: {shorten(spoiled)}")
+            return self._leave_step_out(
+                f"after one step on this batch these weights contain NaN: {list_first(spoiled)}"
+            )
         return _Step(is_eager, stepped, values)
 
     @contextmanager
@@ -483,7 +485,7 @@ class _Session:
         try:
             return self._use(use)
         except Exception as error:  # the step may be anybody's code
-            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {_find_first_line(error)}"
+            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
             return LeftOut(f"proof of {use.method}", why, intended=True)
 
     def _check_use(self, use: _Use, expected: dict[str, Array] | LeftOut, reply: Mapping[str, Any]) -> Check | LeftOut:
@@ -506,7 +508,7 @@ class _Session:
         try:
             return self._call(trial)
         except Exception as error:  # the method may be anybody's code
-            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {_find_first_line(error)}"
+            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
             return LeftOut(f"proof of method {trial.method}", why, intended=True)
 
     def _check_call(
@@ -551,7 +553,7 @@ class _Session:
         if {key.split("/", 1)[1] for key in expected} <= set(unsteady):
             why = "called twice from the same state, it answers differently, which leaves nothing to compare with"
             return LeftOut(f"proof of {name}", f"{why}; the artifact's: {check.figure}", intended=True)
-        return replace(rest, detail=f"{detail}; without what is random: {shorten(unsteady)}")
+        return replace(rest, detail=f"{detail}; without what is random: {list_first(unsteady)}")
 
     def _send_batches(self) -> None:
         batches = dict(enumerate(self._trial.batches))
@@ -737,7 +739,7 @@ class _Session:
         except tf.errors.UnimplementedError as error:
             if not is_op_determinism_enabled():
                 raise
-            why = f"TensorFlow has no deterministic version of an operation in it: {_find_first_line(error)}"
+            why = f"TensorFlow has no deterministic version of an operation in it: {find_first_line(error)}"
             return LeftOut(f"proof of endpoint {endpoint.name}", why, intended=True)
 
     def _check_endpoint(
@@ -794,10 +796,6 @@ def _write_batches(path: Path, inputs: Inputs, batches: Mapping[int, Sequence[Ar
 
 def _has_missing(variable: keras.Variable) -> bool:
     return bool(np.isnan(to_array(variable).astype(np.float32)).any())
-
-
-def _find_first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
 def _measure(staged: Path) -> int:

@@ -7,7 +7,8 @@ from importlib import metadata
 from typing import Any, get_args, get_origin
 
 from exporter._references import HYDRA_KEYS, find_source, name_arguments
-from exporter._schema import join, show, without_none
+from exporter._schema import join, without_none
+from exporter._text import show
 from exporter.config import ExportConfig, read_keys
 from exporter.errors import ArtifactError
 from exporter.inspection.artifacts import Artifact

@@ -17,8 +17,7 @@ import yaml
 from exporter._hydra import compose
 from exporter._interpolations import find_too_long, only_variables
 from exporter._paths import CONFIG_DIRECTORY
-from exporter._schema import show
-from exporter._values import escape_interpolations
+from exporter._text import escape_interpolations, show
 from exporter.config import JobConfig
 from exporter.errors import ArtifactError, ExportError, Fault, UsageError
 from exporter.inspection.artifacts import Artifact, open_artifact

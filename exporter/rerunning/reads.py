@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter._schema import shorten
+from exporter._text import shorten
 from exporter.config import ExportConfig
 from exporter.errors import Fault
 from exporter.provenance import IMAGENET, describe_recipe, digest_input, is_read_whole, list_downloads, list_files

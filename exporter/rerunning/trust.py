@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter import transforms
 from exporter._references import HYDRA_KEYS
-from exporter._schema import shorten, show
+from exporter._text import shorten, show
 from exporter.config import ExportConfig
 from exporter.errors import Fault
 from exporter.provenance import describe_recipe, list_targets

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from exporter._signals import Terminated, raise_endings
+from exporter._text import find_first_line
 from exporter.errors import ArtifactError, ExporterError, ExportError
 
 GIB = 1 << 30
@@ -95,7 +96,7 @@ def _read_reply(ours: socket.socket, deadline: float) -> bytes | None:
 
 def _read_answer(answer: Mapping[str, Any], what: str) -> Any:
     if "refused" in answer:
-        raise ExportError(answer["refused"])
+        raise ExportError(*answer["refused"].splitlines())
     if "failed" in answer:
         raise ArtifactError(f"{what} failed: {answer['failed']}")
     return answer["returned"]
@@ -147,8 +148,7 @@ def _answer(work: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
     except ExporterError as error:
         return {"refused": str(error)}
     except Exception as error:  # it is anybody's graph
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-        return {"failed": f"{type(error).__name__}: {line}"}
+        return {"failed": f"{type(error).__name__}: {find_first_line(error)}"}
 
 
 def _end_with(parent: socket.socket) -> None:

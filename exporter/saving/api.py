@@ -22,7 +22,7 @@ from exporter._collector import collector_paused
 from exporter._companions import name_receipt, name_request
 from exporter._exchange import read_whole
 from exporter._staging import publish, stage_beside
-from exporter._values import describe_value, escape
+from exporter._text import describe_value, escape
 from exporter.errors import (
     ArgumentError,
     ArtifactError,
@@ -202,7 +202,7 @@ def _warn_of(contents: "Contents", target: Path) -> None:
     """Warns of what an artifact does not hold and nobody asked to leave out; an export says it in its summary."""
     for each in contents.left_out:
         if not each.intended and each.what != TWIN:
-            warnings.warn(f"{target} does not hold everything. {each.what}: {each.why}", stacklevel=3)
+            warnings.warn(escape(f"{target} does not hold everything. {each.what}: {each.why}"), stacklevel=3)
 
 
 def plan_save(
@@ -589,7 +589,7 @@ def _ask_to_overwrite(found: str) -> None:
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         raise refusal
     try:
-        print(f"{found}. Replace it? [y/N] ", end="", flush=True)  # `input` would ask on standard error
+        print(f"{escape(found)}. Replace it? [y/N] ", end="", flush=True)  # `input` would ask on standard error
         answer = input()
     except EOFError:
         raise refusal from None

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from exporter._values import describe_value
+from exporter._text import describe_value
 from exporter.saving.contents import Dependency, LeftOut
 from exporter.stores import is_url
 from exporter.stores.addresses import redact

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
+from exporter._text import find_first_line, join_lines
 from exporter.errors import ArtifactError
 
 # What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
@@ -30,12 +31,12 @@ def keras_explained(place: object, faults: tuple[type[Exception], ...] = LOAD_FA
     except ArtifactError:
         raise
     except faults as error:
-        raise ArtifactError(f"Keras cannot load {place}: {error}") from error
+        raise ArtifactError(f"Keras cannot load {place}: {join_lines(error)}") from error
 
 
 def first_line(error: BaseException | str) -> str:
     """Returns the first line of an error that says something, as a sentence."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = find_first_line(error, type(error).__name__)
     if isinstance(error, LookupError):  # its text is the key alone
         text = f"{type(error).__name__}: {text}"
     return text if text.endswith(".") else f"{text}."

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from exporter._values import describe_if_possible
+from exporter._text import describe_if_possible, find_first_line
 from exporter.errors import ArtifactError
 from exporter.safety.documents import parse_json
 from exporter.safety.records import RecordError, read_record
@@ -543,7 +543,7 @@ def _number_leaves(outputs: Any) -> Any:
 
 
 def _name_fault(error: Exception) -> str:
-    text = describe_if_possible(lambda: next(filter(None, map(str.strip, str(error).splitlines())), ""))
+    text = describe_if_possible(lambda: find_first_line(error, ""))
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 

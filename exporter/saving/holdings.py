@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from exporter._values import describe_if_possible
+from exporter._text import describe_if_possible
 from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents, Holding, LeftOut, format_bytes
 from exporter.saving.dependencies import describe_dependencies, find_dependencies

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from exporter._text import list_first
 from exporter.errors import ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.safety.documents import parse_json
@@ -339,7 +340,7 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
         missing = [path for path in trained if path not in variables and path not in gone]
         if missing:
             raise ArtifactError(
-                f"The optimizer's state belongs to variables that the model lacks: {_shorten(missing)}."
+                f"The optimizer's state belongs to variables that the model lacks: {list_first(missing)}."
             )
         with _misfits_explained(), values_come_later():
             variables.update((path, _make_variable(record.variables[path])) for path in gone)
@@ -417,7 +418,7 @@ def find_misfits(
         for path, table in state.tables.items()
         if path in tables and table.describe() != tables[path]
     ]
-    return _shorten(faults) if faults else ""
+    return list_first(faults) if faults else ""
 
 
 def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:
@@ -450,8 +451,3 @@ def _load_entries(saveable: Saveable, reader: StateReader, record: StateRecord) 
 
 def _is_changed(layer: keras.layers.Layer) -> bool:
     return is_quantized(layer) or is_adapted(layer)
-
-
-def _shorten(items: list[str]) -> str:
-    shown = ", ".join(items[:3])
-    return f"{shown}, and {len(items) - 3} more" if len(items) > 3 else shown

@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from exporter._text import escape, join_lines
 from exporter.errors import ArgumentError, ArtifactError
 from exporter.safety.configurations import check_configuration
 from exporter.saving.checksums import damage_explained
@@ -606,7 +607,7 @@ def revive_foreign(path: Path) -> keras.Model:
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:
-        raise ArtifactError(f"TensorFlow cannot load {path}: {error}") from error
+        raise ArtifactError(f"TensorFlow cannot load {path}: {join_lines(error)}") from error
     endpoint = loaded.signatures.get(SERVING_DEFAULT)
     if endpoint is None:
         raise ArtifactError(
@@ -714,7 +715,7 @@ def _compile(model: keras.Model, config: Config, functions: Functions, loaded: _
     missing = [name for name in find_foreign_names(usable) if not is_at_hand(name, custom_objects)]
     lost = missing or (list(functions.methods) if isinstance(model, RevivedModel) else [])
     if lost and not functions.steps:
-        what = ", ".join(missing) or f"the model's own {', '.join(functions.methods)}"
+        what = escape(", ".join(missing)) or f"the model's own {', '.join(functions.methods)}"
         warnings.warn(
             f"The model is loaded without being compiled: {what} cannot be rebuilt without code, and no training step "
             "was saved, since the model had not been trained. Name the code in `custom_objects`, or compile the model "
@@ -724,8 +725,8 @@ def _compile(model: keras.Model, config: Config, functions: Functions, loaded: _
         return False
     if missing:
         warnings.warn(
-            f"The model goes on training with its saved training step: {', '.join(missing)} cannot be rebuilt without "
-            "code. Name the code in `custom_objects` to have it back.",
+            f"The model goes on training with its saved training step: {escape(', '.join(missing))} cannot be rebuilt "
+            "without code. Name the code in `custom_objects` to have it back.",
             stacklevel=5,
         )
     extras = loaded.record.compile_extras or {}

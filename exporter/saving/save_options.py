@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter._values import describe_value
+from exporter._text import describe_value
 from exporter.errors import ArgumentError, ModelError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
     faults = [f"`{name}`: {message}." for name, message in _find_faults(options)]
     if faults:
         more = [f"and {len(faults) - 3} more."] if len(faults) > 3 else []
-        raise ArgumentError("\n".join(["`options` cannot be used.", *faults[:3], *more]))
+        raise ArgumentError("`options` cannot be used.", *faults[:3], *more)
 
 
 def _find_faults(options: "tf.saved_model.SaveOptions") -> Iterator[tuple[str, str]]:
@@ -136,10 +136,10 @@ def check_namespaces(functions: Mapping[str, Any], allowed: Sequence[str] | None
     uses = ", ".join(f"{operation} (in {place})" for operation, place in sorted(found.items()))
     raise ModelError(
         f"The model uses custom operations, which whoever loads the artifact must have registered first: {uses}. "
-        "If that is meant, allow their namespaces:\n"
-        f"  in a recipe:          options: {{namespace_whitelist: [{', '.join(whitelist)}]}}\n"
-        f"  on the command line:  'options.namespace_whitelist=[{','.join(whitelist)}]'\n"
-        f"  in Python:            tf.saved_model.SaveOptions(namespace_whitelist={whitelist!r})"
+        "If that is meant, allow their namespaces:",
+        f"  in a recipe:          options: {{namespace_whitelist: [{', '.join(whitelist)}]}}",
+        f"  on the command line:  'options.namespace_whitelist=[{','.join(whitelist)}]'",
+        f"  in Python:            tf.saved_model.SaveOptions(namespace_whitelist={whitelist!r})",
     )
 
 

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from exporter._values import describe_value
+from exporter._text import describe_value
 from exporter.errors import ArgumentError, ArtifactError, ModelError
 from exporter.safety.records import read_record
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor

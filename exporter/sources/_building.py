@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from exporter._values import describe_if_possible
+from exporter._text import describe_if_possible
 from exporter.errors import Fault, NotAModelError, UsageError
 from exporter.sources._names import import_object
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter._schema import show
+from exporter._text import show
 from exporter.errors import ArgumentError
 from exporter.sources._names import import_custom_objects, suggest
 from exporter.sources._presets import is_preset, load_preset

@@ -3,7 +3,7 @@
 import importlib.util
 import re
 
-from exporter._schema import shorten
+from exporter._text import shorten
 
 _LONGEST_SHOWN = 120
 

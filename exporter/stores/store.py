@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from exporter._text import find_first_line
 from exporter.errors import ArgumentError, ExportError
 from exporter.stores.addresses import explain_url, redact
 
@@ -288,7 +289,7 @@ def _is_of_a_store(error: Exception) -> bool:
 
 def _first_line(error: BaseException) -> str:
     words = re.sub(r"^\[Errno -?\d+\] ", "", str(error))  # s3fs finds a number for every answer
-    return next((line for line in words.splitlines() if line), type(error).__name__)
+    return find_first_line(words, type(error).__name__)
 
 
 def _is_kept_digest(entry: Mapping[str, Any], file: Path) -> bool:

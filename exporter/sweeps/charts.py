@@ -1,10 +1,12 @@
 """The charts of a sweep's report, as SVG that takes its colours from the page around it."""
 
 import io
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from exporter._text import escape
 from exporter.receipts import Check
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.rows import Row
@@ -39,19 +41,20 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
         sweep: The sweep.
 
     Returns:
-        The title of each chart, what it says in words, and its SVG.
+        The title of each chart, what it says in words, and its SVG. One that fails is left out and named in the log.
     """
     rows = [row for row in sweep.rows if row.is_finished]
-    labels = dict(zip((row.number for row in sweep.rows), sweep.labels, strict=True))
-    charts = []
-    if rows:
-        charts.append(_draw_bytes(rows, labels))
-        charts.append(_draw_seconds(rows, labels))
-    if any(row.measurements for row in rows):
-        charts.append(_draw_front([row for row in rows if row.measurements], labels))
+    measured = [row for row in rows if row.measurements]
     compared = [row for row in sweep.rows if any(check.difference is not None for check in row.checks)]
-    if compared:
-        charts.append(_draw_differences(compared, labels))
+    labels = {row.number: escape(label) for row, label in zip(sweep.rows, sweep.labels, strict=True)}
+    drawn = ((_draw_bytes, rows), (_draw_seconds, rows), (_draw_front, measured), (_draw_differences, compared))
+    charts = []
+    for draw, shown in drawn:
+        if shown:
+            try:
+                charts.append(draw(shown, labels))
+            except Exception:  # of Matplotlib's, on whatever figures: it costs this chart, and neither report nor table
+                logging.getLogger(__name__).exception("A chart of the report could not be drawn.")
     return charts
 
 
@@ -171,10 +174,11 @@ def _draw_front(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, 
 
 def _draw_differences(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
-    names = list(dict.fromkeys(check.name for row in shown for check in row.checks if check.difference is not None))
+    compared = [check for row in shown for check in row.checks if check.difference is not None]
+    names = list(dict.fromkeys(escape(check.name) for check in compared))
     figure, axes = _make_axes(height=1.3 + 0.34 * len(shown))
     for position, row in enumerate(shown):
-        checks = {check.name: check for check in row.checks}
+        checks = {escape(check.name): check for check in row.checks}
         for column, name in enumerate(names):
             _draw_cell(axes, column, position, checks.get(name))
     axes.set_xlim(-0.6, len(names) - 0.4)
@@ -182,7 +186,7 @@ def _draw_differences(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str,
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     _name_bars(axes, shown, labels)
-    equal = all(check.difference == 0 for row in shown for check in row.checks if check.difference is not None)
+    equal = all(check.difference == 0 for check in compared)
     words = "Largest difference between artifact and model in each check: " + (
         "all are bit-equal." if equal else "a square is bit-equal, a cross with its figure is not."
     )
@@ -204,6 +208,7 @@ def _make_axes(height: float) -> tuple["Figure", "Axes"]:
     import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # a label may hold any number of $
     matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: it can be read out, found and copied
     matplotlib.rcParams["svg.hashsalt"] = "exporter"
     matplotlib.rcParams["hatch.linewidth"] = 1.1
@@ -228,12 +233,12 @@ def _make_locator() -> Any:
 
 
 def _name_bars(axes: "Axes", rows: Sequence[Row], labels: dict[int, str]) -> None:
-    names = [f"{row.number} · {_shorten(labels[row.number])}" for row in rows]
+    names = [f"{row.number} · {_fit(labels[row.number])}" for row in rows]
     axes.set_yticks(range(len(names)), names, fontsize=8.5, color=_INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _shorten(label: str) -> str:
+def _fit(label: str) -> str:
     """Leaves the keys out where they do not fit: the values are what tells the jobs apart."""
     if len(label) > _LONGEST_NAME:
         label = " ".join(word.partition("=")[2] or word for word in label.split(" "))

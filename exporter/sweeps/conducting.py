@@ -1,13 +1,13 @@
 """A whole sweep, from its plan to its table: whatever becomes of the jobs, the table is written."""
 
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.errors import MissingDependencyError
+from exporter._text import find_first_line
+from exporter.errors import MissingDependencyError, print_error
 from exporter.sweeps.meeting import forget_jobs, receive_jobs, send_files
 from exporter.sweeps.monitor import Monitor
 from exporter.sweeps.plans import PLAN, Plan, open_sweep
@@ -108,5 +108,5 @@ def _log_launcher_error(error: Exception, log: Path) -> None:
     logging.getLogger(__name__).debug("The launcher ended with an error.", exc_info=error)
     with log.open("a", encoding="utf-8") as file:
         file.writelines(traceback.format_exception(error))
-    first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    print(f"exporter: the launcher ended with {type(error).__name__}: {first_line}; see {log}", file=sys.stderr)
+    first_line = find_first_line(error)
+    print_error(f"the launcher ended with {type(error).__name__}: {first_line}; see {log}")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter._staging import replace_text
+from exporter._text import escape
 from exporter.errors import ArtifactError, ExportError
 from exporter.stores import Store
 from exporter.sweeps.rows import LOG, ROW, Cell, Row, read_row
@@ -29,7 +30,7 @@ def send_job(url: str | None, cell: Cell) -> None:
     try:
         _send(Store(url), Path(cell.directory), _OF_A_JOB, f"jobs/{cell.recipe_hash}/")
     except ExportError as error:
-        logging.getLogger(__name__).error("The row stays in %s: %s", cell.directory, error)
+        logging.getLogger(__name__).error("The row stays in %s: %s", escape(cell.directory), error)
 
 
 def receive_jobs(url: str | None, cells: Sequence[Cell]) -> None:

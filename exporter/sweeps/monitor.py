@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from exporter._page import make_console
+from exporter._page import escape_markup, make_console
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.plans import Plan
 from exporter.sweeps.progress import Progress, read_progress
@@ -95,20 +95,18 @@ class Monitor:
                 self._announce(row, " ".join(each.lstrip("+") for each in row.overrides))
 
     def _announce(self, row: Row, label: str) -> None:
-        from rich.markup import escape
-
         seconds = _measure_duration(row)
         took = "" if seconds is None else f"  {format_seconds(seconds)}"
-        words = escape(row.error) if row.error else format_bytes(row.total_bytes or 0)
+        words = escape_markup(row.error) if row.error else format_bytes(row.total_bytes or 0)
         total = f"/{len(self._plan.cells)}" if self._plan.cells else ""
         count = f"[dim]{self._count_ended()}{total}[/]"
         self._console.print(
-            f"{count} {MARKS[row.outcome]} {row.outcome:<7}  {label}  {words}[dim]{took}[/]", soft_wrap=True
+            f"{count} {MARKS[row.outcome]} {row.outcome:<7}  {escape_markup(label)}  {words}[dim]{took}[/]",
+            soft_wrap=True,
         )
 
     def _render(self) -> "RenderableType":
         from rich.console import Group
-        from rich.markup import escape
         from rich.progress_bar import ProgressBar
         from rich.spinner import Spinner
         from rich.table import Table
@@ -118,10 +116,10 @@ class Monitor:
             seconds = (datetime.now(UTC) - datetime.fromisoformat(progress.started)).total_seconds()
             jobs.add_row(
                 Spinner("dots", style="cyan"),
-                escape(self._labels[number]),
-                progress.phase,
+                escape_markup(self._labels[number]),
+                escape_markup(progress.phase),
                 f"[dim]{seconds:.0f} s[/]",
-                f"[dim]{escape(progress.note)}[/]",
+                f"[dim]{escape_markup(progress.note)}[/]",
             )
         total = Table.grid(padding=(0, 2, 0, 0))
         failed = sum(row.outcome is Outcome.FAILED for row in self._ended.values())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter._staging import replace_text
+from exporter._text import write_json
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError
 from exporter.provenance import describe_machine, describe_recipe
@@ -103,7 +104,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Returns the plan as indented JSON that ends with a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return write_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from exporter._staging import replace_text
+from exporter._text import escape_lines
 from exporter.errors import MissingDependencyError
 from exporter.publishing import locate_receipt
 from exporter.saving.contents import Holding, LeftOut
@@ -70,7 +71,9 @@ def write_report(sweep: Sweep) -> Path:
     del matplotlib  # only whether it is there
     from exporter.sweeps.charts import draw_charts
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, finalize=_make_showable, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     counts = [(outcome, sweep.count(outcome)) for outcome in Outcome if sweep.count(outcome)]
     page = template.render(
@@ -87,6 +90,13 @@ def write_report(sweep: Sweep) -> Path:
     path = Path(sweep.plan.directory) / REPORT
     replace_text(path, page)
     return path
+
+
+def _make_showable(value: Any) -> Any:
+    """Escapes what stands in the page: a browser obeys the characters that change the direction of writing."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):  # a chart is written in characters of ours
+        return value
+    return escape_lines(value)
 
 
 def _describe_jobs(sweep: Sweep) -> list[_Job]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from exporter._companions import name_receipt
 from exporter._environment import hide
 from exporter._staging import replace_text
+from exporter._text import find_first_line, write_json
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.receipts import Check, Measurements, Receipt, digest_files, record_files
@@ -102,7 +103,7 @@ class Row:
 
     def to_json(self) -> str:
         """Returns the row as indented JSON that ends with a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return write_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -199,8 +200,7 @@ def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
         error: What ended it.
         started: When the job began, ISO 8601 with a time zone.
     """
-    first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    first_line = hide(first_line)
+    first_line = hide(find_first_line(error))
     is_known = isinstance(error, ExporterError)
     checks = error.checks if isinstance(error, ProofError) else ()
     return Row(

@@ -62,7 +62,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
         worker.ask("export", None, config=json.loads(json.dumps(asdict(config))), cell=asdict(cell))
     except ProcessEndedError as error:
         row = _describe_end(worker, cell)
-        logging.getLogger(__name__).error("%s\n%s", row.error, error)
+        logging.getLogger(__name__).error("%s", row.error, exc_info=error)
         if read_row(directory) is None:  # else it ended after its work
             write_row(row, directory)
     send_job(config.meeting, cell)

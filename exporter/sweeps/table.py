@@ -2,16 +2,16 @@
 
 import csv
 import io
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from exporter._page import make_console
+from exporter._page import escape_markup, make_console
 from exporter._staging import replace_text
+from exporter._text import escape, write_json
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.plans import Plan
 from exporter.sweeps.progress import read_progress
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 JSON = "sweep.json"
 CSV = "sweep.csv"
+
+# With what a spreadsheet takes a cell for a formula, also in full width; and with what we say that it is none.
+_COMPUTED = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
 
 # From the mildest to the worst exit code of a job.
 _SEVERITY = (0, 2, 3, 4, 1)
@@ -190,23 +193,38 @@ def write_table(sweep: Sweep) -> None:
         ],
     }
     del content["cells"]
-    replace_text(directory / JSON, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    replace_text(directory / JSON, write_json(content))
+    replace_text(directory / CSV, _write_csv(sweep))
+
+
+def _write_csv(sweep: Sweep) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("number", "overrides", "outcome", "error", "format", "filepath", "sha256", "resumes", "host")
     writer.writerow([*names, *(column.key for column in COLUMNS), "held", "left_out", "command"])
     for row in sweep.rows:
         plain = {**asdict(row), "overrides": " ".join(row.overrides)}
-        writer.writerow(
-            [
-                *(plain[name] for name in names),
-                *(column.read(row) for column in COLUMNS),
-                "; ".join(holding.what for holding in row.held),
-                "; ".join(left_out.what for left_out in row.left_out),
-                sweep.word_command(row),
-            ]
-        )
-    replace_text(directory / CSV, text.getvalue())
+        cells = [
+            *(plain[name] for name in names),
+            *(column.read(row) for column in COLUMNS),
+            "; ".join(holding.what for holding in row.held),
+            "; ".join(left_out.what for left_out in row.left_out),
+            sweep.word_command(row),
+        ]
+        writer.writerow(map(_neutralise, cells))
+    return text.getvalue()
+
+
+def _neutralise(cell: Any) -> Any:
+    """Keeps a spreadsheet from computing a text, as OWASP advises against CSV injection; numbers stay numbers.
+
+    An apostrophe before it says that it is one. Whoever reads the file with a program takes one apostrophe away from
+    each text that begins with it, and has the text as it was, with what is not printable escaped.
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = escape(cell)
+    return f"'{text}" if text.startswith(_COMPUTED) else text
 
 
 def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None:
@@ -217,7 +235,6 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
         report: Where its page is, or why there is none.
         stream: Where to print; None for the standard output.
     """
-    from rich.markup import escape
     from rich.measure import Measurement
 
     console = make_console(stream or sys.stdout)
@@ -243,31 +260,34 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
             names = ", ".join(labels[number] for number in numbers)
             figure = next(column.read(row) for row in sweep.rows if row.number == numbers[0])
             console.print(
-                f"[dim]{column.best:<22}[/]{escape(names)}  {column.word(figure or 0)}", soft_wrap=True, highlight=False
+                f"[dim]{column.best:<22}[/]{escape_markup(names)}  {column.word(figure or 0)}",
+                soft_wrap=True,
+                highlight=False,
             )
     failures = [row for row in sweep.rows if row.outcome in (Outcome.FAILED, Outcome.MISSING)]
     if winners:
         console.print()
     for row in failures:
-        where = f"  [dim]{escape(str(sweep.find_directory(row) / LOG))}[/]" if row.outcome is Outcome.FAILED else ""
-        console.print(f"{MARKS[row.outcome]} {row.number}  {escape(row.error)}{where}", soft_wrap=True)
+        where = (
+            f"  [dim]{escape_markup(str(sweep.find_directory(row) / LOG))}[/]" if row.outcome is Outcome.FAILED else ""
+        )
+        console.print(f"{MARKS[row.outcome]} {row.number}  {escape_markup(row.error)}{where}", soft_wrap=True)
     if failures:
         console.print()
     for row in sweep.rows:
         console.print(
             f"[dim]{'run one again' if row is sweep.rows[0] else '':<14}{row.number:>3}[/]  "
-            f"[cyan]{escape(sweep.word_command(row))}[/]",
+            f"[cyan]{escape_markup(sweep.word_command(row))}[/]",
             soft_wrap=True,
         )
     directory = Path(sweep.plan.directory)
-    console.print(f"[dim]{'table':<14}[/]{escape(str(directory / JSON))}, {CSV}", soft_wrap=True)
-    console.print(f"[dim]{'report':<14}[/]{escape(report)}", soft_wrap=True)
+    console.print(f"[dim]{'table':<14}[/]{escape_markup(str(directory / JSON))}, {CSV}", soft_wrap=True)
+    console.print(f"[dim]{'report':<14}[/]{escape_markup(report)}", soft_wrap=True)
     console.print()
 
 
 def _build_table(sweep: Sweep, winners: Mapping[str, Sequence[int]], padding: int) -> "Table":
     """Lays the rows out, with a number of blanks between the columns."""
-    from rich.markup import escape
     from rich.table import Table
 
     shown = [column for column in COLUMNS if column.is_shown]
@@ -285,7 +305,7 @@ def _build_table(sweep: Sweep, winners: Mapping[str, Sequence[int]], padding: in
             text = "" if figure is None else column.word(figure)
             figures.append(f"[bold green]{text}[/]" if row.number in winners.get(column.key, ()) else text)
         resumes = {True: "exactly", False: "no", None: ""}[row.resumes]
-        table.add_row(str(row.number), escape(label), f"{MARKS[row.outcome]} {row.outcome}", *figures, resumes)
+        table.add_row(str(row.number), escape_markup(label), f"{MARKS[row.outcome]} {row.outcome}", *figures, resumes)
     return table
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter._environment import DiscreetFormatter
+from exporter._logs import open_log
 from exporter._schema import convert
 from exporter._terminal import print_summary
 from exporter.config import JobConfig, MeasureMode, Origin
@@ -96,9 +96,7 @@ def _output_kept(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _log_kept(file: Path) -> Iterator[None]:
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(DiscreetFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.getLogger().addHandler(handler)
+    handler = open_log(file)
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import exporter
 from exporter import load_model, save_model
-from exporter._values import describe_value
+from exporter._text import describe_value
 from exporter.saving.state import collect_state, digest
 
 FORMATS = ["tf", "h5", "keras"]

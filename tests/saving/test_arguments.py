@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import exporter
-from exporter._values import describe_value
+from exporter._text import describe_value
 from exporter.receipts import record_files
 
 pytestmark = pytest.mark.xdist_group("safety")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter._values import describe_if_possible
+from exporter._text import describe_if_possible
 from exporter.saving.api import Format, plan_save
 from exporter.saving.contents import Contents, LeftOut
 
