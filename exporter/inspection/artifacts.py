@@ -233,7 +233,7 @@ def _describe_native(
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=list_weights(file) if checksums is None else list_recorded(file, record or {}, checksums),
+        tensors=list_weights(file) if checksums is None else list_recorded(file, path, record or {}, checksums),
         vocabularies=tuple(vocabularies),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(notes.get("recipe.yaml"), path),
@@ -271,21 +271,21 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
             writer=_name_keras(keras_version),
             config=config,
             compile_config=_translate_training(training),
-            tensors=hdf5_tensors.list_legacy(file, addresses),
+            tensors=hdf5_tensors.list_legacy(file, path, addresses),
             versions=_list_versions(keras=keras_version),
             has_twin=True,
             shards=1,
         )
     ours = file["exporter"]
-    checksums = Checksums.from_json(hdf5_tensors.read_bytes(ours, "checksums"), path)
+    checksums = Checksums.from_json(hdf5_tensors.read_bytes(ours, path, "checksums"), path)
     for name in ("state", "config", "index"):
-        checksums.check_part(name, hdf5_tensors.read_bytes(ours, name), path)
-    record = hdf5_tensors.read_json(ours, "state")
-    config = hdf5_tensors.read_json(ours, "config")
+        checksums.check_part(name, hdf5_tensors.read_bytes(ours, path, name), path)
+    record = hdf5_tensors.read_json(ours, path, "state")
+    config = hdf5_tensors.read_json(ours, path, "config")
     notes = ours.get("notes", {})
-    versions = hdf5_tensors.read_json(ours, "notes/versions.json") if "versions.json" in notes else {}
-    recipe = hdf5_tensors.read_bytes(ours, "notes/recipe.yaml") if "recipe.yaml" in notes else None
-    inputs = hdf5_tensors.read_bytes(ours, "notes/inputs.json") if "inputs.json" in notes else None
+    versions = hdf5_tensors.read_json(ours, path, "notes/versions.json") if "versions.json" in notes else {}
+    recipe = hdf5_tensors.read_bytes(ours, path, "notes/recipe.yaml") if "recipe.yaml" in notes else None
+    inputs = hdf5_tensors.read_bytes(ours, path, "notes/inputs.json") if "inputs.json" in notes else None
     return Artifact(
         path=path,
         format="h5",
@@ -293,7 +293,7 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=hdf5_tensors.list_indexed(file, record, checksums),
+        tensors=hdf5_tensors.list_indexed(file, path, record, checksums),
         vocabularies=tuple(record.get("assets", ())),
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(recipe, path),

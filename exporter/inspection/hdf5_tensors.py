@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,14 @@ def list_weights(file: "h5py.File") -> dict[str, StoredTensor]:
     return dict(sorted(tensors.items(), key=lambda item: _sort_key(item[0])))
 
 
-def list_indexed(file: "h5py.File", record: Mapping[str, Any], checksums: Checksums) -> dict[str, StoredTensor]:
+def list_indexed(
+    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums
+) -> dict[str, StoredTensor]:
     """Lists the variables of a file in the legacy layout that we wrote, by the path of the state.
 
     Args:
         file: The file, open.
+        artifact: Its path, for errors.
         record: Our record of the state.
         checksums: Those of the file.
 
@@ -46,14 +50,17 @@ def list_indexed(file: "h5py.File", record: Mapping[str, Any], checksums: Checks
     Raises:
         ArtifactError: The file lacks one.
     """
-    return _list_variables(file, record, read_json(file["exporter"], "index"), checksums)
+    return _list_variables(file, artifact, record, read_json(file["exporter"], artifact, "index"), checksums)
 
 
-def list_recorded(file: "h5py.File", record: Mapping[str, Any], checksums: Checksums) -> dict[str, StoredTensor]:
+def list_recorded(
+    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums
+) -> dict[str, StoredTensor]:
     """Lists the variables of a weights file that we wrote, by the path of the state.
 
     Args:
         file: The file, open.
+        artifact: Its path, for errors.
         record: Our record of the state.
         checksums: Those of the file.
 
@@ -63,28 +70,29 @@ def list_recorded(file: "h5py.File", record: Mapping[str, Any], checksums: Check
     Raises:
         ArtifactError: The file lacks one.
     """
-    return _list_variables(file, record, {}, checksums)
+    return _list_variables(file, artifact, record, {}, checksums)
 
 
 def _list_variables(
-    file: "h5py.File", record: Mapping[str, Any], index: Mapping[str, str], checksums: Checksums
+    file: "h5py.File", artifact: Path, record: Mapping[str, Any], index: Mapping[str, str], checksums: Checksums
 ) -> dict[str, StoredTensor]:
     tensors = {}
     for path in record["variables"]:
         dataset = _find(file, index.get(path, path))
         if dataset is None:
-            raise ArtifactError(f"{file.filename or 'model.weights.h5'} is incomplete: it lacks {path!r}.")
+            raise ArtifactError(f"{artifact} is incomplete: it lacks {path!r}.")
         tensors[path] = _describe(dataset, checksums, index.get(path, path))
     return tensors
 
 
-def list_legacy(file: "h5py.File", addresses: Mapping[str, str]) -> dict[str, StoredTensor]:
+def list_legacy(file: "h5py.File", artifact: Path, addresses: Mapping[str, str]) -> dict[str, StoredTensor]:
     """Lists the variables of a file in the legacy layout that Keras wrote.
 
     A layer's variables get the path of the state where the layer holds them itself, and otherwise their own names.
 
     Args:
         file: The file, open.
+        artifact: Its path, for errors.
         addresses: Of the layers, by name.
 
     Returns:
@@ -109,31 +117,32 @@ def list_legacy(file: "h5py.File", addresses: Mapping[str, str]) -> dict[str, St
             for number, name in enumerate(names):
                 dataset = _find(place, name)
                 if dataset is None:
-                    raise ArtifactError(f"{file.filename} is incomplete: it lacks {place.name}/{name}.")
+                    raise ArtifactError(f"{artifact} is incomplete: it lacks {place.name}/{name}.")
                 plain = name.removesuffix(":0")
                 path = f"optimizer/{plain}" if owner == "optimizer" else plain
                 tensors[f"{address}/vars/{number}" if address else path] = _describe(dataset)
     return tensors
 
 
-def read_json(group: "h5py.Group", name: str) -> Config:
+def read_json(group: "h5py.Group", artifact: Path, name: str) -> Config:
     """Reads one of our own records.
 
     Args:
         group: Our group.
+        artifact: The path of the file, for errors.
         name: Of the record.
 
     Raises:
         ArtifactError: It is damaged.
     """
     try:
-        content: Config = json.loads(read_bytes(group, name))
+        content: Config = json.loads(read_bytes(group, artifact, name))
     except ValueError as error:
-        raise ArtifactError(f"{group.file.filename} is damaged: exporter/{name} is no JSON: {error}.") from error
+        raise ArtifactError(f"{artifact} is damaged: exporter/{name} is no JSON: {error}.") from error
     return content
 
 
-def read_bytes(group: "h5py.Group", name: str) -> bytes:
+def read_bytes(group: "h5py.Group", artifact: Path, name: str) -> bytes:
     """Reads one of our own notes.
 
     Raises:
@@ -141,7 +150,7 @@ def read_bytes(group: "h5py.Group", name: str) -> bytes:
     """
     dataset = _find(group, name)
     if dataset is None:
-        raise ArtifactError(f"{group.file.filename} is incomplete: it lacks exporter/{name}.")
+        raise ArtifactError(f"{artifact} is incomplete: it lacks exporter/{name}.")
     return bytes(np.asarray(dataset[()], dtype=np.uint8).tobytes())
 
 

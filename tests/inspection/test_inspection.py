@@ -314,7 +314,7 @@ FAULTS: dict[str, tuple[Callable[[Path, Artifacts], Path], str]] = {
     ),
     "zip cut off": (
         lambda folder, made: cut_file(folder / "cut.keras", made["ours.keras"]),
-        r"{path} cannot be read: File is not a zip file\. The artifact is damaged or incomplete\.",
+        r"{path} cannot be read: File is not a zip file\. It is damaged or incomplete\.",
     ),
     "zip without members": (
         lambda folder, _: lose_member(folder / "lost.keras"),
