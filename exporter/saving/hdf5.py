@@ -277,7 +277,7 @@ def _write_model_weights(group: h5py.Group, model: keras.Model, writer: _Writer)
 
 def _read_bytes(group: h5py.Group, name: str, place: Path | str) -> bytes:
     with damage_explained(place, name):
-        return bytes(np.asarray(find_dataset(group, name)[()], dtype=np.uint8).tobytes())
+        return bytes(np.asarray(find_dataset(group, name, place)[()], dtype=np.uint8).tobytes())
 
 
 def _legacy_model_config(config: Config, model: keras.Model) -> Config:

@@ -22,13 +22,13 @@ from exporter.saving.internals import safe_get_h5_dataset
 from exporter.saving.state import Array, State, join, to_array
 
 
-def find_dataset(group: h5py.Group, path: str, place: Path | str | None = None) -> h5py.Dataset:
+def find_dataset(group: h5py.Group, path: str, place: Path | str) -> h5py.Dataset:
     """Finds a dataset whose values lie in the file itself.
 
     Args:
         group: Where to look: a file or a group of it.
         path: Its path from there.
-        place: The artifact, for errors; by default the name of the file.
+        place: The artifact, for errors.
 
     Returns:
         The dataset.
@@ -37,7 +37,6 @@ def find_dataset(group: h5py.Group, path: str, place: Path | str | None = None) 
         ArtifactError: There is none, it takes its values from another file (a link, external storage, a virtual
             dataset), or it declares far more bytes than it stores.
     """
-    place = place or group.file.filename
     try:
         return safe_get_h5_dataset(group, path.strip("/"))
     except KeyError:
