@@ -22,6 +22,7 @@ from exporter.saving import (
     structure,
     topology,
     weights_file,
+    zip_members,
 )
 from exporter.saving.functions import Functions
 from exporter.saving.record import StateRecord
@@ -33,11 +34,12 @@ _OURS: list[tuple[str, Any, str]] = [
     *(("h5", module, name) for module, name in ((hdf5, "_read_ours"), (hdf5, "revive_state"), (hdf5, "check_footer"))),
     *(("h5", module, name) for module, name in ((record, "read_record"), (structure, "read_record"))),
     *(("h5", hdf5, name) for name in ("check_hdf5",)),
-    *(("keras", keras_archive, name) for name in ("check_archive", "check_hdf5", "_read_record", "revive_state")),
+    *(("keras", keras_archive, name) for name in ("check_hdf5", "_read_record", "revive_state")),
+    ("keras", zip_members, "check_archive"),
     *(("keras", module, name) for module, name in ((checksums, "read_record"), (weights_file, "checksum_values"))),
-    *(("keras", topology, name) for name in ("_count_layers", "check_configuration")),
+    *(("keras", topology, name) for name in ("count_layers", "check_configuration")),
     *(("keras", record, name) for name in ("walk", "collect", "restore_settings", "load_layers", "build_optimizers")),
-    *(("keras", record, name) for name in ("restore_variables", "_load_entries", "_assign", "_shorten", "read_shape")),
+    *(("keras", record, name) for name in ("restore_variables", "_load_entries", "_assign", "list_first", "read_shape")),
     *(("revived", saved_model, name) for name in ("revive_model", "is_at_hand", "_count_stored")),
     *(("revived", revival, name) for name in ("check_functions", "_collect_values", "_adopt_values", "_compile")),
     *(("revived", revival, name) for name in ("_revive_layers", "_find_layers", "adopt_value", "restore_variables")),
@@ -85,7 +87,7 @@ def test_a_fault_of_ours_is_not_told_as_damage(
     artifact: str, module: Any, name: str, fault: type[Exception], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_model(folder / _NAMES[artifact])
-    if name == "_shorten":  # a function that is asked where something is wrong
+    if name == "list_first":  # a function that is asked where something is wrong
         monkeypatch.setattr(record, "read_shape", lambda variable: ())
     monkeypatch.setattr(module, name, _raise(fault))
     with pytest.raises(fault, match=r"^a fault of ours$"):

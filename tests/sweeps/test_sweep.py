@@ -64,7 +64,7 @@ def test_each_job_has_its_row_whatever_happened(story: Story) -> None:
     assert [row["outcome"] for row in rows] == ["proven", "proven", "failed", "failed", "failed", "failed"]
     assert [row["format"] for row in rows] == ["tf", "h5"] * 3
     assert [row["error"] for row in rows[2:]] == [
-        *["tiny_models.build could not be called: ValueError: this model cannot be built"] * 2,
+        *["tiny_models.build could not be called: ValueError: this model cannot be built the second line"] * 2,
         *["its process was ended by signal 9 (SIGKILL) during `build the model`"] * 2,
     ]
     assert [row["exit_code"] for row in rows] == [0, 0, 3, 3, 1, 1]
@@ -96,7 +96,7 @@ def test_everything_is_in_the_jobs_own_logs(story: Story) -> None:
     assert "building fine" in story.logs["0/output.log"]
     assert "✓ fine is the same model, proven in" in story.logs["0/output.log"]
     for number in (2, 3):
-        assert "ValueError: this model cannot be built\nthe second line" in story.logs[f"{number}/exporter.log"]
+        assert "  ValueError: this model cannot be built\n  the second line" in story.logs[f"{number}/exporter.log"]
         assert "Traceback (most recent call last):" in story.logs[f"{number}/exporter.log"]
     assert "signal 9" in story.logs["4/exporter.log"]
 
