@@ -4,18 +4,22 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 from test_receipts import RECEIPT
 
 from exporter._companions import name_receipt
 from exporter.commands import run_command
+from exporter.errors import ProofError
 from exporter.receipts import record_files
 
 from . import test_hostile_archives as archives
 from . import test_hostile_configurations as configurations
 from . import test_hostile_files as files
+from . import test_hostile_graphs as graphs
 from .conftest import Attack, copy
 
 pytestmark = [
@@ -143,4 +147,46 @@ def test_a_proof_takes_a_recipe_as_data(
 ) -> None:
     path = prepare("recipe with a target", originals, tmp_path, canary)
     assert run(["verify", str(path)], capsys)[0] == 0
+    assert not canary.exists()
+
+
+def write_a_file(nodes: Any, canary: Path) -> str:
+    graphs.add_constant(nodes, "canary", str(canary))
+    return str(nodes.add(name="hostile", op="WriteFile", input=["canary:output:0", "canary:output:0"]).name)
+
+
+def end_the_process(nodes: Any, canary: Path) -> str:
+    node = nodes.add(name="hostile", op="Abort")
+    node.attr["exit_without_error"].b = True
+    return str(node.name)
+
+
+@pytest.mark.parametrize(
+    ("operation", "hide"),
+    [pytest.param("WriteFile", write_a_file, id="WriteFile"), pytest.param("Abort", end_the_process, id="Abort")],
+)
+def test_a_signature_of_ours_that_somebody_changed(
+    operation: str,
+    hide: Callable[[Any, Path], str],
+    originals: Mapping[str, Path],
+    tmp_path: Path,
+    canary: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its model is rebuilt from the configuration, which is whole; the graph is what the endpoint runs."""
+    path = copy(originals["tf"], tmp_path)
+    message = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    wrapper = graphs.get_function(message.meta_graphs[0], "signature_wrapper")
+    name = hide(wrapper.node_def, canary)
+    wrapper.control_ret[name] = name
+    wrapper.signature.control_output.append(name)
+    (path / "saved_model.pb").write_bytes(message.SerializeToString())
+    receipt = replace(RECEIPT, filepath=str(path), files=record_files(path, path.name))
+    name_receipt(path).write_text(receipt.to_json())
+
+    assert run_command(["verify", str(path)]) == ProofError.exit_code
+
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("✗")]
+    assert line.startswith("✗ serving_default: ")
+    assert f"is refused: {operation} in " in line
     assert not canary.exists()

@@ -39,7 +39,10 @@ _OURS: list[tuple[str, Any, str]] = [
     *(("keras", module, name) for module, name in ((checksums, "read_record"), (weights_file, "checksum_values"))),
     *(("keras", topology, name) for name in ("count_layers", "check_configuration")),
     *(("keras", record, name) for name in ("walk", "collect", "restore_settings", "load_layers", "build_optimizers")),
-    *(("keras", record, name) for name in ("restore_variables", "_load_entries", "_assign", "list_first", "read_shape")),
+    *(
+        ("keras", record, name)
+        for name in ("restore_variables", "_load_entries", "_assign", "list_first", "read_shape")
+    ),
     *(("revived", saved_model, name) for name in ("revive_model", "is_at_hand", "_count_stored")),
     *(("revived", revival, name) for name in ("check_functions", "_collect_values", "_adopt_values", "_compile")),
     *(("revived", revival, name) for name in ("_revive_layers", "_find_layers", "adopt_value", "restore_variables")),
