@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter._logs import open_log
+from exporter._own_files import open_to_append
 from exporter._schema import convert
 from exporter._terminal import print_summary
 from exporter.config import JobConfig, MeasureMode, Origin
@@ -78,10 +79,11 @@ def _read_config(values: Mapping[str, Any]) -> JobConfig:
 @contextmanager
 def _output_kept(file: Path) -> Iterator[None]:
     """Lets everything that is printed, in Python or below it, end up in a file."""
+    opened = open_to_append(file)
     kept = os.dup(1), os.dup(2)
-    with file.open("ab", buffering=0) as stream:
-        for descriptor in (1, 2):
-            os.dup2(stream.fileno(), descriptor)
+    for descriptor in (1, 2):
+        os.dup2(opened, descriptor)
+    os.close(opened)
     try:
         yield
     finally:
