@@ -31,7 +31,7 @@ _BUSY = (
 _UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 _A_MOMENT = 0.5  # before it is told; others hold a lock for so long while they only clear up
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2
 
 
 @contextmanager
@@ -91,14 +91,14 @@ class _Patience:
 
     def wait(self, holder: str) -> None:
         passed = time.monotonic() - self._began
+        if passed >= min(_A_MOMENT, self._limit) and not self._told:
+            self._told = True
+            self._on_wait(holder)
         if passed >= self._limit:
             raise LockTimeoutError(
                 f"{self._file} is held by {holder}, and has been for the {self._limit:,.0f} seconds that were waited. "
                 "Let that process end, or ask its user to end it; or write to another directory."
             )
-        if passed >= _A_MOMENT and not self._told:
-            self._told = True
-            self._on_wait(holder)
         time.sleep(min(self._pause, self._limit - passed))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 

@@ -125,6 +125,8 @@ def test_the_public_surface() -> None:
         "ExportError",
         "ExporterError",
         "Fault",
+        "ForeignFileError",
+        "LockTimeoutError",
         "MissingDependencyError",
         "ModelError",
         "NotAModelError",

@@ -24,7 +24,7 @@ from exporter.proof.fresh_process import answer_requests
 from exporter.proof.workshop import Workshop
 from exporter.publishing import locate_receipt
 from exporter.sweeps.progress import ProgressWriter
-from exporter.sweeps.rows import LOG, Cell, describe_failure, describe_success, write_row
+from exporter.sweeps.rows import LOG, Cell, Row, describe_failure, describe_success, write_row
 
 OUTPUT = "output.log"
 
@@ -49,21 +49,28 @@ class Worker:
         """
         job = Cell(**{**cell, "overrides": tuple(cell["overrides"])})
         directory = Path(job.directory)
-        with ProgressWriter(directory) as progress, _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+        with ProgressWriter(directory) as progress:
             try:
-                receipt = export(
-                    _read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop
-                )
-                row = describe_success(job, receipt)
-                print_summary(receipt, locate_receipt(receipt.filepath))
-            except ExporterError as error:
-                _LOGGER.exception("The export failed.")
-                row = describe_failure(job, error, progress.started)
-            except Exception as error:
-                _LOGGER.exception("The export ended with an unexpected error.")
+                with _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+                    row = self._export(config, job, progress)
+            except OSError as error:  # there cannot be a log
                 row = describe_failure(job, error, progress.started)
         write_row(row, directory)
         return {}
+
+    def _export(self, config: Mapping[str, Any], job: Cell, progress: ProgressWriter) -> Row:
+        directory = Path(job.directory)
+        try:
+            receipt = export(_read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop)
+            row = describe_success(job, receipt)
+            print_summary(receipt, locate_receipt(receipt.filepath))
+        except ExporterError as error:
+            _LOGGER.exception("The export failed.")
+            row = describe_failure(job, error, progress.started)
+        except Exception as error:
+            _LOGGER.exception("The export ended with an unexpected error.")
+            row = describe_failure(job, error, progress.started)
+        return row
 
 
 def _read_config(values: Mapping[str, Any]) -> JobConfig:

@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from exporter.sweeps.meeting import receive_jobs, send_files
 from exporter.sweeps.plans import make_plan, open_sweep
 from exporter.sweeps.progress import ProgressWriter, read_progress
 from exporter.sweeps.rows import Cell, describe_missing, read_row
-from exporter.sweeps.worker import _output_kept
+from exporter.sweeps.worker import Worker, _output_kept
 
 OTHER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 VICTIM = "what matters to somebody"
@@ -194,9 +195,7 @@ def test_who_waits_for_another_user_is_told_and_not_for_ever(folder: Path, caplo
         f"{lock} is held by process 7 on pluto{whose}, and has been for the 1 seconds that were waited. Let that "
         "process end, or ask its user to end it; or write to another directory."
     )
-    assert caplog.messages == [
-        f"{folder / 'target'} is being written by process 7 on pluto{whose}: waiting for it."
-    ]
+    assert caplog.messages == [f"{folder / 'target'} is being written by process 7 on pluto{whose}: waiting for it."]
     replace_text(folder / "target", "new")  # that process has ended
     assert sorted(os.listdir(folder)) == ["another", "target"]
 
@@ -367,9 +366,7 @@ def make_cell(folder: Path) -> Cell:
 
 @pytest.mark.parametrize("plant", [*KINDS, plant_text], ids=name)
 @pytest.mark.parametrize("file", ["progress.json", "given-up"])
-def test_a_small_file_takes_the_place_of_what_stands_there(
-    folder: Path, victim: Path, plant: Plant, file: str
-) -> None:
+def test_a_small_file_takes_the_place_of_what_stands_there(folder: Path, victim: Path, plant: Plant, file: str) -> None:
     plant(folder / file, victim)
     if plant is plant_directory and file == "given-up":
         with pytest.raises(ForeignFileError, match="is a directory of the user"):
@@ -382,6 +379,20 @@ def test_a_small_file_takes_the_place_of_what_stands_there(
         assert (read_progress(folder) is None) is (plant is plant_directory), "it is only shown"
     check_unharmed(victim)
     assert not [entry for entry in os.listdir(folder) if entry.startswith(f".{file}")]
+
+
+@pytest.mark.parametrize("plant", KINDS, ids=name)
+@pytest.mark.parametrize("log", ["output.log", "exporter.log"])
+def test_a_job_whose_log_cannot_be_written_has_a_row_that_says_so(
+    folder: Path, victim: Path, plant: Plant, log: str
+) -> None:
+    plant(folder / log, victim)
+    Worker().export({}, asdict(make_cell(folder)))
+    row = read_row(folder)
+    assert row is not None
+    assert (row.outcome, row.exit_code) == ("failed", 3)
+    assert f"{folder / log} is {KINDS[plant]}" in row.error
+    check_unharmed(victim)
 
 
 def test_a_name_that_was_guessed_is_not_written_to(folder: Path, victim: Path) -> None:
@@ -440,7 +451,13 @@ def test_what_another_machine_has_sent_is_not_written_through_a_link_nor_a_stran
 @pytest.mark.parametrize("plant", KINDS, ids=name)
 def test_the_lock_of_a_sweep_is_not_made_of_what_stands_there(folder: Path, victim: Path, plant: Plant) -> None:
     plan = make_plan(
-        recipe="config", command=(), job_command=(), directory=str(folder), cells=(), on_error=OnError.CONTINUE, started=""
+        recipe="config",
+        command=(),
+        job_command=(),
+        directory=str(folder),
+        cells=(),
+        on_error=OnError.CONTINUE,
+        started="",
     )
     plant(folder / ".lock", victim)
     with pytest.raises(ForeignFileError), open_sweep(plan):
