@@ -69,6 +69,30 @@ def hold_lock(lock: Path, mode: int = 0o644) -> int:
     return descriptor
 
 
+def leave_lock(lock: Path) -> None:
+    os.close(hold_lock(lock))
+
+
+def leave_room(lock: Path) -> None:
+    leave_lock(lock)
+    (lock.with_name(f"{lock.stem}-01234567") / "old").mkdir(parents=True)
+
+
+def find_held(lock: Path) -> None:
+    with pytest.raises(LockTimeoutError):
+        hold_for(lock, 0.1)
+
+
+def write_privately(target: Path) -> None:
+    os.umask(0o077)
+    replace_text(target, "theirs")
+
+
+def hold_for(lock: Path, limit: float) -> None:
+    with _locks.hold(lock, lambda holder: logging.getLogger().warning("waits"), limit):
+        pass
+
+
 def name_lock(target: Path) -> Path:
     with stage_beside(target):
         [lock] = target.parent.glob(".exporter-*.lock")
@@ -131,7 +155,7 @@ def plant_text(place: Path, victim: Path) -> None:
     place.write_text(VICTIM)
 
 
-KINDS = {
+KINDS: dict[Plant, str] = {
     plant_link: "a symbolic link",
     plant_dangling_link: "a symbolic link",
     plant_hard_link: "a file with 2 names (hard links)",
@@ -226,13 +250,8 @@ def test_a_lock_that_nobody_may_read_is_not_waited_for_for_ever(
     with other_user(lambda: hold_lock(lock, 0o600)):
         monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(LockTimeoutError, match=f"the user {OTHER.pw_name}, who does not let others read it"):
-            _hold_for(lock, 0.6)
+            hold_for(lock, 0.6)
     assert caplog.messages == ["waits"]
-
-
-def _hold_for(lock: Path, limit: float) -> None:
-    with _locks.hold(lock, lambda holder: logging.getLogger().warning("waits"), limit):
-        pass
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777], ids=["group", "sticky"])
@@ -240,14 +259,14 @@ def test_two_users_export_into_one_directory_one_after_the_other(folder: Path, m
     """Also where one of them was killed, and left its lock, which the directory lets only its owner remove."""
     folder.chmod(mode)
     lock = name_lock(folder / "target")
-    with other_user(lambda: os.close(hold_lock(lock))):
+    with other_user(lambda: leave_lock(lock)):
         replace_text(folder / "target", "ours")
-    with other_user(lambda: (os.umask(0o077), lock.unlink(missing_ok=True), replace_text(folder / "theirs", "theirs"))):
+    with other_user(lambda: write_privately(folder / "theirs")):
         assert (folder / "theirs").stat().st_uid == OTHER.pw_uid
     assert (folder / "target").read_text() == "ours"
     with stage_beside(folder / "target"):
         assert stat.S_IMODE(lock.stat().st_mode) == 0o644, "another user can wait for it"
-        with other_user(lambda: pytest.raises(LockTimeoutError, _hold_for, lock, 0.1)):
+        with other_user(lambda: find_held(lock)):
             pass
 
 
@@ -255,7 +274,7 @@ def test_a_lock_of_another_user_is_held_where_it_cannot_be_removed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = name_lock(folder / "target")
-    with other_user(lambda: os.close(hold_lock(lock))):
+    with other_user(lambda: leave_lock(lock)):
         left = lock.read_bytes()
 
     def refuse(path: Path, missing_ok: bool = False) -> None:  # as a sticky directory does
@@ -263,7 +282,7 @@ def test_a_lock_of_another_user_is_held_where_it_cannot_be_removed(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with _locks.hold(lock, lambda holder: None), pytest.raises(LockTimeoutError):
-        _hold_for(lock, 0.1)
+        hold_for(lock, 0.1)
     assert lock.read_bytes() == left
 
 
@@ -304,7 +323,7 @@ def test_what_a_strangers_room_points_at_is_not_moved(folder: Path, part: str) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make something of another user's")
 def test_what_another_user_has_left_is_not_cleared(folder: Path) -> None:
     room, lock = folder / ".exporter-0123456789abcdef-01234567", folder / ".exporter-0123456789abcdef.lock"
-    with other_user(lambda: (os.close(hold_lock(lock)), (room / "old").mkdir(parents=True))):
+    with other_user(lambda: leave_room(lock)):
         pass
     with stage_beside(folder / "target"):
         pass
