@@ -13,7 +13,6 @@ from exporter.errors import ExporterError, Fault, ProofError, SpaceError, UsageE
 from exporter.proof.fresh_process import FreshProcess, ProcessEndedError
 from exporter.receipts import Check
 
-
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ExporterError)]
 
 
@@ -35,7 +34,7 @@ def make_error(kind: type[ExporterError]) -> ExporterError:
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in KINDS])
 def test_an_error_comes_back_from_another_process_with_its_lines(kind: type[ExporterError]) -> None:
     error = make_error(kind)
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    again = pickle.loads(pickle.dumps(error))
 
     assert type(again) is kind
     assert str(again) == str(error) == "model: is\\nnone\nseed: is none either"
@@ -45,10 +44,10 @@ def test_what_an_error_carries_comes_back_too() -> None:
     check = Check("predictions", False, "largest difference 0.25", "batch size 1", 0.25)
     faults = (Fault("model", "is none", "recipe.yaml"),)
 
-    assert pickle.loads(pickle.dumps(ProofError("one", "two", checks=[check]))).checks == (check,)  # noqa: S301
-    assert pickle.loads(pickle.dumps(UsageError(faults))).faults == faults  # noqa: S301
-    assert pickle.loads(pickle.dumps(SpaceError("full"))).errno == ENOSPC  # noqa: S301
-    odd = pickle.loads(pickle.dumps(OddError(number=3)))  # noqa: S301
+    assert pickle.loads(pickle.dumps(ProofError("one", "two", checks=[check]))).checks == (check,)
+    assert pickle.loads(pickle.dumps(UsageError(faults))).faults == faults
+    assert pickle.loads(pickle.dumps(SpaceError("full"))).errno == ENOSPC
+    odd = pickle.loads(pickle.dumps(OddError(number=3)))
     assert (odd.number, str(odd)) == (3, "it is odd:\n3\\n")
 
 
