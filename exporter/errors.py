@@ -5,10 +5,10 @@ also the built-in error that a Python caller would expect, so `except ValueError
 carries the exit code with which the command line ends.
 """
 
-import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import ENOSPC
 from typing import Any
 
 from exporter._text import escape_line, print_line
@@ -28,6 +28,17 @@ class ExporterError(Exception):
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(map(escape_line, lines)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not as built-in errors do it, which call the class with the whole message as if it were one line.
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[ExporterError], arguments: tuple[Any, ...]) -> ExporterError:
+    """Makes an error of another process again, without its constructor, which may take anything."""
+    error = OSError.__new__(kind) if issubclass(kind, OSError) else Exception.__new__(kind)
+    error.args = arguments
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +96,7 @@ class TargetExistsError(ExportError, FileExistsError):
 class SpaceError(ExportError, OSError):
     """The file system has too little space for what would be written."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.errno = errno.ENOSPC
+    errno = ENOSPC
 
 
 class ForeignFileError(ExportError, OSError):

@@ -146,9 +146,8 @@ class Machine:
     def __str__(self) -> str:
         """Says it in a few words."""
         gpus = "".join(f", {gpu}" for gpu in self.gpus)
-        return (
-            f"{self.cores} cores of {self.processor}, {self.memory_bytes / 2**30:.0f} GiB memory{gpus}, {self.system}"
-        )
+        memory = f"{self.memory_bytes / 2**30:.0f} GiB memory"
+        return escape_line(f"{self.cores} cores of {self.processor}, {memory}{gpus}, {self.system}")
 
 
 @dataclass(frozen=True, slots=True)

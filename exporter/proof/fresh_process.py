@@ -181,7 +181,7 @@ class FreshProcess:
         return ProcessEndedError(
             f"The proof's process {self.describe_end()} at `{request}`; nothing was published. Signal 9 usually means "
             "that memory ran out. Its last words were:",
-            *(self.read_last_words() or "(none)").splitlines(),
+            *(f"  {line}" for line in (self.read_last_words() or "(none)").splitlines()),
         )
 
     def interrupt(self, seconds: float = 5.0) -> None:
