@@ -1,5 +1,6 @@
 """The report in a real browser, and the table and the charts from rows that are made by hand."""
 
+import csv
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from exporter.config import Objective, OnError
 from exporter.errors import MissingDependencyError
 from exporter.receipts import Check, Measurements
 from exporter.saving.contents import Holding, LeftOut
-from exporter.sweeps.charts import find_front
+from exporter.sweeps.charts import draw_charts, find_front
 from exporter.sweeps.plans import Plan, make_plan
 from exporter.sweeps.report import write_report
 from exporter.sweeps.rows import Cell, Outcome, Row, find_objective, write_row
@@ -196,6 +197,92 @@ def test_jobs_are_named_by_what_differs() -> None:
 def test_the_front_has_what_no_other_beats() -> None:
     assert find_front([(3, 1), (1, 3), (2, 2), (2, 3), (3, 3)]) == [1, 2, 0]
     assert find_front([(1, 1), (1, 1)]) == [0]
+
+
+TEXTS_FOR_SPREADSHEETS = {
+    "formula": ("=1+1", "'=1+1"),
+    "plus": ("+1", "'+1"),
+    "minus": ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+    "at": ("@SUM(1)", "'@SUM(1)"),
+    "tab": ("\t=1+1", "\\t=1+1"),
+    "carriage return": ("\r=1+1", "\\r=1+1"),
+    "line break": ("\n=1+1", "\\n=1+1"),
+    "full width": ("\uff1d1+1", "'\uff1d1+1"),
+    "apostrophe": ("'quoted", "''quoted"),
+    "comma and quotes": ('a,"b"', 'a,"b"'),
+    "plain": ("it failed = badly", "it failed = badly"),
+    "empty": ("", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "cell"), TEXTS_FOR_SPREADSHEETS.values(), ids=TEXTS_FOR_SPREADSHEETS)
+def test_no_cell_of_the_csv_is_a_formula(text: str, cell: str, tmp_path: Path) -> None:
+    [row] = read_csv(tmp_path, error=text, host=text, filepath=text)
+    assert (row["error"], row["host"], row["filepath"]) == (cell, cell, cell)
+    assert row["error"].removeprefix("'") == text.replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")
+    assert not row["error"].startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_every_text_of_the_csv_is_neutral(tmp_path: Path) -> None:
+    [row] = read_csv(tmp_path, held=(Holding("=held", "it"),), left_out=(LeftOut("@left", "out"),), overrides=("+a=1",))
+    assert (row["held"], row["left_out"], row["overrides"]) == ("'=held", "'@left", "'+a=1")
+
+
+def test_numbers_of_the_csv_stay_numbers(tmp_path: Path) -> None:
+    [row] = read_csv(tmp_path, output_difference=-0.5, save_seconds=-1e-05, total_bytes=12, state_difference=None)
+    figures = (row["output_difference"], row["save_seconds"], row["total_bytes"], row["state_difference"])
+    assert figures == ("-0.5", "-1e-05", "12", "")
+
+
+def read_csv(directory: Path, **fields: Any) -> list[dict[str, str]]:
+    """Writes the table of one row with these fields, and reads `sweep.csv` as a program does."""
+    plan = make_plan_of(directory, 1)
+    sweep = Sweep(plan, (make_row(plan.cells[0], **fields),), ("one",))
+    write_table(sweep)
+    with (directory / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_label_in_a_chart_may_hold_dollars(tmp_path: Path) -> None:
+    plan = make_plan_of(tmp_path, 2)
+    cells = [replace(cell, overrides=(f"a=$x_{cell.number}$ \\frac{{$",)) for cell in plan.cells]
+    checks = (Check("$\\undefined$", True, "bit-equal", "$", 0.0),)
+    sweep = Sweep(plan, tuple(make_row(cell, checks=checks) for cell in cells), ("$\\bad{$ 0", "$^$ 1"))
+
+    charts = draw_charts(sweep)
+    assert [title for title, _, _ in charts] == ["Size", "Time", "Latency against size", "Difference per check"]
+    assert all("$^$ 1" in svg for title, _, svg in charts if title != "Latency against size")
+    assert "$\\undefined$" in charts[3][2]
+
+
+def test_a_label_in_a_chart_is_text(tmp_path: Path) -> None:
+    plan = make_plan_of(tmp_path, 1)
+    checks = (Check("\x1b\u202e<script>", True, "bit-equal", "it", 0.0),)
+    sweep = Sweep(plan, (make_row(plan.cells[0], checks=checks),), ("a\nb\x1b</text><script>\u202e",))
+    for _, words, svg in draw_charts(sweep):
+        assert not {"\x1b", "\u202e"} & set(words + svg)
+        assert "<script" not in svg
+
+
+def test_a_chart_that_fails_costs_that_chart_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = make_plan_of(tmp_path, 2)
+    sweep = Sweep(plan, tuple(map(make_row, plan.cells)), ("one", "two"))
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no chart\n✓ forged")
+
+    monkeypatch.setattr("exporter.sweeps.charts._draw_seconds", fail)
+    write_table(sweep)
+    page = write_report(sweep).read_text(encoding="utf-8")
+
+    assert [title for title, _, _ in draw_charts(sweep)] == ["Size", "Latency against size", "Difference per check"]
+    assert "Latency against size" in page
+    assert "Bytes of each artifact" in page
+    assert "Seconds to save, to load" not in page
+    assert json.loads((tmp_path / "sweep.json").read_text())["rows"][0]["filepath"] == sweep.rows[0].filepath
+    assert "A chart of the report could not be drawn." in caplog.text
 
 
 def test_a_missing_library_names_the_extra(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
