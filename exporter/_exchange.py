@@ -90,7 +90,7 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
     for _ in range(_READINGS):
         if not path.is_dir() and not path.is_file():
             return read()
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a pipe by now
         try:  # while it is open, no other artifact gets its number
             before = _list_states(path)
             try:
@@ -147,7 +147,7 @@ def sync_tree(path: Path) -> None:
             sync_tree(entry)
         sync_directory(path)
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,11 +2,15 @@
 
 import copy
 import logging
+import os
 import textwrap
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
 from exporter._environment import hide
+from exporter._own_files import open_own, open_to_append
 from exporter._text import escape, escape_lines
 
 _FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
@@ -47,6 +51,11 @@ def _indent(text: str) -> str:
     return textwrap.indent(escape_lines(hide(text)), _INDENT)
 
 
+class _OwnFileHandler(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        return open(open_to_append(Path(self.baseFilename)), "a", encoding=self.encoding)
+
+
 def open_log(file: Path) -> logging.Handler:
     """Lets all records be written to a file too, which is made with the first of them.
 
@@ -55,8 +64,13 @@ def open_log(file: Path) -> logging.Handler:
 
     Returns:
         The handler, to be removed from the root logger and closed where the log ends.
+
+    Raises:
+        ForeignFileError: Something else stands at that name.
     """
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    with suppress(FileNotFoundError):
+        os.close(open_own(file, os.O_WRONLY))  # here, where it can be told, and not with a record
+    handler = _OwnFileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(DiscreetFormatter(_FORMAT))
     logging.getLogger().addHandler(handler)
     return handler

@@ -5,6 +5,9 @@ it: a room, the directory `.exporter-<key>-<random>` in which the artifact is ma
 `.exporter-<key>.lock`. The key says which target it is, so that those who write the same one wait for each other. The
 lock dies with its holder, and whoever comes next to the directory clears the rooms of the dead.
 
+Other users may write to the directory too. A room lets nobody else in, each user clears only their own, and nobody
+waits for a lock without being told, or without end.
+
 This holds on a local POSIX file system, and between hosts where it carries `rename` and `flock`, as NFS does.
 """
 
@@ -15,12 +18,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from exporter._exchange import sync_directory, sync_tree, take_place
-from exporter._locks import hold, take_from_the_dead
+from exporter._locks import LONGEST_WAIT, hold, take_from_the_dead
 from exporter._signals import endings_delayed
 from exporter._text import escape
 from exporter.errors import ExportError, TargetExistsError
@@ -39,32 +43,42 @@ def _warn(target: Path, holder: str) -> None:
 
 
 @contextmanager
-def stage_beside(target: Path, *, alone: bool = True, on_wait: Callable[[Path, str], None] = _warn) -> Iterator[Path]:
+def stage_beside(
+    target: Path,
+    *,
+    alone: bool = True,
+    on_wait: Callable[[Path, str], None] = _warn,
+    limit: float = LONGEST_WAIT,
+) -> Iterator[Path]:
     """Gives a path beside `target` to write to, and removes what is left there in the end.
 
-    What killed processes have left in the directory is removed first.
+    What killed processes of this user have left in the directory is removed first.
 
     Args:
         target: Where the artifact goes in the end. Missing parent directories are made.
         alone: Whether others who write the same target wait until this block ends. False where the target gets its
             name when it is published.
         on_wait: Is called with the target and its present writer, in words, where this one has to wait.
+        limit: How many seconds to wait.
 
     Yields:
         A path that does not exist yet: the target's name in a new directory, in which more can be written meanwhile.
 
     Raises:
+        ForeignFileError: Something else stands where the lock would be.
+        LockTimeoutError: Another process has written the target for too long.
         OSError: The file system refused.
     """
     key = _make_key(target.name) if alone else secrets.token_hex(8)
     made = _make_parents(target.parent)
     try:
-        with hold(target.with_name(f".exporter-{key}.lock"), lambda holder: on_wait(target, holder)):
-            _clear_rooms(target.parent, key)
-            _clear_the_dead(target.parent)
-            room = target.with_name(f".exporter-{key}-{secrets.token_hex(4)}")
+        with hold(target.with_name(f".exporter-{key}.lock"), lambda holder: on_wait(target, holder), limit):
+            room = _make_room(target, key)
             try:
-                for directory in (room, room / _OLD, room / _BESIDE):
+                uid = room.lstat().st_uid  # as the file system names this user: with NFS, root is nobody
+                _clear_rooms(target.parent, key, uid, room.name)
+                _clear_the_dead(target.parent, uid)
+                for directory in (room / _OLD, room / _BESIDE):
                     directory.mkdir()
                 yield room / target.name
             finally:
@@ -75,14 +89,29 @@ def stage_beside(target: Path, *, alone: bool = True, on_wait: Callable[[Path, s
 
 
 @contextmanager
-def hold_names(directory: Path) -> Iterator[None]:
+def hold_names(directory: Path, *, limit: float = LONGEST_WAIT) -> Iterator[None]:
     """Lets only one process at a time choose a name in a directory.
 
     Args:
         directory: It; others may write there under names that they know.
+        limit: How many seconds to wait.
+
+    Raises:
+        ForeignFileError: Something else stands where the lock would be.
+        LockTimeoutError: Another process has held it for too long.
+        OSError: The file system refused.
     """
-    with hold(directory / f".exporter-{_make_key('')}.lock", lambda holder: None):  # it is held for moments
+    lock = directory / f".exporter-{_make_key('')}.lock"
+    with hold(lock, lambda holder: _warn(directory, holder), limit):
         yield
+
+
+def _make_room(target: Path, key: str) -> Path:
+    while True:
+        room = target.with_name(f".exporter-{key}-{secrets.token_hex(4)}")
+        with suppress(FileExistsError):
+            room.mkdir(0o700)
+            return room
 
 
 def _make_key(name: str) -> str:
@@ -201,31 +230,39 @@ def _put_back(old: Path, directory: Path) -> None:
             entry.rename(directory / entry.name)
 
 
-def _clear_the_dead(directory: Path) -> None:
-    """Removes what processes have left that were killed while they wrote another target."""
+def _clear_the_dead(directory: Path, uid: int) -> None:
+    """Removes what processes of a user have left that were killed while they wrote another target."""
     for name in os.listdir(directory):
         lock = _LOCK.fullmatch(name)
-        descriptor = take_from_the_dead(directory / name) if lock else None
+        descriptor = take_from_the_dead(directory / name, uid) if lock else None
         if lock and descriptor is not None:
             try:
-                _clear_rooms(directory, lock[1])
+                _clear_rooms(directory, lock[1], uid)
                 with suppress(OSError):
                     (directory / name).unlink()
             finally:
                 os.close(descriptor)
 
 
-def _clear_rooms(directory: Path, key: str) -> None:
-    """Removes the rooms of a target whose lock is held, and puts back what was being moved out of its place."""
+def _clear_rooms(directory: Path, key: str, uid: int, kept: str = "") -> None:
+    """Removes a user's rooms of a target whose lock is held, and puts back what was being moved out of its place."""
     for name in os.listdir(directory):
         room = _ROOM.fullmatch(name)
-        if room and room[1] == key:
+        if room and room[1] == key and name != kept and _is_directory_of(directory / name, uid):
+            old = directory / name / _OLD
             with suppress(OSError):
-                old = directory / name / _OLD
                 moved = [entry for entry in os.listdir(old) if _make_key(entry) == key]
-                if moved and not os.path.lexists(directory / moved[0]):
+                if moved and _is_directory_of(old, uid) and not os.path.lexists(directory / moved[0]):
                     _put_back(old, directory)
             remove(directory / name)
+
+
+def _is_directory_of(path: Path, uid: int) -> bool:
+    """Whether a user has made a directory: a link, or a directory of somebody else, would lead elsewhere."""
+    with suppress(OSError):
+        found = path.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == uid
+    return False
 
 
 def replace_text(path: Path, text: str) -> None:

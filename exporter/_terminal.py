@@ -16,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
+from exporter._own_files import open_to_append
 from exporter._page import FORMAT_NAMES, LABEL_WIDTH, Page, escape_markup, make_console
-from exporter._text import escape_line
+from exporter._text import escape, escape_line
 from exporter.layouts import name_for_server
 from exporter.stores import is_url
 
@@ -57,7 +58,7 @@ class Reporter(Protocol):
 
 
 class SilentReporter:
-    """Tells nobody: the default in plain Python."""
+    """Tells nobody how far it is: the default in plain Python."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Does nothing for as long as the phase lasts, but keeps TensorFlow's C++ code silent when it is imported."""
@@ -67,7 +68,10 @@ class SilentReporter:
         """Does nothing."""
 
     def tell_wait(self, target: Path | str, holder: str) -> None:
-        """Does nothing."""
+        """Warns in the log."""
+        logging.getLogger("exporter").warning(
+            "%s is being written by %s: waiting for it.", escape(str(target)), escape(holder)
+        )
 
 
 @contextmanager
@@ -112,7 +116,9 @@ class TerminalReporter:
         sys.stderr.flush()
         self._descriptor = os.dup(2)
         self._stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-        self._native: IO[bytes] = tempfile.TemporaryFile() if self._log is None else self._log.open("ab")
+        self._native: IO[bytes] = (
+            tempfile.TemporaryFile() if self._log is None else open(open_to_append(self._log), "ab")
+        )
         os.dup2(self._native.fileno(), 2)
         sys.stderr = self._stream
         self._console = make_console(self._stream)

@@ -99,6 +99,14 @@ class SpaceError(ExportError, OSError):
     errno = ENOSPC
 
 
+class ForeignFileError(ExportError, OSError):
+    """A link, a directory, a pipe or another user's file stands where a file of ours is needed; it was left alone."""
+
+
+class LockTimeoutError(ExportError, TimeoutError):
+    """Somebody has held a lock for longer than anyone waits."""
+
+
 class MissingDependencyError(ExportError, ImportError):
     """A package that this format or feature needs is not installed."""
 

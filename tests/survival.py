@@ -20,7 +20,7 @@ from typing import Any
 
 from without_exchange import deny_exchange
 
-from exporter import _exchange, _locks, _signals, _staging, layouts, publishing
+from exporter import _exchange, _locks, _own_files, _signals, _staging, layouts, publishing
 from exporter._companions import name_receipt, name_request
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, SaveFormat, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
@@ -163,7 +163,7 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
     place.remove_older(made.filepath)
 
 
-_WATCHED = {module.__file__ for module in (_exchange, _locks, _signals, _staging, layouts, publishing)}
+_WATCHED = {module.__file__ for module in (_exchange, _locks, _own_files, _signals, _staging, layouts, publishing)}
 
 
 def _run_killed(work: Callable[[], None], step: int) -> bool:

@@ -16,7 +16,7 @@ PACKAGE = Path(exporter.__file__).parent
 FLOORS = [
     {
         *("config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema"),
-        *("_paths", "_collector", "_companions", "_text", "_logs"),
+        *("_paths", "_collector", "_companions", "_text", "_logs", "_own_files"),
     },
     {"stores"},
     {"saving", "safety"},
@@ -125,6 +125,8 @@ def test_the_public_surface() -> None:
         "ExportError",
         "ExporterError",
         "Fault",
+        "ForeignFileError",
+        "LockTimeoutError",
         "MissingDependencyError",
         "ModelError",
         "NotAModelError",

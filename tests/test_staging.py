@@ -391,7 +391,10 @@ def test_readers_see_the_old_directory_or_the_new_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make_new", NEW, ids=name)
-def test_writers_at_the_same_time_wait_for_each_other(folder: Path, make_new: Kind) -> None:
+def test_writers_at_the_same_time_wait_for_each_other(
+    folder: Path, make_new: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter._locks._A_MOMENT", 0.0)
     target = folder / "new" / "target"
     at_work: list[int] = []
     waits: list[str] = []

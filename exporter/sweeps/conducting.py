@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from exporter._own_files import open_to_append
 from exporter._text import find_first_line
 from exporter.errors import MissingDependencyError, print_error
 from exporter.sweeps.meeting import forget_jobs, receive_jobs, send_files
@@ -106,7 +107,7 @@ def _wait_for_silence(plan: Plan) -> None:
 def _log_launcher_error(error: Exception, log: Path) -> None:
     """A launcher gives up when one of its workers dies; the rows tell which jobs that has cost."""
     logging.getLogger(__name__).debug("The launcher ended with an error.", exc_info=error)
-    with log.open("a", encoding="utf-8") as file:
+    with open(open_to_append(log), "a", encoding="utf-8") as file:
         file.writelines(traceback.format_exception(error))
     first_line = find_first_line(error)
     print_error(f"the launcher ended with {type(error).__name__}: {first_line}; see {log}")

@@ -6,9 +6,11 @@ whatever sweep, finds what has become of it. The row is written after the other 
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from exporter._own_files import read_bytes, replace_bytes
 from exporter._staging import replace_text
 from exporter._text import escape
 from exporter.errors import ArtifactError, ExportError
@@ -56,7 +58,7 @@ def receive_jobs(url: str | None, cells: Sequence[Cell]) -> None:
         for name in _OF_A_JOB[:-1]:
             content = store.read(f"jobs/{cell.recipe_hash}/{name}")
             if content is not None:
-                (directory / name).write_bytes(content)
+                replace_bytes(directory / name, content)
         # In the sweep that it is read in, a job has the number and the words of that sweep.
         replace_text(directory / ROW, replace(row, number=cell.number, overrides=cell.overrides).to_json())
 
@@ -95,8 +97,8 @@ def send_files(url: str | None, directory: Path, names: Sequence[str]) -> None:
 
 def _send(store: Store, directory: Path, names: Sequence[str], below: str) -> None:
     for name in names:
-        if (directory / name).is_file():
-            store.write(f"{below}{name}", (directory / name).read_bytes())
+        with suppress(FileNotFoundError):
+            store.write(f"{below}{name}", read_bytes(directory / name))
 
 
 def _has_row(cell: Cell) -> bool:

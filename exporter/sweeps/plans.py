@@ -1,21 +1,22 @@
 """What a sweep is going to do: its jobs and its directory, written down before the first job begins."""
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from exporter._locks import hold
+from exporter._own_files import read_bytes
 from exporter._staging import replace_text
 from exporter._text import write_json
 from exporter.config import ExportConfig, OnError
-from exporter.errors import ArtifactError, ExportError
+from exporter.errors import ArtifactError, ExportError, LockTimeoutError
 from exporter.provenance import describe_machine, describe_recipe
 from exporter.receipts import read_versions
 from exporter.saving.api import SUFFIXES
@@ -25,6 +26,7 @@ from exporter.sweeps.rows import Cell, read_row
 SCHEMA_VERSION = 1
 PLAN = "plan.json"
 _LOCK = ".lock"
+_LONGEST_WAIT = 1.0  # for those that only clear up
 
 # Overrides that say how the sweep goes, and nothing about a job.
 _OF_THE_SWEEP = ("resume", "on_error", "objective", "meeting")
@@ -140,7 +142,7 @@ def make_plan(**fields: Any) -> Plan:
 def read_plan(directory: Path) -> Plan | None:
     """Reads the plan of a sweep; None where there is none that can be read."""
     try:
-        return Plan.from_json((directory / PLAN).read_text(encoding="utf-8"))
+        return Plan.from_json(read_bytes(directory / PLAN).decode(errors="replace"))
     except (OSError, ArtifactError):
         return None
 
@@ -177,10 +179,10 @@ def open_sweep(plan: Plan) -> Iterator[None]:
     """
     directory = Path(plan.directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / _LOCK).open("w") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(hold(directory / _LOCK, lambda holder: None, _LONGEST_WAIT))
+        except LockTimeoutError:
             raise ExportError(
                 f"Another sweep runs in {directory}. Wait for its end, or start this one in a directory of its own: "
                 "leave hydra.sweep.dir out."

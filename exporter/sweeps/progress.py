@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from exporter._own_files import open_own, read_bytes, replace_bytes
+
 _FILE = "progress.json"
 _SECONDS_BETWEEN_NOTES = 0.5
 _SECONDS_BETWEEN_BEATS = 2.0
@@ -71,16 +73,18 @@ class ProgressWriter:
     def _beat(self) -> None:
         while not self._over.wait(_SECONDS_BETWEEN_BEATS):
             with suppress(OSError):
-                os.utime(self._file)
+                descriptor = open_own(self._file, os.O_WRONLY)
+                try:
+                    os.utime(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def _write(self, note: str) -> None:
         self._written = time.monotonic()
         progress = Progress(self._phase, note, self.started, platform.node(), os.getpid())
-        staged = self._file.with_name(f".{_FILE}-{os.getpid()}")
         # It only serves the display: a full disk is found, and named, by the export itself.
         with suppress(OSError):
-            staged.write_text(json.dumps(asdict(progress)), encoding="utf-8")
-            staged.replace(self._file)
+            replace_bytes(self._file, json.dumps(asdict(progress)).encode())
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -102,7 +106,7 @@ class ProgressWriter:
 def read_progress(directory: Path) -> Progress | None:
     """Reads how far a job has come; None where it has not begun."""
     try:
-        return Progress(**json.loads((directory / _FILE).read_text(encoding="utf-8")))
+        return Progress(**json.loads(read_bytes(directory / _FILE)))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from exporter._own_files import read_bytes
 from exporter._staging import replace_text
 from exporter._text import escape_lines
 from exporter.errors import MissingDependencyError
@@ -151,6 +152,6 @@ def _link(path: Path | str, sweep: Sweep) -> str:
 
 def _read_end(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARACTERS:]
+        return read_bytes(path).decode(errors="replace")[-_LOG_CHARACTERS:]
     except OSError:
         return ""

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from exporter._companions import name_receipt
 from exporter._environment import hide
+from exporter._own_files import read_bytes
 from exporter._staging import replace_text
 from exporter._text import find_first_line, write_json
 from exporter.config import Objective
@@ -285,7 +286,7 @@ def write_row(row: Row, directory: Path) -> None:
 def read_row(directory: Path) -> Row | None:
     """Reads the row of a job; None where there is none that can be read."""
     try:
-        return Row.from_json((directory / ROW).read_text(encoding="utf-8"))
+        return Row.from_json(read_bytes(directory / ROW).decode(errors="replace"))
     except (OSError, ArtifactError):
         return None
 

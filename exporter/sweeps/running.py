@@ -8,6 +8,7 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 
+from exporter._own_files import read_bytes, replace_bytes
 from exporter.config import JobConfig, OnError
 from exporter.errors import ExportError
 from exporter.proof.fresh_process import FreshProcess, ProcessEndedError
@@ -52,7 +53,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     if earlier is not None and earlier.recipe_hash == cell.recipe_hash and is_intact(earlier):
         return earlier
     if (sweep_directory / STOPPED).exists():
-        return describe_missing(cell, (sweep_directory / STOPPED).read_text(encoding="utf-8").strip())
+        return describe_missing(cell, read_bytes(sweep_directory / STOPPED).decode(errors="replace").strip())
     if earlier is not None and (directory / _GIVEN_UP).exists():
         return earlier
     (directory / ROW).unlink(missing_ok=True)
@@ -68,7 +69,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     send_job(config.meeting, cell)
     row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
     if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
-        (sweep_directory / STOPPED).write_text(f"not run: job {cell.number} had failed\n", encoding="utf-8")
+        replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
     return row
 
 
@@ -79,7 +80,7 @@ def give_up(cell: Cell) -> None:
     during = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
     host, started = ("", None) if progress is None else (progress.host, progress.started)
     write_row(describe_death(cell, f"ended without a word{during} (killed?)", host, started), directory)
-    (directory / _GIVEN_UP).touch()
+    replace_bytes(directory / _GIVEN_UP, b"")
 
 
 def forgive(cell: Cell) -> None:

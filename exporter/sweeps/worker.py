@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter._logs import open_log
+from exporter._own_files import open_to_append
 from exporter._schema import convert
 from exporter._terminal import print_summary
 from exporter.config import JobConfig, MeasureMode, Origin
@@ -23,7 +24,7 @@ from exporter.proof.fresh_process import answer_requests
 from exporter.proof.workshop import Workshop
 from exporter.publishing import locate_receipt
 from exporter.sweeps.progress import ProgressWriter
-from exporter.sweeps.rows import LOG, Cell, describe_failure, describe_success, write_row
+from exporter.sweeps.rows import LOG, Cell, Row, describe_failure, describe_success, write_row
 
 OUTPUT = "output.log"
 
@@ -48,21 +49,28 @@ class Worker:
         """
         job = Cell(**{**cell, "overrides": tuple(cell["overrides"])})
         directory = Path(job.directory)
-        with ProgressWriter(directory) as progress, _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+        with ProgressWriter(directory) as progress:
             try:
-                receipt = export(
-                    _read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop
-                )
-                row = describe_success(job, receipt)
-                print_summary(receipt, locate_receipt(receipt.filepath))
-            except ExporterError as error:
-                _LOGGER.exception("The export failed.")
-                row = describe_failure(job, error, progress.started)
-            except Exception as error:
-                _LOGGER.exception("The export ended with an unexpected error.")
+                with _output_kept(directory / OUTPUT), _log_kept(directory / LOG):
+                    row = self._export(config, job, progress)
+            except OSError as error:  # there cannot be a log
                 row = describe_failure(job, error, progress.started)
         write_row(row, directory)
         return {}
+
+    def _export(self, config: Mapping[str, Any], job: Cell, progress: ProgressWriter) -> Row:
+        directory = Path(job.directory)
+        try:
+            receipt = export(_read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop)
+            row = describe_success(job, receipt)
+            print_summary(receipt, locate_receipt(receipt.filepath))
+        except ExporterError as error:
+            _LOGGER.exception("The export failed.")
+            row = describe_failure(job, error, progress.started)
+        except Exception as error:
+            _LOGGER.exception("The export ended with an unexpected error.")
+            row = describe_failure(job, error, progress.started)
+        return row
 
 
 def _read_config(values: Mapping[str, Any]) -> JobConfig:
@@ -78,10 +86,11 @@ def _read_config(values: Mapping[str, Any]) -> JobConfig:
 @contextmanager
 def _output_kept(file: Path) -> Iterator[None]:
     """Lets everything that is printed, in Python or below it, end up in a file."""
+    opened = open_to_append(file)
     kept = os.dup(1), os.dup(2)
-    with file.open("ab", buffering=0) as stream:
-        for descriptor in (1, 2):
-            os.dup2(stream.fileno(), descriptor)
+    for descriptor in (1, 2):
+        os.dup2(opened, descriptor)
+    os.close(opened)
     try:
         yield
     finally:
