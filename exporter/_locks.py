@@ -4,7 +4,7 @@ The kernel frees it when the process ends, however that happens. Two hosts exclu
 carries `flock` between them: NFS does, unless it is mounted with `nolock` or `local_lock`.
 
 The directory may be shared with other users. `flock` needs no more than reading, so a lock that another one has left
-is taken like one's own; a file is written to by its maker only.
+is taken like one's own; a file is written to by its owner only.
 """
 
 import errno
@@ -155,8 +155,7 @@ def _take_new(descriptor: int, file: Path) -> bool:
         with suppress(OSError):
             os.fchmod(descriptor, 0o644)  # whoever waits has to open it
         if _take(descriptor, file):
-            with suppress(OSError):  # it is for those who wait; a full disk is found by what is written next
-                os.pwrite(descriptor, _HEAD + f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+            _write_holder(descriptor)
             return True
     except BaseException:
         with suppress(OSError):
@@ -171,14 +170,17 @@ def _take_left(descriptor: int, file: Path) -> bool:
     """Takes the lock of a file that another process has made.
 
     Returns:
-        Whether that is the lock now. It is not where the file could be removed, for a new one.
+        Whether that is the lock now. It is not where another user's file could be removed, for a new one.
     """
     try:
         if not _take(descriptor, file):
             return False
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            _write_holder(descriptor)  # without a file for a moment, a room that was left would belong to no lock
+            return True
         try:
             file.unlink()
-        except OSError:  # it is another user's, and the directory lets only its owner remove it
+        except OSError:  # the directory lets only its owner remove it
             return True
     except BaseException:
         os.close(descriptor)
@@ -199,9 +201,17 @@ def _take(descriptor: int, file: Path) -> bool:
     return _is_there(descriptor, file)
 
 
+def _write_holder(descriptor: int) -> None:
+    with suppress(OSError):  # it is for those who wait; a full disk is found by what is written next
+        os.pwrite(descriptor, _HEAD + f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+
+
 def _read_holder(descriptor: int) -> str:
     """Says who holds a lock: what its file says, and whose it is where that is another user."""
-    text = os.pread(descriptor, 500, 0).removeprefix(_HEAD).decode(errors="replace").strip() or "another process"
+    text = (
+        os.pread(descriptor, 500, 0).removeprefix(_HEAD).decode(errors="replace").partition("\n")[0].strip()
+        or "another process"
+    )
     uid = os.fstat(descriptor).st_uid
     return text if uid == os.geteuid() else f"{text} of the user {name_user(uid)}"
 
