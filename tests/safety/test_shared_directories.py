@@ -102,8 +102,8 @@ def name_lock(target: Path) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A directory of several users."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        if not directory.stat().st_mode & stat.S_IXOTH:
+    for directory in (tmp_path, *tmp_path.parents):  # pytest's own are private
+        if directory.stat().st_uid == os.geteuid() and not directory.stat().st_mode & stat.S_IXOTH:
             directory.chmod(0o755)
     folder = tmp_path / "shared"
     folder.mkdir()
