@@ -17,14 +17,12 @@ from exporter._text import print_line, write_json
 from exporter.commands.confining import add_limits, run_recipe
 from exporter.config import VerifyMode
 from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
+from exporter.proof.fresh_process import wait_seconds
 from exporter.receipts import Check
 from exporter.safety.confinement import GIB, run_confined
 from exporter.saving.contents import LeftOut
 from exporter.stores import find_artifact, is_url
 
-# Loading takes this long, and more where a slow disk gives 20 MB a second.
-_SECONDS = 600
-_BYTES_PER_SECOND = 20e6
 # TensorFlow, a training step on a few images, and the model with its optimizer in several copies.
 _MEMORY = 4 * GIB
 _TIMES = 16
@@ -119,7 +117,7 @@ def prove(path: str) -> dict[str, Any]:
 
 
 def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
-    seconds = arguments.timeout or _SECONDS + size / _BYTES_PER_SECOND
+    seconds = arguments.timeout or wait_seconds(size)
     memory = round(arguments.memory * GIB) if arguments.memory else _MEMORY + _TIMES * size
     try:
         found = run_confined(f"{__name__}:prove", {"path": str(path)}, "Loading it", seconds, memory)

@@ -28,7 +28,7 @@ from exporter.endpoints.pipelines import (
     make_examples,
     run_pipeline,
 )
-from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
+from exporter.endpoints.served_tensors import flatten_leaf, flatten_leaves, flatten_outputs, join_leaf
 from exporter.proof.training_steps import everything_kept
 from exporter.saving.internals import ResourceTracker, resource_tracker_scope, saving_context
 from exporter.saving.replicas import on_one_device
@@ -193,7 +193,7 @@ class _Builder:
         call = draft.method.function
         if not share:
             call = getattr(call, "python_function", call)
-        flat = tuple(leaf for tensor in draft.tensors for leaf in flatten_leaf(tensor))
+        flat = flatten_leaves(draft.tensors)
         count = len(self.faults.found)
 
         def serve(**served: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ TensorFlow's SignatureDef is flat. A ragged tensor is served as its values and i
 indices, values and dense shape, and a nested one by the names on the way to it, joined by `_`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -35,6 +35,11 @@ def flatten_leaf(leaf: InputLeaf) -> tuple[InputLeaf, ...]:
             InputLeaf(f"{leaf.name}_dense_shape", (rank,), "int64"),
         )
     return (leaf,)
+
+
+def flatten_leaves(leaves: Iterable[InputLeaf]) -> tuple[InputLeaf, ...]:
+    """Returns the dense tensors by which several are served; see `flatten_leaf`."""
+    return tuple(part for leaf in leaves for part in flatten_leaf(leaf))
 
 
 def join_leaf(leaf: InputLeaf, served: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from exporter._arrays import Array, read_arrays, write_arrays
+from exporter.endpoints.served_tensors import flatten_leaves
 from exporter.proof.calls import call_endpoint, name_answers
 from exporter.proof.custom_objects import import_objects
 from exporter.proof.facts import describe_model, describe_variables, find_revived, read_values
@@ -22,7 +23,7 @@ from exporter.proof.memory import measure_peak, reset_peak
 from exporter.proof.predictions import Predictor, convert_batch, convert_output
 from exporter.proof.randomness import choose_seed, generators_seeded, seed_generators
 from exporter.proof.training_steps import everything_kept, take_step
-from exporter.proof.usage import call_as_user, call_method, list_served
+from exporter.proof.usage import call_as_user, call_method
 from exporter.saving import load_model
 from exporter.saving.saved_model import load_graph
 from exporter.saving.signatures import Inputs
@@ -175,8 +176,7 @@ class Prover:
             Whether the loaded model `has` the method, and its `variables` after the call.
         """
         described = Inputs.from_json(specs)
-        flat = list_served(described)
-        [arrays] = _read_batches(batch, Inputs(flat, ()), [0])
+        [arrays] = _read_batches(batch, Inputs(flatten_leaves(described.leaves), ()), [0])
         with everything_kept(self._model), generators_seeded(seed, operations):
             found = call_method(self._model, method, keywords, described, arrays, eager)
             variables = describe_variables(self._model)

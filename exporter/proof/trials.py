@@ -13,7 +13,7 @@ from exporter._arrays import Array, find_dtype
 from exporter.config import VerifyConfig
 from exporter.endpoints.building import BuiltEndpoint
 from exporter.endpoints.methods import EVALUATE, PREDICT, TRAIN
-from exporter.endpoints.served_tensors import flatten_leaf
+from exporter.endpoints.served_tensors import flatten_leaf, flatten_leaves
 from exporter.proof.calls import name_answers
 from exporter.proof.predictions import (
     Predictor,
@@ -25,7 +25,6 @@ from exporter.proof.predictions import (
     read_file,
 )
 from exporter.proof.training_data import UndrawableError, make_batch, read_targets
-from exporter.proof.usage import list_served
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
 from exporter.sources._stored import find_file
@@ -211,7 +210,7 @@ class _Maker:
     def make_method(self, endpoint: BuiltEndpoint) -> MethodTrial:
         """Makes what the method of an endpoint is asked, without the steps before it."""
         takes = endpoint.takes
-        flat = list_served(takes)
+        flat = flatten_leaves(takes.leaves)
         direct = replace(
             endpoint,
             inputs=Inputs(flat, tuple(range(len(flat)))),

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from exporter._arrays import Array
-from exporter.endpoints.served_tensors import flatten_leaf, flatten_outputs, join_leaf
+from exporter.endpoints.served_tensors import flatten_leaves, flatten_outputs, join_leaf
 from exporter.proof.predictions import convert_batch, convert_output
 from exporter.proof.training_steps import compiled_anew
-from exporter.saving.signatures import InputLeaf, Inputs, build_structure
+from exporter.saving.signatures import Inputs, build_structure
 
 PREDICT, EVALUATE = "predict", "evaluate"
 
@@ -66,18 +66,13 @@ def call_method(
     function = getattr(model, method, None)
     if not callable(function):
         return None
-    flat = list_served(specs)
+    flat = flatten_leaves(specs.leaves)
     served = {leaf.name: tf.constant(array, leaf.dtype) for leaf, array in zip(flat, arrays, strict=True)}
     tensors = [join_leaf(leaf, served) for leaf in specs.leaves]
     arguments = {key: build_structure(part, tensors) for key, part in zip(keywords, specs.structure, strict=True)}
     found = function(**arguments) if eager else tf.function(function, autograph=False)(**arguments)
     returned = {} if found is None else flatten_outputs({"output": found})
     return {name: convert_output(value) for name, value in returned.items()}
-
-
-def list_served(specs: Inputs) -> tuple[InputLeaf, ...]:
-    """Lists the dense tensors by which inputs are served."""
-    return tuple(part for leaf in specs.leaves for part in flatten_leaf(leaf))
 
 
 def _name_arrays(found: Any) -> dict[str, Array]:

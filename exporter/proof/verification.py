@@ -19,6 +19,7 @@ import tensorflow as tf
 from exporter._arrays import Array, read_arrays, write_arrays
 from exporter._text import find_first_line, list_first
 from exporter.config import VerifyMode
+from exporter.endpoints.served_tensors import flatten_leaves
 from exporter.errors import Fault, ProofError, UsageError
 from exporter.proof.calls import call_endpoint, variables_kept
 from exporter.proof.comparisons import (
@@ -38,14 +39,14 @@ from exporter.proof.randomness import choose_seed, generators_seeded, has_accele
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
 from exporter.proof.trials import EndpointTrial, MethodTrial, Trial
-from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method, list_served
+from exporter.proof.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method
 from exporter.receipts import Check, Loading
 from exporter.saving.compilation import ARGUMENTS
 from exporter.saving.contents import LeftOut
 from exporter.saving.internals import is_op_determinism_enabled
 from exporter.saving.kinds import Kind, find_kind
 from exporter.saving.replicas import on_one_device
-from exporter.saving.signatures import Inputs, find_captured, name_outputs
+from exporter.saving.signatures import InputLeaf, Inputs, find_captured, name_outputs
 from exporter.saving.state import to_array
 
 _TRAINING_STEP = "training step"
@@ -583,44 +584,35 @@ class _Session:
         )
 
     def _send_use(self, use: _Use) -> None:
-        file = self._exchange / f"use-{use.method}"
-        _write_batches(file, use.specs, {0: use.arrays})
-        self._process.send(
-            "use",
-            method=use.method,
-            specs=use.specs.to_json(),
-            batch=str(file),
-            outputs=str(self._exchange / f"used-{use.method}"),
-            eager=self._is_eager,
-            seed=self._seed,
-            operations=self._seeds_operations,
-        )
+        outputs = str(self._exchange / f"used-{use.method}")
+        arrays = dict(zip(use.specs.leaves, use.arrays, strict=True))
+        more = {"method": use.method, "outputs": outputs}
+        self._send_batch("use", f"use-{use.method}", use.specs, arrays, self._is_eager, **more)
 
     def _send_call(self, trial: MethodTrial, number: int) -> None:
-        file = self._exchange / f"call-{number}"
-        _write_batches(file, Inputs(list_served(trial.takes), ()), {0: trial.arrays})
-        self._process.send(
-            "call",
-            method=trial.method,
-            keywords=trial.keywords,
-            specs=trial.takes.to_json(),
-            batch=str(file),
-            outputs=str(self._exchange / f"called-{number}"),
-            eager=self._is_eager,
-            seed=self._seed,
-            operations=self._seeds_operations,
-        )
+        outputs = str(self._exchange / f"called-{number}")
+        more = {"method": trial.method, "keywords": trial.keywords, "outputs": outputs}
+        served = dict(zip(flatten_leaves(trial.takes.leaves), trial.arrays, strict=True))
+        self._send_batch("call", f"call-{number}", trial.takes, served, self._is_eager, **more)
 
     def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
-        file = self._exchange / "training"
-        _write_batches(file, batch.specs, {0: batch.arrays})
+        arrays = dict(zip(batch.specs.leaves, batch.arrays, strict=True))
+        self._send_batch("train", "training", batch.specs, arrays, is_eager)
+
+    def _send_batch(
+        self, request: str, name: str, specs: Inputs, arrays: Mapping[InputLeaf, Array], is_eager: bool, **more: Any
+    ) -> None:
+        """Sends a request about one batch, which is written to a file of that name."""
+        file = self._exchange / name
+        write_arrays(file, {f"0/{leaf.name}": array for leaf, array in arrays.items()})
         self._process.send(
-            "train",
-            specs=batch.specs.to_json(),
+            request,
+            specs=specs.to_json(),
             batch=str(file),
             eager=is_eager,
             seed=self._seed,
             operations=self._seeds_operations,
+            **more,
         )
 
     def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:

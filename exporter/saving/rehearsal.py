@@ -111,7 +111,8 @@ def _rehearse(model: keras.Model, config: Config, include_optimizer: bool) -> tu
         except ArtifactError as error:
             return str(error).removesuffix(f" {UNCOMPILED}"), []
         rebuilt_state = collect(rebuilt, compiled)
-        replaced = {key: value for key, value in replaced.items() if key not in _list_replaced(rebuilt_state)}
+        made_again = _list_replaced(rebuilt_state) if replaced else {}
+        replaced = {key: value for key, value in replaced.items() if key not in made_again}
         if _set_attachments_aside(model, state, rebuilt_state):
             record = describe_state(model, collect(model, include_optimizer), include_optimizer)
         misfits = find_misfits(rebuilt_state, record, compiled, "the model made from the configuration", "the original")
