@@ -9,7 +9,7 @@ no URL and nothing from the environment, unless you allow it.
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     given = {
         "path": str(find_artifact(arguments.path)),
         "overrides": arguments.overrides,
-        "trust": arguments.trust,
-        "environment": arguments.environment,
+        "trusted": arguments.trust,
+        "variables": arguments.environment,
         "inputs": arguments.input,
         "allow_drift": arguments.allow_drift,
     }
     try:
-        _plan(**given, report=lambda line: print_line(f"! {line}", sys.stderr))
+        _plan(given, lambda line: print_line(f"! {line}", sys.stderr))
     except UsageError as error:
         print_faults(error)
         return error.exit_code
@@ -72,7 +72,7 @@ def rerun(**given: Any) -> int:
     """Runs the recipe inside an artifact as the command line runs one.
 
     Args:
-        **given: See `exporter.rerunning.plan_rerun`; `trust`, `environment` are its `trusted` and `variables`.
+        **given: The arguments of `exporter.rerunning.plan_rerun`, with the path as text.
 
     Returns:
         The exit code.
@@ -81,30 +81,14 @@ def rerun(**given: Any) -> int:
     from exporter.cli import prepare_process, run_alone
 
     prepare_process(os.getcwd())
-    config = _plan(**given)
+    config = _plan(given)
     directory = Path(datetime.now().strftime(f".exporter/runs/%Y-%m-%d/%H-%M-%S-%f-{os.getpid()}"))
     directory.mkdir(parents=True)
     open_log(directory / "exporter.log")
     return run_alone(lambda: config, directory)
 
 
-def _plan(
-    path: str,
-    overrides: list[str],
-    trust: list[str],
-    environment: list[str],
-    inputs: list[str],
-    allow_drift: bool,
-    report: Callable[[str], None] | None = None,
-) -> JobConfig:
+def _plan(given: Mapping[str, Any], report: Callable[[str], None] | None = None) -> JobConfig:
     from exporter.rerunning import plan_rerun
 
-    return plan_rerun(
-        Path(path),
-        overrides,
-        trusted=trust,
-        variables=environment,
-        inputs=inputs,
-        allow_drift=allow_drift,
-        report=report,
-    )
+    return plan_rerun(**{**given, "path": Path(given["path"])}, report=report)
