@@ -16,10 +16,18 @@ _SHARE = 0.75
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments `--timeout` and `--memory`."""
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_read_positive, help="stop what the artifact makes this machine compute"
+        "--timeout",
+        metavar="SECONDS",
+        type=_read_positive,
+        help="stop what the artifact makes this machine compute (default: 600 and more by its size to load it, a day "
+        "to make it again)",
     )
     parser.add_argument(
-        "--memory", metavar="GIB", type=_read_positive, help="the most memory that it may take, in each process"
+        "--memory",
+        metavar="GIB",
+        type=_read_positive,
+        help="the most memory that it may take in each process (default: 4 and 16 times its size to load it, three "
+        "quarters of the machine's to make it again)",
     )
 
 
