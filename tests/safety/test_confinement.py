@@ -86,7 +86,8 @@ def test_it_takes_no_more_memory_than_it_may(name: str, fault: str) -> None:
 
 
 _PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 from exporter._signals import raise_endings
 from exporter.safety.confinement import run_confined
 raise_endings()
