@@ -1,6 +1,7 @@
 """The floors of the house: a module imports only from lower ones, and few know the heavy libraries."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ FLOORS = [
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 KNOW_HYDRA = {"cli", "_hydra", "_preflight", "_interpolations"}
+# Load a SavedModel with TensorFlow: the first after a look at its graph, the second only when the first calls it.
+LOAD_GRAPHS = {Path("saving", "saved_model.py"), Path("saving", "revival.py")}
 # Calls what a recipe names, and is told by Hydra how: the one step upwards, taken when it is needed.
 UPWARDS = {("sources", "_hydra")}
 
@@ -56,6 +59,24 @@ def list_imports(file: Path) -> Iterator[tuple[str, bool]]:
             yield name, id(node) not in inside
 
 
+def list_graph_loads(source: str) -> list[str]:
+    """Lists what a module names of TensorFlow that loads a SavedModel, called or handed on."""
+    tree = ast.parse(source)
+    named = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    named += [name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in (a.name for a in node.names)]
+    named += [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    return [name for name in named if _LOADS_A_GRAPH.search(name)]
+
+
+# `tf.saved_model.load`, the older names below `tf.compat.v1`, an import of them under another name, Keras's layer.
+_LOADS_A_GRAPH = re.compile(r"(^|\.)saved_model\.(load|load_v2|loader)\b|^tensorflow\..*\bsaved_model$|\bTFSMLayer$")
+
+
 def test_every_module_has_its_floor() -> None:
     assert {name_room(file) for file in FILES} <= set(FLOOR_OF)
 
@@ -78,6 +99,28 @@ def test_a_module_imports_only_from_lower_floors(file: Path) -> None:
 def test_private_code_of_keras_and_tensorflow_is_imported_in_one_place(file: Path) -> None:
     private = [name for name, _ in list_imports(file) if name.startswith(("keras.src", "tensorflow.python"))]
     assert not private or file.relative_to(PACKAGE) == Path("saving", "internals.py")
+
+
+def test_a_graph_is_loaded_only_where_it_is_checked_first() -> None:
+    loading = {file.relative_to(PACKAGE) for file in FILES if list_graph_loads(file.read_text(encoding="utf-8"))}
+    assert loading == LOAD_GRAPHS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tf.saved_model.load(path)",
+        "load = tf.saved_model.load",
+        "tf.compat.v1.saved_model.load_v2(path)",
+        "tf.compat.v1.saved_model.loader.load(session, tags, path)",
+        "from tensorflow import saved_model",
+        "from tensorflow.saved_model import load as read",
+        "import tensorflow.compat.v1.saved_model as graphs",
+        "keras.layers.TFSMLayer(path)",
+    ],
+)
+def test_a_load_of_a_graph_is_seen_however_it_is_written(line: str) -> None:
+    assert list_graph_loads(line)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

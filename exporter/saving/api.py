@@ -365,18 +365,35 @@ def _find_reader(path: Path) -> "Callable[..., keras.Model]":
         raise ArtifactError(f"There is no file or directory at {escape(str(path))}. Give the path of a saved model.")
     if not path.is_file():
         raise ArtifactError(f"{escape(str(path))} is neither a file nor a directory. Give the path of a saved model.")
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head == b"\x89HDF\r\n\x1a\n":
-        _check_h5py("h5")
+    kind = find_format(path)
+    _check_h5py(kind)
+    if kind == "h5":
         from exporter.saving.hdf5 import read_hdf5
 
         return read_hdf5
-    if head.startswith(b"PK\x03\x04"):
-        _check_h5py("keras")
-        from exporter.saving.keras_archive import read_keras_archive
+    from exporter.saving.keras_archive import read_keras_archive
 
-        return read_keras_archive
+    return read_keras_archive
+
+
+def find_format(path: Path) -> Format:
+    """Finds the format of a file by its first bytes.
+
+    Args:
+        path: A file that may be of any kind.
+
+    Returns:
+        `h5` or `keras`.
+
+    Raises:
+        ArtifactError: It is of neither.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head == b"\x89HDF\r\n\x1a\n":
+        return "h5"
+    if head.startswith(b"PK\x03\x04"):
+        return "keras"
     raise ArtifactError(
         f"{escape(str(path))} is neither an HDF5 file nor a .keras archive: it begins with {head!r}. Expected a "
         "file that `save_model` or Keras wrote; the file may be damaged or incomplete."

@@ -9,8 +9,8 @@ dataset, the variables that the legacy groups have no place for, vocabularies, a
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -346,15 +346,40 @@ def read_hdf5(
     """Loads an HDF5 file that we or Keras wrote; see `exporter.load_model`."""
     if isinstance(source, h5py.File):
         return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
-    with ExitStack() as stack:
-        content = stack.enter_context(source.open("rb"))
-        is_whole = check_footer(content, source)
-        with damage_explained(source):
-            file = stack.enter_context(h5py.File(content, "r"))
-            is_ours = OURS in file.attrs
-        if is_ours and not is_whole:
-            raise ArtifactError(f"{source} is damaged or incomplete: the checksum behind its end is cut off.")
+    with _open_hdf5(source) as file:
         return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
+
+
+@contextmanager
+def open_hdf5_weights(path: Path) -> Iterator[StoredArrays]:
+    """Opens and checks an HDF5 file that holds a model or only weights, whoever wrote it.
+
+    Args:
+        path: The file, of any name.
+
+    Raises:
+        ArtifactError: It is damaged or refused.
+    """
+    with _open_hdf5(path) as file:
+        check_hdf5(file, path)
+        with damage_explained(path):
+            is_ours = OURS in file.attrs
+        yield StoredArrays(file, _read_checksums(file, path)[0] if is_ours else None, path)
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Opens a file whose structure is held against its checksum first, if it has one."""
+    with path.open("rb") as content:
+        is_whole = check_footer(content, path)
+        with damage_explained(path):
+            file = h5py.File(content, "r")
+        with file:
+            with damage_explained(path):
+                is_ours = OURS in file.attrs
+            if is_ours and not is_whole:
+                raise ArtifactError(f"{path} is damaged or incomplete: the checksum behind its end is cut off.")
+            yield file
 
 
 def _read_open_hdf5(
@@ -373,6 +398,15 @@ def _read_open_hdf5(
         return _read_stock(file, place, custom_objects, compiled, safe_mode)
 
 
+def _read_checksums(file: h5py.File, place: Path | str) -> tuple[Checksums, h5py.Group]:
+    """Reads the checksums of a file of ours, and returns the group in which they are."""
+    with damage_explained(place):
+        ours = file.get(OURS)
+    if not isinstance(ours, h5py.Group):
+        raise ArtifactError(f"{place} lacks {OURS!r}: the file is incomplete.")
+    return Checksums.from_json(_read_bytes(ours, _CHECKSUMS, place), place), ours
+
+
 def _read_ours(
     file: h5py.File,
     place: Path | str,
@@ -380,11 +414,7 @@ def _read_ours(
     compiled: bool,
     safe_mode: bool,
 ) -> keras.Model:
-    with damage_explained(place):
-        ours = file.get(OURS)
-    if not isinstance(ours, h5py.Group):
-        raise ArtifactError(f"{place} lacks {OURS!r}: the file is incomplete.")
-    checksums = Checksums.from_json(_read_bytes(ours, _CHECKSUMS, place), place)
+    checksums, ours = _read_checksums(file, place)
 
     def read_part(name: str) -> bytes:
         return checksums.check_part(name, _read_bytes(ours, name, place), place)

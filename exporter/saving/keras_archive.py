@@ -10,8 +10,8 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,15 +30,15 @@ from exporter.saving.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.datasets import BUFFER, lay_out_file
-from exporter.saving.faults import first_line, keras_explained
+from exporter.saving.faults import keras_explained
 from exporter.saving.holdings import describe_holdings
-from exporter.saving.internals import DiskIOStore, H5IOStore, ObjectSharingScope, load_saved_state
+from exporter.saving.internals import DiskIOStore, ObjectSharingScope
 from exporter.saving.keras_internals import values_come_later
 from exporter.saving.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.replicas import add_replicas
 from exporter.saving.state import collect
 from exporter.saving.topology import count_layers
-from exporter.saving.weights_file import Entries, StoredArrays, write_weights
+from exporter.saving.weights_file import Entries, StoredArrays, load_as_keras, write_weights
 from exporter.saving.zip_members import open_archive, open_member, read_member
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
@@ -127,6 +127,29 @@ def read_keras_archive(
     safe_mode: bool = True,
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
+    with _open_parts(path) as parts:
+        return _read(parts, None, custom_objects, compile, safe_mode)
+
+
+@contextmanager
+def open_archived_weights(path: Path) -> Iterator[StoredArrays]:
+    """Opens and checks the weights of a `.keras` zip that we or Keras wrote.
+
+    Args:
+        path: The zip, of any name.
+
+    Raises:
+        ArtifactError: It is damaged or refused.
+    """
+    with _open_parts(path) as parts:
+        known = _read_known(parts)
+        with _open_weights(parts, known) as file:
+            check_hdf5(file, path)
+            yield StoredArrays(file, None if known is None else known[1], path)
+
+
+@contextmanager
+def _open_parts(path: Path) -> Iterator["_Parts"]:
     with ExitStack() as stack:
         file, archive = stack.enter_context(open_archive(path))
         names = archive.namelist()
@@ -136,8 +159,7 @@ def read_keras_archive(
         with damage_explained(path, WEIGHTS, FILE_FAULTS):
             weights = stack.enter_context(open_member(file, archive, WEIGHTS))
         assets = [name.removeprefix(f"{ASSETS}/") for name in names if name.startswith(f"{ASSETS}/")]
-        parts = _Parts(path, lambda name: read_member(archive, name, path), weights, [name for name in assets if name])
-        return _read(parts, None, custom_objects, compile, safe_mode)
+        yield _Parts(path, lambda name: read_member(archive, name, path), weights, [name for name in assets if name])
 
 
 def read_keras_directory(
@@ -191,15 +213,9 @@ def _read(
     path, read = parts.path, parts.read
     config = read(CONFIG)
     if known is None:
-        metadata = parse_json(read(METADATA), f"{path}, {METADATA}")
-        ours = metadata.get("exporter") if isinstance(metadata, dict) else None
-        known = _read_record(ours, path) if ours is not None else None
-    if known is not None:
-        with damage_explained(path, WEIGHTS, FILE_FAULTS):
-            known[1].check_structure(parts.weights, path)
+        known = _read_known(parts)
     with ExitStack() as stack:
-        with damage_explained(path, WEIGHTS):
-            file = stack.enter_context(h5py.File(parts.weights, "r"))
+        file = stack.enter_context(_open_weights(parts, known))
         stored = check_hdf5(file, path)
         stack.enter_context(limit_variables(stored if safe_mode else None))
         if known is None:
@@ -218,6 +234,25 @@ def _read(
         return revive_state(body, record, reader, custom_objects, compiled, safe_mode)
 
 
+def _read_known(parts: _Parts) -> tuple[StateRecord, Checksums] | None:
+    """Reads what we know of the state; None if Keras wrote the archive."""
+    metadata = parse_json(parts.read(METADATA), f"{parts.path}, {METADATA}")
+    ours = metadata.get("exporter") if isinstance(metadata, dict) else None
+    return _read_record(ours, parts.path) if ours is not None else None
+
+
+@contextmanager
+def _open_weights(parts: _Parts, known: tuple[StateRecord, Checksums] | None) -> Iterator[h5py.File]:
+    """Opens the HDF5 file, whose structure is held against its checksum first, if it has one."""
+    if known is not None:
+        with damage_explained(parts.path, WEIGHTS, FILE_FAULTS):
+            known[1].check_structure(parts.weights, parts.path)
+    with damage_explained(parts.path, WEIGHTS):
+        file = h5py.File(parts.weights, "r")
+    with file:
+        yield file
+
+
 def _read_record(ours: Any, path: Path) -> tuple[StateRecord, Checksums]:
     try:
         fields = read_record(_Metadata, ours)
@@ -234,17 +269,6 @@ class _Metadata:
 
     checksums: str
     state: Mapping[str, Any]
-
-
-class _OpenStore(H5IOStore):
-    """Keras's way to the weights, over the file that was checked."""
-
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
-        super().__init__(WEIGHTS)
-
-    def _get_h5_file(self, path_or_io: Any, mode: Any = None) -> h5py.File:
-        return self._file
 
 
 def _read_stock(
@@ -269,25 +293,11 @@ def _read_stock(
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(parts.read(f"{ASSETS}/{name}"))
-        faults: dict[int, tuple[Any, Exception]] = {}
         with keras_explained(parts.path):
             with ObjectSharingScope(), values_come_later(count_layers(config)):
                 model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
             assets = DiskIOStore(directory, mode="r") if parts.assets else None
-            load_saved_state(
-                model,
-                weights_store=_OpenStore(file),
-                assets_store=assets,
-                inner_path="",
-                visited_saveables=set(),
-                failed_saveables=set(),
-                error_msgs=faults,
-            )
-    for layer, error in faults.values():
-        raise ArtifactError(
-            f"Keras cannot load {parts.path}: {len(faults)} objects could not be loaded, such as "
-            f"{getattr(layer, 'name', type(layer).__name__)!r}: {first_line(error)}"
-        ) from error
+            load_as_keras(model, file, assets)
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"{parts.path} holds a {type(model).__name__}, not a keras.Model.")
     return model

@@ -18,7 +18,8 @@ import numpy as np
 from exporter.errors import ArtifactError
 from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values, damage_explained
 from exporter.saving.datasets import OPAQUE_DTYPES, Datasets, Stored
-from exporter.saving.internals import safe_get_h5_dataset
+from exporter.saving.faults import first_line
+from exporter.saving.internals import DiskIOStore, H5IOStore, load_saved_state, safe_get_h5_dataset
 from exporter.saving.state import Array, State, join, to_array
 
 
@@ -82,6 +83,15 @@ class StoredArrays:
         with damage_explained(self.place, path, (TypeError, ValueError)):  # NumPy's, of bytes that fit no such number
             return value.view(OPAQUE_DTYPES[name])
 
+    def check(self) -> None:
+        """Reads every array that has a checksum.
+
+        Raises:
+            ArtifactError: One is not there, or damaged.
+        """
+        for path in self.checksums.tensors if self.checksums is not None else ():
+            self.read(path)
+
 
 def write_weights(datasets: Datasets, state: State) -> dict[str, Stored]:
     """Adds the state of a model to a file.
@@ -141,3 +151,42 @@ class Entries(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._group)
+
+
+class _OpenStore(H5IOStore):
+    """Keras's way to the weights, over a file that was checked."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        super().__init__("model.weights.h5")
+
+    def _get_h5_file(self, path_or_io: Any, mode: Any = None) -> h5py.File:
+        return self._file
+
+
+def load_as_keras(model: keras.Model, file: h5py.File, assets: DiskIOStore | None = None) -> None:
+    """Gives a model what Keras itself reads of a weights file.
+
+    Args:
+        model: A built model.
+        file: The file, open and checked.
+        assets: The files of layers; None for those of none.
+
+    Raises:
+        ValueError: It is not the file of such a model.
+    """
+    faults: dict[int, tuple[Any, Exception]] = {}
+    load_saved_state(
+        model,
+        weights_store=_OpenStore(file),
+        assets_store=assets,
+        inner_path="",
+        visited_saveables=set(),
+        failed_saveables=set(),
+        error_msgs=faults,
+    )
+    for layer, error in faults.values():
+        raise ValueError(
+            f"{len(faults)} objects could not be loaded, such as {getattr(layer, 'name', type(layer).__name__)!r}: "
+            f"{first_line(error)}"
+        ) from error

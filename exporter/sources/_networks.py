@@ -7,7 +7,6 @@ import inspect
 import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import keras
 
 _IMAGENET_CLASSES = 1000
-_WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 
 
 def application(
@@ -46,6 +44,7 @@ def application(
     Raises:
         ArgumentError: There is no network of that name, it does not take these arguments, or the file of weights is
             missing or does not fit.
+        ArtifactError: The file of weights is damaged, refused, or holds none.
         ExportError: The weights could not be downloaded.
     """
     build = _find_application(name)
@@ -92,7 +91,7 @@ def architecture(
 
     Args:
         config: The path of a JSON file: the text of `model.to_json()`, or the `config.json` of a `.keras` archive.
-        weights: The path of a `.weights.h5`, `.h5`, `.hdf5` or `.keras` file.
+        weights: The path of a file of weights or of a whole model: HDF5 or a `.keras` archive, whatever its name.
         custom_objects: The classes and functions that the configuration names: name in it -> dotted name, or only the
             dotted names.
         compile: The arguments of `keras.Model.compile`; optimizer, loss and metrics by their Keras names or configs.
@@ -105,7 +104,8 @@ def architecture(
 
     Raises:
         ArgumentError: A file is missing, the weights do not fit, or a dotted name cannot be imported.
-        ArtifactError: The JSON file does not describe a Keras model, or is refused.
+        ArtifactError: The JSON file does not describe a Keras model, or the file of weights is damaged or holds none,
+            or one of them is refused.
     """
     config_path = find_file(config, "model.config")
     weights_path = find_file(weights, "model.weights")
@@ -166,19 +166,20 @@ def _quote(error: Exception) -> str:
 
 def _load_weights(model: keras.Model, weights: str) -> None:
     """Read the weights; a mismatch is the fault of the two paths that were given together."""
-    if not weights.endswith(_WEIGHTS_SUFFIXES):
-        raise ArgumentError(
-            f"{weights!r} is not a file of weights that Keras can read. "
-            f"Expected a name that ends in {', '.join(_WEIGHTS_SUFFIXES)}."
-        )
+    from exporter.saving.faults import LOAD_FAULTS
+    from exporter.saving.given_weights import load_weights
+
+    path = find_file(weights, "model.weights")
     try:
         with warnings.catch_warnings():
             # Keras only warns where it leaves random start values in place of the file's.
             warnings.filterwarnings("error", message="Skipping nested container")
             # A file of weights need not hold the state of an optimizer.
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
-            model.load_weights(find_file(weights, "model.weights"))
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
+            load_weights(model, path)
+    except ArtifactError:
+        raise
+    except (*LOAD_FAULTS, UserWarning) as error:
         raise ArgumentError(
             f"The weights in {weights!r} could not be read into the model {model.name!r}: {_quote(error)} "
             "Set `model.weights` to a file that was written for exactly this network."

@@ -3,16 +3,13 @@
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_receipts import RECEIPT
@@ -25,52 +22,12 @@ from exporter.provenance import describe_recipe, record_inputs
 from exporter.receipts import record_files
 from exporter.rerunning import plan_rerun
 
-from .conftest import copy
+from .conftest import CANARY, Change
 
 pytestmark = pytest.mark.xdist_group("safety")
 
-CANARY = "canary-4711"
 SHA256 = hashlib.sha256(f"{CANARY}\n".encode()).hexdigest()
-Change = Callable[..., Path]
 Fill = Callable[[Any], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def recipe() -> dict[str, Any]:
-    """What a sound artifact holds."""
-    return describe_recipe(compose(overrides=["verify=none"]))
-
-
-@pytest.fixture(scope="module")
-def place(originals: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working directory, with a file that concerns nobody, and an artifact of a stranger's."""
-    folder = tmp_path_factory.mktemp("strangers")
-    copy(originals["tf"], folder).rename(folder / "artifact")
-    (folder / "secrets.txt").write_text(f"{CANARY}\n")
-    (folder / "secrets").write_text(f"{CANARY}\n")
-    (folder / "link.txt").symlink_to("secrets.txt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def write(place: Path, recipe: dict[str, Any]) -> Change:
-    """Writes a recipe into the artifact, and what it claims to have read."""
-    inside = place / "artifact/assets.extra/exporter"
-
-    def change(
-        changes: Mapping[str, Any], inputs: Mapping[str, str] | None = None, version: str = "0.1.0", text: str = ""
-    ) -> Path:
-        kept = {key: value for key, value in {**recipe, **changes}.items() if value != "left out"}
-        (inside / "recipe.yaml").write_text(text or yaml.safe_dump(kept, allow_unicode=True))
-        listed = [{"key": key, "path": "x", "sha256": digest, "size": 12} for key, digest in (inputs or {}).items()]
-        (inside / "inputs.json").write_text(json.dumps(listed))
-        (inside / "versions.json").write_text(json.dumps({"exporter": version}))
-        return place / "artifact"
-
-    return change
 
 
 def refuse(path: Path, **named: Any) -> dict[str, str]:
@@ -259,33 +216,6 @@ def _list_texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [text for entry in (value.values() if isinstance(value, dict) else value) for text in _list_texts(entry)]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
-    """An address, which is S3's as well, and what was asked of it."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(403)
-
-        do_HEAD = do_PUT = do_POST = do_GET
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    listening = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    address = f"127.0.0.1:{listening.server_port}"
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"ENDPOINT_URL": f"http://{address}", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    yield address, asked
-    listening.shutdown()
-    listening.server_close()
 
 
 class TestAddresses:
