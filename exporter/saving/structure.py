@@ -118,11 +118,12 @@ def check_footer(file: IO[bytes], place: object) -> bool:
     place_of_end = _ENDS.get(head[:9])
     end = int.from_bytes(head[place_of_end], "little") if place_of_end else None
     structure = _read_footer(file, place)
+    is_all = file.seek(0, 2) == end
     # A file that HDF5 made longer since may still hold the footer that it had.
-    if structure is not None and end in (None, structure.size):
+    if structure is not None and not is_all:
         structure.check(file, place)
         return True
-    return end is None or file.seek(0, 2) == end
+    return end is None or is_all
 
 
 def _read_footer(file: IO[bytes], place: object) -> Structure | None:

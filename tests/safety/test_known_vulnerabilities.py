@@ -294,8 +294,8 @@ def test_a_changed_structure_never_reaches_hdf5(
 
     for module in (hdf5, keras_archive):
         monkeypatch.setattr(module.h5py, "File", Parser)
-    start = content.find(b"\x89HDF")  # the address of the root group is 36 bytes further on
-    places = [start + 38, *(match.start() + 5 for match in _STRUCTURES.finditer(content, start))][:20]
+    start = content.find(b"\x89HDF")  # the addresses of the end and of the root group are 28 and 36 bytes further on
+    places = [start + 30, start + 38, *(match.start() + 5 for match in _STRUCTURES.finditer(content, start))][:20]
     assert len(places) > 3
     for place in places:
         path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
