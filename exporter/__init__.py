@@ -25,10 +25,10 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
-    from exporter._hydra import compose
-    from exporter.exporting import export
-    from exporter.receipts import Receipt
-    from exporter.saving import load_model, save_model
+    from exporter.api import export
+    from exporter.artifacts.receipt import Receipt
+    from exporter.cli.composing import compose
+    from exporter.saving.api import load_model, save_model
 
 __all__ = [
     "ArgumentError",
@@ -54,11 +54,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Receipt": "exporter.receipts",
-    "compose": "exporter._hydra",
-    "export": "exporter.exporting",
-    "load_model": "exporter.saving",
-    "save_model": "exporter.saving",
+    "Receipt": "exporter.artifacts.receipt",
+    "compose": "exporter.cli.composing",
+    "export": "exporter.api",
+    "load_model": "exporter.saving.api",
+    "save_model": "exporter.saving.api",
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from exporter.commands import COMMANDS, run_command
+from exporter.cli.commands import COMMANDS, run_command
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         sys.exit(run_command(sys.argv[1:]))
     # Not above: the commands do not pay for Hydra.
-    from exporter.cli import main as run_export
+    from exporter.cli.main import main as run_export
 
     run_export()
 

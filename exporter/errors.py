@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from errno import ENOSPC
 from typing import Any
 
-from exporter._text import escape_line, print_line
+from exporter.text.showing import escape_line, print_line
 
 
 class ExporterError(Exception):
@@ -129,7 +129,7 @@ class ProofError(ExportError):
     """The artifact that was written is not the same model; nothing was published.
 
     Attributes:
-        checks: Every comparison that was made, as `exporter.receipts.Check`, also those that passed.
+        checks: Every comparison that was made, as `exporter.artifacts.receipt.Check`, also those that passed.
     """
 
     exit_code = 4

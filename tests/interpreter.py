@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from exporter.proof.fresh_process import FreshProcess, answer_in_children
+from exporter.processes.fresh_process import FreshProcess, answer_in_children
 
 
 class Interpreter:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig, VerifyConfig, VerifyMode
-from exporter.jobs import export
-from exporter.receipts import Receipt
+from exporter.exporting.job import export
 
 
 @cache

@@ -20,28 +20,32 @@ from typing import Any
 
 from without_exchange import deny_exchange
 
-from exporter import _exchange, _locks, _own_files, _signals, _staging, layouts, publishing
-from exporter._companions import name_receipt, name_request
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Request
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, SaveFormat, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
-from exporter.layouts import choose_place
-from exporter.receipts import FileRecord, Receipt, Request, record_files
+from exporter.exporting.destinations import local, publishing
+from exporter.exporting.destinations.choosing import choose_place
+from exporter.processes import interrupts
+from exporter.storage import exchange, locks, own_files, staging
+from exporter.storage.digests import FileRecord, record_files
+from exporter.storage.sidecars import name_receipt, name_request
 
 # Modules that a process imports before others are forked from it.
 PRELOADED = (
     "tensorflow",
     "keras",
     "h5py",
-    "exporter.endpoints.building",
-    "exporter.jobs",
-    "exporter.options",
-    "exporter.proof.measuring",
-    "exporter.proof.trials",
-    "exporter.proof.verification",
-    "exporter.saving.hdf5",
-    "exporter.saving.keras_archive",
-    "exporter.saving.saved_model",
-    "exporter.serving_requests",
+    "exporter.models.endpoints.building",
+    "exporter.exporting.job",
+    "exporter.models.options",
+    "exporter.verification.measuring",
+    "exporter.verification.inputs",
+    "exporter.verification.verification",
+    "exporter.saving.formats.hdf5",
+    "exporter.saving.formats.keras_archive",
+    "exporter.saving.formats.saved_model",
+    "exporter.exporting.serving",
 )
 
 NAMES = {"tf": "model", "h5": "model.h5", "keras": "model.keras", "tf_serving": "models"}
@@ -76,31 +80,31 @@ def make_model(number: int) -> Any:
 
 def export(folder: Path, kind: str, number: int, connection: Connection) -> None:
     """Exports a model, and tells when it begins."""
-    from exporter import jobs
+    from exporter.exporting import job
 
     model = make_model(number)
     folder.mkdir(exist_ok=True)
     os.chdir(folder)  # an artifact knows the path that it was made for
     connection.send("begins")
-    jobs.export(make_config(Path(), kind, model))
+    job.export(make_config(Path(), kind, model))
 
 
 def export_to_store(url: str, settings: dict[str, str], number: int, connection: Connection) -> None:
     """Exports a model to a store, and tells when it begins."""
-    from exporter import jobs
-    from exporter.stores import claims
+    from exporter.exporting import job
+    from exporter.storage.remote import leases
 
     # The next one waits until the claim of the killed one has stood still for so long.
-    vars(claims).update(_FRESH_SECONDS=0.3, _DEAD_SECONDS=3.0)
+    vars(leases).update(_FRESH_SECONDS=0.3, _DEAD_SECONDS=3.0)
     os.environ.update(settings)
     model = make_model(number)
     connection.send("begins")
-    jobs.export(replace(make_config(Path(), "tf", model), filepath=url))
+    job.export(replace(make_config(Path(), "tf", model), filepath=url))
 
 
 def export_originals(folder: Path, connection: Connection) -> None:
     """Exports four models in every format; sends how long that took at first, by the format."""
-    from exporter import jobs
+    from exporter.exporting import job
 
     seconds: dict[str, float] = {}
     for number in range(4):
@@ -110,7 +114,7 @@ def export_originals(folder: Path, connection: Connection) -> None:
             place.mkdir()
             os.chdir(place)
             started = time.perf_counter()
-            jobs.export(make_config(Path(), kind, model))
+            job.export(make_config(Path(), kind, model))
             seconds.setdefault(kind, time.perf_counter() - started)
     connection.send(seconds)
 
@@ -154,7 +158,7 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
     def make_receipt(target: Path, request: Request | None) -> Receipt:
         return replace(receipt, filepath=str(target), request=request)
 
-    with _staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
+    with staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
         if original.is_dir():
             shutil.copytree(original, staged, symlinks=True)
         else:
@@ -163,7 +167,7 @@ def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
     place.remove_older(made.filepath)
 
 
-_WATCHED = {module.__file__ for module in (_exchange, _locks, _own_files, _signals, _staging, layouts, publishing)}
+_WATCHED = {module.__file__ for module in (exchange, locks, own_files, interrupts, staging, local, publishing)}
 
 
 def _run_killed(work: Callable[[], None], step: int) -> bool:
@@ -225,7 +229,7 @@ def kill_at_every_step(
             assert list_strangers(folder) == []
         elif not artifacts or step % 4 == 0:
             # Whoever writes anything in that directory puts it right.
-            with _staging.stage_beside(folder / "another"):
+            with staging.stage_beside(folder / "another"):
                 pass
             assert list_strangers(folder) == []
         artifacts = find_artifacts(folder, kind)
@@ -269,15 +273,16 @@ def fill_disks(folder: Path, connection: Connection) -> None:
     """Exports to a file system of one megabyte that is full, and fuller; only this process sees it."""
     _mount_small(folder)
     outcomes: list[tuple[str, int, str]] = []
-    from exporter import jobs, save_model
+    from exporter import save_model
+    from exporter.exporting import job
 
     for kind in NAMES:
         model = make_model(1)
-        jobs.export(make_config(folder, kind, make_model(0)))
+        job.export(make_config(folder, kind, make_model(0)))
         before = _describe(folder)
         for free in _give_space(folder):
             try:
-                jobs.export(make_config(folder, kind, model))
+                job.export(make_config(folder, kind, model))
             except ExportError as error:
                 outcomes.append((kind, free, str(error)))
                 assert _describe(folder) == before

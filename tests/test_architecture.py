@@ -1,6 +1,7 @@
-"""The floors of the house: a module imports only from lower ones, and few know the heavy libraries."""
+"""The plan of the house: which room may import from which, and who alone knows a heavy or a private library."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -13,35 +14,118 @@ import exporter
 
 PACKAGE = Path(exporter.__file__).parent
 
-# From the ground up. Modules of one floor may import each other.
-FLOORS = [
-    {
-        *("config", "errors", "_environment", "_staging", "_exchange", "_locks", "_signals", "_arrays", "_schema"),
-        *("_paths", "_collector", "_companions", "_text", "_logs", "_own_files"),
-    },
-    {"stores"},
-    {"saving", "safety"},
-    {
-        *("sources", "transforms", "endpoints", "proof"),
-        *("options", "layouts", "remote_layouts", "publishing", "manifests", "receipts", "serving_requests", "signing"),
-        *("_limits", "_references", "provenance", "_page", "_receipt_table", "_terminal"),
-    },
-    {"jobs", "sweeps", "inspection", "schemas"},
-    {"commands", "cli", "__main__", "exporting", "rerunning", "_hydra", "_preflight", "_interpolations"},
-]
-FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
-KNOW_HYDRA = {"cli", "_hydra", "_preflight", "_interpolations"}
+# From the ground up: what the modules of a room may import from other rooms, also inside of their functions. A room
+# below another, such as `saving.layout` below `saving`, is one of its own.
+ROOMS: dict[str, str] = {
+    "text": "",
+    "errors": "text",
+    "config": "text errors",
+    "processes": "text errors",
+    "saving.private_api": "",
+    "saving.contents": "text",
+    "saving.layout": "errors processes",
+    "storage": "text errors processes",
+    "storage.remote": "text errors saving.layout",
+    "saving.safety": "errors saving.private_api saving.layout",
+    "saving.safety.graphs": "errors saving.layout",
+    "saving.configuration": "text errors saving.contents storage.remote",
+    "saving.state": "errors saving.private_api saving.configuration",
+    "saving.rebuilding": (
+        "text errors processes saving.private_api saving.contents saving.layout saving.safety saving.configuration "
+        "saving.state"
+    ),
+    "saving.graph": (
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
+        "saving.rebuilding"
+    ),
+    "saving.formats": (
+        "text errors storage saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
+        "saving.configuration saving.state saving.rebuilding saving.graph"
+    ),
+    "saving": (
+        "text errors processes storage storage.remote saving.contents saving.layout saving.state saving.formats"
+    ),
+    "artifacts": "text errors config storage storage.remote saving.contents saving.layout",
+    "artifacts.inspection": (
+        "text errors processes storage saving.contents saving.layout saving.safety saving.safety.graphs saving.state "
+        "artifacts"
+    ),
+    "transforms": "errors",
+    "models": "text errors config processes saving.private_api saving.contents saving.state saving.graph",
+    "models.endpoints": (
+        "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models"
+    ),
+    "sources": (
+        "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
+    ),
+    "verification.checks": (
+        "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts "
+        "models models.endpoints"
+    ),
+    "verification": (
+        "text errors config processes saving saving.private_api saving.contents saving.layout saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.formats artifacts models models.endpoints sources "
+        "verification.checks"
+    ),
+    "exporting.destinations": (
+        "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"
+    ),
+    "exporting": (
+        "text errors config processes storage storage.remote saving saving.contents saving.layout saving.formats "
+        "artifacts transforms models models.endpoints sources verification exporting.destinations"
+    ),
+    "sweeps.records": (
+        "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"
+    ),
+    "sweeps.showing": "text errors storage storage.remote saving.contents artifacts sweeps.records",
+    "sweeps": "text errors config processes storage artifacts exporting sweeps.records sweeps.showing",
+    "cli": "text errors config processes storage artifacts exporting exporting.destinations sweeps sweeps.records",
+    "cli.rerunning": (
+        "text errors config storage.remote saving.formats artifacts artifacts.inspection transforms exporting cli"
+    ),
+    "cli.commands": (
+        "text errors config processes storage storage.remote saving.contents artifacts artifacts.inspection "
+        "verification exporting cli cli.rerunning"
+    ),
+    "api": "errors config artifacts exporting cli",
+    "__main__": "cli cli.commands",
+}
+FLOOR_OF = {room: number for number, room in enumerate(ROOMS)}
+# Entries directly below `exporter/`: what someone reads first.
+MOST_ENTRIES = 20
+# Modules of one room; a package's `__init__` is its sign on the door.
+MOST_MODULES = 9
+KNOW_HYDRA = {Path("cli", "main.py"), Path("cli", "composing.py"), Path("cli", "preflight.py")} | {
+    Path("cli", "interpolations.py"),
+    Path("models", "instantiating.py"),
+}
 # Load a SavedModel with TensorFlow: the first after a look at its graph, the second only when the first calls it.
-LOAD_GRAPHS = {Path("saving", "saved_model.py"), Path("saving", "revival.py")}
-# Calls what a recipe names, and is told by Hydra how: the one step upwards, taken when it is needed.
-UPWARDS = {("sources", "_hydra")}
+LOAD_GRAPHS = {Path("saving", "formats", "saved_model.py"), Path("saving", "graph", "revival.py")}
 
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
 
 
-def name_room(file: Path) -> str:
-    """Names the module, or the package directly below `exporter` that it is in."""
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_module(file: Path) -> str:
+    """Names a module below `exporter`, a package by its folder."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_module(file): file for file in FILES}
+
+
+def find_room(module: str) -> str:
+    """Names the smallest room that a module is in."""
+    return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len, default=module)
+
+
+def list_own_imports(file: Path) -> Iterator[str]:
+    """Gives the modules of ours that a module imports anywhere."""
+    for name, _ in list_imports(file):
+        head, _, rest = name.partition(".")
+        if head == "exporter" and rest:
+            found = rest if rest in MODULES else rest.rpartition(".")[0]
+            yield found if found in MODULES else rest
 
 
 def list_imports(file: Path) -> Iterator[tuple[str, bool]]:
@@ -77,28 +161,56 @@ def list_graph_loads(source: str) -> list[str]:
 _LOADS_A_GRAPH = re.compile(r"(^|\.)saved_model\.(load|load_v2|loader)\b|^tensorflow\..*\bsaved_model$|\bTFSMLayer$")
 
 
-def test_every_module_has_its_floor() -> None:
-    assert {name_room(file) for file in FILES} <= set(FLOOR_OF)
+def list_packages(module: str) -> list[str]:
+    """Gives a module after the packages that it is in."""
+    parts = module.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_lower_floors(file: Path) -> None:
-    room = name_room(file)
-    for name, is_early in list_imports(file):
-        parts = name.split(".")
-        if parts[0] != "exporter" or len(parts) == 1:
-            continue
-        other = parts[1]
-        if (room, other) in UPWARDS:
-            assert not is_early, f"{name} is imported early"
-        elif other in FLOOR_OF:
-            assert FLOOR_OF[other] <= FLOOR_OF[room], f"{name} is on a higher floor"
+def test_the_house_is_small_enough_to_be_seen_at_once() -> None:
+    entries = [entry.name for entry in PACKAGE.iterdir() if entry.name != "__pycache__"]
+    assert len(entries) <= MOST_ENTRIES
+    assert not [name for name in entries if name.startswith("_") and not name.startswith("__")]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (PACKAGE / room.replace(".", "/")).is_dir()])
+def test_a_room_has_few_modules(room: str) -> None:
+    modules = [file for file in (PACKAGE / room.replace(".", "/")).glob("*.py") if not file.name.startswith("__")]
+    assert len(modules) <= MOST_MODULES
+
+
+def test_a_room_imports_only_from_rooms_below_it() -> None:
+    for room, allowed in ROOMS.items():
+        assert [below for below in allowed.split() if FLOOR_OF[below] >= FLOOR_OF[room]] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_room_may(module: str) -> None:
+    room = find_room(module)
+    others = {find_room(other) for other in list_own_imports(MODULES[module])} - {room}
+    assert others <= set(ROOMS[room].split())
+
+
+def test_a_room_may_import_nothing_that_it_does_not_need() -> None:
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module, file in MODULES.items():
+        used[find_room(module)] |= {find_room(other) for other in list_own_imports(file)} - {find_room(module)}
+    assert used == {room: set(allowed.split()) for room, allowed in ROOMS.items()}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    arrows = {}
+    for module, file in MODULES.items():
+        # Python imports a package before what is in it, and then the package may not need that module in turn.
+        imported = {above for other in list_own_imports(file) for above in list_packages(other)}
+        arrows[module] = imported - {module, *list_packages(module)}
+    assert list(graphlib.TopologicalSorter(arrows).static_order())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_private_code_of_keras_and_tensorflow_is_imported_in_one_place(file: Path) -> None:
     private = [name for name, _ in list_imports(file) if name.startswith(("keras.src", "tensorflow.python"))]
-    assert not private or file.relative_to(PACKAGE) == Path("saving", "internals.py")
+    assert not private or file.relative_to(PACKAGE) == Path("saving", "private_api.py")
 
 
 def test_a_graph_is_loaded_only_where_it_is_checked_first() -> None:
@@ -124,31 +236,24 @@ def test_a_load_of_a_graph_is_seen_however_it_is_written(line: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_only_the_top_floor_knows_hydra(file: Path) -> None:
+def test_few_modules_know_hydra(file: Path) -> None:
     known = {name.partition(".")[0] for name, _ in list_imports(file)}
-    assert name_room(file) in KNOW_HYDRA or not known & {"hydra", "omegaconf"}
-
-
-@pytest.mark.parametrize(
-    "file", [file for file in FILES if name_room(file) == "saving"], ids=lambda file: str(file.relative_to(PACKAGE))
-)
-def test_the_save_core_knows_nothing_of_configs(file: Path) -> None:
-    assert not [name for name, _ in list_imports(file) if name.startswith("exporter.config")]
+    assert file.relative_to(PACKAGE) in KNOW_HYDRA or not known & {"hydra", "omegaconf"}
 
 
 @pytest.mark.parametrize(
     "module",
     [
         "exporter",
-        "exporter.cli",
-        "exporter.jobs",
-        "exporter.saving",
+        "exporter.cli.main",
+        "exporter.exporting.job",
+        "exporter.saving.api",
         "exporter.sources",
-        "exporter._terminal",
-        "exporter.sweeps.conducting",
+        "exporter.exporting.reporting",
+        "exporter.sweeps.sweep",
         "exporter.sweeps.worker",
-        "exporter.inspection",
-        "exporter.commands",
+        "exporter.artifacts.inspection",
+        "exporter.cli.commands",
     ],
 )
 def test_an_import_loads_neither_tensorflow_nor_keras_nor_h5py(

@@ -11,15 +11,15 @@ import fsspec
 import pytest
 
 from exporter.errors import ExportError
-from exporter.stores import Store, claims
-from exporter.stores.claims import claim_free, hold
+from exporter.storage.remote import Store, leases
+from exporter.storage.remote.leases import claim_free, hold
 
 
 @pytest.fixture(params=["memory", "file"])
 def store(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    monkeypatch.setattr(claims, "_FRESH_SECONDS", 0.02)
-    monkeypatch.setattr(claims, "_DEAD_SECONDS", 1.0)
-    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(leases, "_FRESH_SECONDS", 0.02)
+    monkeypatch.setattr(leases, "_DEAD_SECONDS", 1.0)
+    monkeypatch.setattr(leases, "_LOOK_SECONDS", 0.02)
     url = f"{request.param}://{tmp_path}/claims"
     fsspec.filesystem(request.param).makedirs(url, exist_ok=True)
     return Store(url)
@@ -78,10 +78,10 @@ def test_a_living_holder_is_waited_for_longer(store: Store) -> None:
 
 
 def test_a_holder_that_may_be_taken_for_dead_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(leases, "_FRESH_SECONDS", 60.0)
     with hold(store, "model", lambda: None) as claim:
         claim.check()
-        monkeypatch.setattr(claims, "_DEAD_SECONDS", 0.0)
+        monkeypatch.setattr(leases, "_DEAD_SECONDS", 0.0)
         with pytest.raises(ExportError) as refused:
             claim.check()
     assert str(refused.value) == (

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from exporter._collector import collector_paused, imports_set_aside, living_set_aside
+from exporter.processes.collector import collector_paused, imports_set_aside, living_set_aside
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 import exporter
-from exporter._paths import RECIPES_DIRECTORY
-from exporter.commands import COMMANDS, run_command
-from exporter.commands.listing_recipes import read_purpose
-from exporter.schemas import RECIPE_SCHEMA
+from exporter.artifacts.json_schemas import RECIPE_SCHEMA
+from exporter.cli.commands import COMMANDS, run_command
+from exporter.cli.commands.listing_recipes import read_purpose
+from exporter.config.directories import RECIPES_DIRECTORY
 
 HELP = Path(__file__).parents[1] / "conf" / "config.yaml"
 

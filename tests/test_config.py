@@ -11,9 +11,11 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter import _hydra, sources
+from exporter import sources
+from exporter.cli import composing
 from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode, read_keys
 from exporter.errors import ArgumentError, ExportError, Fault, UsageError
+from exporter.models.instantiating import instantiate
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(file.relative_to(CONF) for file in CONF.glob("*/*.yaml"))
@@ -37,7 +39,7 @@ def read(file: Path) -> Any:
 
 
 def test_the_default() -> None:
-    config = _hydra.compose()
+    config = composing.compose()
     assert config.model == {"_target_": "exporter.sources.digits", "epochs": 6, "batch_size": 32}
     assert (config.filepath, config.save_format) == ("exports/digits", SaveFormat.TF)
 
@@ -45,7 +47,7 @@ def test_the_default() -> None:
 @pytest.mark.parametrize("file", OPTIONS, ids=str)
 def test_every_option_composes(file: Path) -> None:
     group, option = file.parent.name, file.stem
-    config = _hydra.compose(overrides=[f"{group}={option}", *NEEDED.get(f"{group}/{option}", [])])
+    config = composing.compose(overrides=[f"{group}={option}", *NEEDED.get(f"{group}/{option}", [])])
     written = read(CONF / file)
     if group == "model":
         assert written["_target_"] == ("???" if option == "custom" else f"exporter.sources.{option}")
@@ -90,7 +92,7 @@ def test_schema_and_primary_config_have_the_same_keys() -> None:
 
 
 def test_schema_and_primary_config_have_the_same_defaults() -> None:
-    config = _hydra.compose()
+    config = composing.compose()
     # What the schema has no default for, and the one value that the primary config chooses.
     assert config == JobConfig(model=config.model, filepath=config.filepath, save_format=SaveFormat.TF)
 
@@ -111,7 +113,7 @@ def test_options_are_those_of_tensorflow() -> None:
     ],
 )
 def test_the_default_path_has_the_suffix_of_the_format(save_format: str, filepath: str) -> None:
-    assert _hydra.compose(overrides=[f"save_format={save_format}"]).filepath == filepath
+    assert composing.compose(overrides=[f"save_format={save_format}"]).filepath == filepath
 
 
 @pytest.mark.parametrize(
@@ -126,11 +128,11 @@ def test_the_default_path_has_the_suffix_of_the_format(save_format: str, filepat
     ],
 )
 def test_the_default_path_has_the_name_of_the_model(overrides: list[str], filepath: str) -> None:
-    assert _hydra.compose(overrides=overrides).filepath == filepath
+    assert composing.compose(overrides=overrides).filepath == filepath
 
 
 def test_every_kind_of_value_arrives_as_plain_data() -> None:
-    config = _hydra.compose(
+    config = composing.compose(
         overrides=[
             "overwrite=no",
             "verify=reload",
@@ -157,7 +159,7 @@ def test_a_users_group_and_recipe_compose(tmp_path: Path) -> None:
     (tmp_path / "verify").mkdir()
     (tmp_path / "verify" / "twice.yaml").write_text("mode: full\nbatch_sizes: [2]\n")
     (tmp_path / "mine.yaml").write_text("defaults: [config, override verify: twice, _self_]\nseed: 3\n")
-    config = _hydra.compose("mine", config_dir=tmp_path)
+    config = composing.compose("mine", config_dir=tmp_path)
     assert (config.verify.batch_sizes, config.seed) == ([2], 3)
 
 
@@ -166,9 +168,9 @@ def test_compose_refuses_a_sweep(tmp_path: Path) -> None:
         "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {save_format: 'tf,h5'}}}\n"
     )
     with pytest.raises(UsageError) as caught:
-        _hydra.compose("mine", config_dir=tmp_path)
+        composing.compose("mine", config_dir=tmp_path)
     assert str(caught.value) == "mine: is a sweep of 2 jobs; add the override hydra.mode=RUN to compose one of them"
-    assert _hydra.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format is SaveFormat.TF
+    assert composing.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format is SaveFormat.TF
 
 
 def test_listing_groups_copies_no_stored_config_and_composing_changes_none() -> None:
@@ -179,7 +181,7 @@ def test_listing_groups_copies_no_stored_config_and_composing_changes_none() -> 
     from hydra.types import RunMode
 
     store = ConfigStore.instance()
-    loader: ConfigLoaderImpl = _hydra._open_loader(None)
+    loader: ConfigLoaderImpl = composing._open_loader(None)
     _, copied = loader._parse_overrides_and_create_caching_repo(None, [])
     stores = [source.store for source in copied.get_sources() if isinstance(source, StructuredConfigSource)]
     assert [found is store for found in stores] == [True]
@@ -194,26 +196,26 @@ def test_compose_leaves_hydra_as_it_was() -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    _hydra.compose()
+    composing.compose()
     assert not GlobalHydra.instance().is_initialized()
     assert not HydraConfig.initialized()
 
 
 def test_the_runs_directory_is_known_to_a_recipe() -> None:
-    config = _hydra.compose(overrides=["filepath=${hydra:runtime.output_dir}/model"])
+    config = composing.compose(overrides=["filepath=${hydra:runtime.output_dir}/model"])
     directory, name = os.path.split(config.filepath)
     assert (name, Path(directory).relative_to(Path.cwd()).parts[:2]) == ("model", (".exporter", "runs"))
 
 
 class TestInstantiate:
     def test_it_calls_the_function_with_plain_data(self) -> None:
-        made = _hydra.instantiate({"_target_": "builtins.dict", "shape": [1, {"a": 2}]}, extra=object)
+        made = instantiate({"_target_": "builtins.dict", "shape": [1, {"a": 2}]}, extra=object)
         assert made == {"shape": [1, {"a": 2}], "extra": object}
         assert type(made["shape"]) is list
 
     def test_an_error_of_ours_arrives_as_it_was_raised(self) -> None:
         with pytest.raises(ArgumentError, match=r"^The digits cannot be trained with epochs=0\."):
-            _hydra.instantiate({"_target_": "exporter.sources.digits", "epochs": 0})
+            instantiate({"_target_": "exporter.sources.digits", "epochs": 0})
 
     @pytest.mark.parametrize(
         ("mapping", "message"),
@@ -234,7 +236,7 @@ class TestInstantiate:
     )
     def test_other_errors_become_ours(self, mapping: dict[str, Any], message: str) -> None:
         with pytest.raises(ExportError) as caught:
-            _hydra.instantiate(mapping)
+            instantiate(mapping)
         assert str(caught.value) == message
 
 
@@ -282,7 +284,7 @@ OVERRIDES = st.builds("{}{}{}{}".format, st.sampled_from(["", "", "+", "++", "~"
 def test_any_override_composes_or_is_a_usage_error(overrides: list[str]) -> None:
     faults: Sequence[Fault] = ()
     try:
-        assert isinstance(_hydra.compose(overrides=overrides), JobConfig)
+        assert isinstance(composing.compose(overrides=overrides), JobConfig)
     except UsageError as error:
         faults = error.faults
     for fault in faults:
@@ -358,6 +360,6 @@ def test_any_override_composes_or_is_a_usage_error(overrides: list[str]) -> None
 )
 def test_a_bad_value_is_explained(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        _hydra.compose(overrides=[override])
+        composing.compose(overrides=[override])
     [fault] = caught.value.faults
     assert fault.message == message.replace("{here}", str(tmp_path))

@@ -11,16 +11,17 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from exporter import ExportConfig, ProofError, UsageError, export, load_model
-from exporter._limits import check_limits
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Check
 from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, VerifyMode
-from exporter.endpoints.building import build_endpoints, kept_for_endpoints
-from exporter.endpoints.declarations import check_declarations
-from exporter.proof.training_steps import everything_kept
-from exporter.proof.trials import prepare_trial
-from exporter.receipts import Check, Receipt
+from exporter.exporting.limits import check_limits
+from exporter.models.endpoints.building import build_endpoints, kept_for_endpoints
+from exporter.models.endpoints.declarations import check_declarations
+from exporter.models.training_steps import everything_kept
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
-from exporter.saving.state import collect_state
+from exporter.saving.state.collecting import collect_state
 from exporter.transforms import takes
+from exporter.verification.inputs import prepare_trial
 
 # One process loads the artifacts of this file once.
 pytestmark = pytest.mark.xdist_group("endpoints")

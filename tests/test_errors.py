@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from exporter import errors
+from exporter.artifacts.records import Check
 from exporter.errors import ExporterError, Fault, ProofError, SpaceError, UsageError
-from exporter.proof.fresh_process import FreshProcess, ProcessEndedError
-from exporter.receipts import Check
+from exporter.processes.fresh_process import FreshProcess, ProcessEndedError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ExporterError)]
 

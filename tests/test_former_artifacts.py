@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.commands import run_command
-from exporter.receipts import Receipt
+from exporter.artifacts.receipt import Receipt
+from exporter.cli.commands import run_command
 
 FORMER = Path(__file__).parent / "former"
 ARTIFACTS = ["digits", "digits.h5", "digits.keras", "plain.keras", "served/1"]
@@ -23,7 +23,7 @@ def copied(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     target = tmp_path / source.name
     shutil.copytree(source, target, symlinks=True) if source.is_dir() else shutil.copy(source, target)
     shutil.copy(source.with_name(f"{source.name}.receipt.json"), tmp_path)
-    return target
+    return Path(target)
 
 
 @pytest.mark.parametrize("copied", ["served/1", "digits.h5", "plain.keras"], indirect=True)

@@ -13,11 +13,11 @@ from google_store import serve_google
 from stored_models import make_model, run
 
 from exporter import load_model
-from exporter.commands import run_command
+from exporter.cli.commands import run_command
 from exporter.config import LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ExportError, TargetExistsError
-from exporter.stores import Store
-from exporter.stores.claims import claim_free
+from exporter.storage.remote import Store
+from exporter.storage.remote.leases import claim_free
 
 pytestmark = [
     pytest.mark.xdist_group("stores"),

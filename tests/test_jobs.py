@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
-from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, jobs, load_model
+from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, load_model
+from exporter.artifacts.manifest import examine
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Status
 from exporter.config import (
     LayoutConfig,
     LayoutKind,
@@ -27,20 +30,19 @@ from exporter.config import (
     VerifyMode,
 )
 from exporter.errors import ExportError
-from exporter.manifests import examine
-from exporter.proof.workshop import Workshop
-from exporter.provenance import describe_recipe
-from exporter.receipts import Receipt, Status
+from exporter.exporting import job
+from exporter.exporting.provenance import describe_recipe
+from exporter.exporting.session import Workshop
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor
-from exporter.saving.signatures import read_meta_graph
+from exporter.saving.graph.signatures import read_meta_graph
 
 PHASES = ["start TensorFlow", "build the model", "write the artifact", "prove it", "publish it"]
 
 
 # As in a sweep, one process proves an artifact after the other.
 WORKSHOP = Workshop()
-export = partial(jobs.export, workshop=WORKSHOP)
+export = partial(job.export, workshop=WORKSHOP)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +74,7 @@ def test_a_live_model_is_exported_and_proven(save_format: SaveFormat, name: str,
     model = make_model()
     run_directory = tmp_path / "run"
 
-    receipt = jobs.export(
+    receipt = job.export(
         ExportConfig(model=model, filepath=str(tmp_path / "out" / name), save_format=save_format),
         run_directory=run_directory,
     )
@@ -362,7 +364,7 @@ def test_the_same_recipe_gives_the_same_bytes_in_every_version(tmp_path: Path) -
 
 
 def test_importing_the_program_imports_no_tensorflow() -> None:
-    script = "import sys, exporter.jobs; sys.exit(bool({'tensorflow', 'keras', 'h5py'} & set(sys.modules)))"
+    script = "import sys, exporter.exporting.job; sys.exit(bool({'tensorflow', 'keras', 'h5py'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 

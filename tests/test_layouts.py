@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_receipts import RECEIPT
 
-from exporter import _staging, layouts
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
-from exporter.layouts import Place, choose_place, find_target
+from exporter.exporting.destinations import versions
+from exporter.exporting.destinations.choosing import choose_place, find_target
+from exporter.exporting.destinations.local import Place
+from exporter.storage import staging
 
 
 def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> ExportConfig:
@@ -27,7 +29,7 @@ def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> Export
 
 def write(place: Place, content: str = "new") -> Path:
     """Does what an export does, with an artifact of two files: the one that a server looks for is there first."""
-    with _staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
+    with staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
         staged.mkdir()
         (staged / "saved_model.pb").write_text(content)
         (staged / "variables").write_text(content)
@@ -74,10 +76,10 @@ def test_the_next_integer_is_taken(tmp_path: Path, there: list[str], number: str
 
 @given(st.sets(st.text(alphabet="-0123456789 .ex", min_size=1, max_size=5)))
 def test_the_next_integer_is_larger_than_any_that_a_server_reads(names: set[str]) -> None:
-    taken = {int(name) for name in names if layouts._VERSION.fullmatch(name)}
+    taken = {int(name) for name in names if versions.VERSION.fullmatch(name)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layouts, "_list_names", lambda directory: sorted(names))
-        assert int(layouts._choose_version(Path("model"), "auto")) > max(taken, default=0)
+        patch.setattr(versions, "list_names", lambda directory: sorted(names))
+        assert int(versions.choose_version(Path("model"), "auto")) > max(taken, default=0)
 
 
 def test_a_timestamp_is_the_second_of_the_publication(tmp_path: Path) -> None:
@@ -187,9 +189,9 @@ def test_nothing_but_complete_versions_is_seen(tmp_path: Path) -> None:
     """What is written beside the versions has a name that TF Serving does not read as a version."""
     place = choose_place(make_config(tmp_path / "model", version="auto", keep=1))
     make_versions(tmp_path / "model", "1")
-    with _staging.stage_beside(place.target) as staged:
+    with staging.stage_beside(place.target) as staged:
         staged.mkdir()
-        assert [name for name in os.listdir(tmp_path / "model") if layouts._VERSION.fullmatch(name)] == ["1"]
+        assert [name for name in os.listdir(tmp_path / "model") if versions.VERSION.fullmatch(name)] == ["1"]
 
 
 def write_many(filepath: Path, writer: int, start: Any) -> None:

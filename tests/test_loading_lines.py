@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from interpreter import Interpreter
 
-import exporter.jobs
-from exporter._page import LABEL_WIDTH
-from exporter._terminal import print_summary
+import exporter.exporting.job
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Loading
+from exporter.artifacts.summary import print_summary
 from exporter.config import ExportConfig, SaveFormat, VerifyConfig, VerifyMode
-from exporter.proof.workshop import Workshop
-from exporter.receipts import Loading, Receipt
+from exporter.exporting.session import Workshop
+from exporter.text.page import LABEL_WIDTH
 
 MODULE = """
 import keras
@@ -160,7 +161,7 @@ def export(workshop: Workshop, model: Any, path: Path, save_format: str, **setti
         save_format=SaveFormat(save_format),
         **settings,
     )
-    return exporter.jobs.export(config, workshop=workshop)
+    return exporter.exporting.job.export(config, workshop=workshop)
 
 
 def list_programs(receipt: Receipt) -> dict[str, str]:
@@ -259,7 +260,7 @@ def test_what_a_main_script_defines_is_not_asked_for(interpreter: Interpreter, t
     script = tmp_path / "script.py"
     script.write_text(
         "import exporter, keras, numpy\n"
-        "from exporter._terminal import print_summary\n"
+        "from exporter.exporting.reporting import print_summary\n"
         "class Own(keras.layers.Layer):\n"
         "    def call(self, inputs):\n"
         "        return inputs * 2.0\n"

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from exporter import ExportConfig, export
+from exporter.artifacts.records import Status
 from exporter.config import OptionsConfig, Sharding, ShardingConfig, SignatureConfig, VariablePolicy
-from exporter.options import build_save_options
-from exporter.receipts import Status
-from exporter.saving.signatures import read_meta_graph
+from exporter.models.options import build_save_options
+from exporter.saving.graph.signatures import read_meta_graph
 
 CHANGED: dict[str, tuple[Any, Any]] = {
     "namespace_whitelist": (["Addons"], ["Addons"]),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from exporter._arrays import is_same, largest_difference, read_arrays, write_arrays
-from exporter.proof.predictions import Predictor, choose_batch_sizes, draw_batch
-from exporter.saving.signatures import describe_inputs
+from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batch
+from exporter.processes.arrays import is_same, largest_difference, read_arrays, write_arrays
+from exporter.saving.graph.signatures import describe_inputs
 
 
 def make_mixed_model() -> Any:

@@ -13,10 +13,10 @@ import yaml
 from test_schemas import make_validator
 
 from exporter import UsageError, compose
-from exporter._environment import hide
-from exporter.provenance import describe_machine, describe_recipe, find_repository, record_inputs
-from exporter.receipts import Repository
-from exporter.schemas import RECEIPT_SCHEMA
+from exporter.artifacts.json_schemas import RECEIPT_SCHEMA
+from exporter.artifacts.records import Repository
+from exporter.exporting.provenance import describe_machine, describe_recipe, find_repository, record_inputs
+from exporter.text.hiding import hide
 
 _BUILDER = """
 import os

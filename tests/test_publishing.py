@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from test_receipts import RECEIPT
 
-from exporter import _staging
-from exporter._companions import name_receipt, name_request
-from exporter._staging import stage_beside
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Request
 from exporter.errors import ExportError, TargetExistsError
-from exporter.publishing import keep_receipt, place_request, publish_artifact
-from exporter.receipts import Receipt, Request
+from exporter.exporting.destinations.publishing import keep_receipt, place_request, publish_artifact
+from exporter.storage import staging
+from exporter.storage.sidecars import name_receipt, name_request
+from exporter.storage.staging import stage_beside
 
 
 def publish(target: Path, *, body: str | None = None, may_replace: bool = True, started: str = "") -> None:
@@ -87,7 +88,7 @@ def test_a_refused_replacement_leaves_the_receipt_of_the_old_artifact(
         assert not name_receipt(target).exists(), "a receipt must never stand beside another artifact"
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_staging, "take_place", refuse)
+    monkeypatch.setattr(staging, "take_place", refuse)
     with pytest.raises(PermissionError):
         publish(target)
     assert list_tree(tmp_path) == before

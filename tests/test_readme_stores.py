@@ -14,10 +14,10 @@ from s3fs import S3FileSystem
 from stored_models import run
 
 from exporter import load_model
-from exporter._hydra import compose
-from exporter.jobs import export
-from exporter.proof.workshop import Workshop
-from exporter.receipts import Status
+from exporter.artifacts.records import Status
+from exporter.cli.composing import compose
+from exporter.exporting.job import export
+from exporter.exporting.session import Workshop
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 [BLOCK] = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "s3://my-bucket" in block]

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import SCHEMA_VERSION, Check, Input, Machine, Measurements, Repository, Request, Status
+from exporter.artifacts.versions import read_versions
 from exporter.errors import ArtifactError
-from exporter.receipts import (
-    SCHEMA_VERSION,
-    Check,
-    FileRecord,
-    Input,
-    Machine,
-    Measurements,
-    Receipt,
-    Repository,
-    Request,
-    Status,
-    digest_files,
-    read_versions,
-    record_files,
-)
 from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
+from exporter.storage.digests import FileRecord, digest_files, record_files
 
 RECEIPT = Receipt(
     schema_version=SCHEMA_VERSION,

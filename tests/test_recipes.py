@@ -18,7 +18,7 @@ import yaml
 
 import exporter
 from exporter import sources
-from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
+from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 
 RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))
 IMPORT_ROOT = Path(exporter.__file__).parents[1]

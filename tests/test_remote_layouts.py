@@ -21,11 +21,12 @@ from object_store import serve_objects
 from s3fs import S3FileSystem
 from test_receipts import RECEIPT
 
+from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ArgumentError, ExportError
-from exporter.receipts import Receipt, record_files
-from exporter.remote_layouts import choose_remote_place
-from exporter.stores import Store, fetch
+from exporter.exporting.destinations.remote import choose_remote_place
+from exporter.storage.digests import record_files
+from exporter.storage.remote import Store, fetch
 
 Tree = dict[str, bytes]
 

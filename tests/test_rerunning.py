@@ -13,10 +13,10 @@ import yaml
 
 import exporter
 from exporter import ArtifactError, ExportError, UsageError
-from exporter.commands import run_command
-from exporter.manifests import seal
-from exporter.receipts import digest_files, record_files
-from exporter.rerunning import plan_rerun
+from exporter.artifacts.manifest import seal
+from exporter.cli.commands import run_command
+from exporter.cli.rerunning import plan_rerun
+from exporter.storage.digests import digest_files, record_files
 
 _INSIDE = Path("assets.extra", "exporter")
 
@@ -114,9 +114,9 @@ HOSTILE: dict[str, tuple[dict[str, Any], list[str]]] = {
          "if you trust it: --trust antigravity"],
     ),
     "a function of ours that writes": (
-        {"model": {"_target_": "exporter._staging.replace_text", "path": "x", "text": "y"}},
-        ["model._target_: exporter._staging.replace_text can do more than make a model, and would be imported; "
-         "if you trust it: --trust exporter._staging.replace_text"],
+        {"model": {"_target_": "exporter.storage.staging.replace_text", "path": "x", "text": "y"}},
+        ["model._target_: exporter.storage.staging.replace_text can do more than make a model, and would be imported; "
+         "if you trust it: --trust exporter.storage.staging.replace_text"],
     ),
     "a function of Keras that downloads": (
         {"model": {"_target_": "keras.utils.get_file", "origin": "http://localhost"}},

@@ -11,9 +11,9 @@ import yaml
 from test_receipts import RECEIPT
 
 from exporter import compose
-from exporter._paths import CONFIG_DIRECTORY, RECIPES_DIRECTORY
-from exporter.provenance import describe_recipe
-from exporter.schemas import RECEIPT_SCHEMA, RECIPE_SCHEMA, build_receipt_schema, build_recipe_schema
+from exporter.artifacts.json_schemas import RECEIPT_SCHEMA, RECIPE_SCHEMA, build_receipt_schema, build_recipe_schema
+from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
+from exporter.exporting.provenance import describe_recipe
 
 RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))
 

@@ -11,11 +11,11 @@ import pytest
 
 from exporter.config import ExportConfig, VerifyConfig
 from exporter.errors import ProofError
-from exporter.jobs import export
-from exporter.proof.trials import prepare_trial
-from exporter.proof.verification import prove, warm_up
-from exporter.proof.workshop import Workshop
+from exporter.exporting.job import export
+from exporter.exporting.session import Workshop
 from exporter.saving.api import plan_save
+from exporter.verification.inputs import prepare_trial
+from exporter.verification.verification import prove, warm_up
 
 LAYERS = '''
 import os

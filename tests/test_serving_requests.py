@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from exporter import ExportConfig, Receipt, UsageError, export
-from exporter._arrays import Array, is_same
-from exporter._terminal import print_summary
+from exporter.artifacts.summary import print_summary
 from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
-from exporter.proof.trials import EndpointTrial
+from exporter.exporting.serving import add_warmup, make_body, read_body, write_warmup
+from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
-from exporter.saving.signatures import InputLeaf, Inputs
-from exporter.serving_requests import WARMUP, add_warmup, make_body, read_body, write_warmup
+from exporter.saving.graph.signatures import InputLeaf, Inputs
+from exporter.saving.layout.names import WARMUP
+from exporter.verification.inputs import EndpointTrial
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
 

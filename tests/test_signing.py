@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from exporter.commands import run_command
+from exporter.artifacts.manifest import seal
+from exporter.artifacts.signing import check_signature, name_signature, sign
+from exporter.cli.commands import run_command
 from exporter.errors import ArgumentError, ArtifactError
-from exporter.manifests import seal
-from exporter.signing import check_signature, name_signature, sign
 
 Keys = Mapping[str, Path]
 MakeArtifact = Callable[[str], Path]

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from without_exchange import IS_KNOWN
 
-from exporter._exchange import read_whole as read_whole_at_once
-from exporter._exchange import take_place
-from exporter._staging import moved_away, publish, replace_text, stage_beside
+from exporter.storage.exchange import read_whole as read_whole_at_once
+from exporter.storage.exchange import take_place
+from exporter.storage.staging import moved_away, publish, replace_text, stage_beside
 
 Kind = Callable[[Path, str], None]
 
@@ -123,7 +123,7 @@ def test_all_of_it_is_on_the_disk_before_it_takes_its_place_and_its_name_after(
 
     real_sync = os.fsync
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr("exporter._staging.take_place", take)
+    monkeypatch.setattr("exporter.storage.staging.take_place", take)
     with stage_beside(target) as staged:
         make_new(staged, "new")
         publish(staged, target, beside={target.with_name("target.json"): "text"})
@@ -394,7 +394,7 @@ def test_readers_see_the_old_directory_or_the_new_one(folder: Path) -> None:
 def test_writers_at_the_same_time_wait_for_each_other(
     folder: Path, make_new: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter._locks._A_MOMENT", 0.0)
+    monkeypatch.setattr("exporter.storage.locks._A_MOMENT", 0.0)
     target = folder / "new" / "target"
     at_work: list[int] = []
     waits: list[str] = []
@@ -431,7 +431,7 @@ _WITHOUT_EXCHANGE = """
 import errno, os, sys
 from pathlib import Path
 from without_exchange import deny_exchange
-from exporter._staging import publish, stage_beside
+from exporter.storage.staging import publish, stage_beside
 
 deny_exchange(sys.argv[1])
 """
@@ -480,7 +480,7 @@ def test_without_the_exchange_a_refusal_puts_the_old_directory_back(folder: Path
         answer,
         """
         import shutil
-        from exporter._exchange import take_place
+        from exporter.storage.exchange import take_place
 
         with stage_beside(Path("target")) as staged:
             staged.touch()

@@ -18,12 +18,12 @@ from stored_models import make_model, run
 from unreliable_network import UnreliableNetwork, lose_connections
 
 from exporter import load_model
-from exporter.commands import run_command
+from exporter.artifacts.receipt import Receipt
+from exporter.cli.commands import run_command
 from exporter.config import LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
-from exporter.receipts import Receipt
 from exporter.saving.contents import format_bytes
-from exporter.stores import Store, explain_url, fetch
+from exporter.storage.remote import Store, explain_url, fetch
 
 pytestmark = pytest.mark.xdist_group("stores")
 
@@ -241,7 +241,7 @@ def test_other_bytes_than_were_sent_cost_nothing(bucket: str, model: Any, server
 def test_a_large_object_is_sent_in_parts_and_held_against_their_digests(
     bucket: str, server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.stores.store._PART_BYTES", 5 << 20)
+    monkeypatch.setattr("exporter.storage.remote.store._PART_BYTES", 5 << 20)
     file, digest = make_file(tmp_path / "weights", 11 << 20)
     store = Store(bucket)
     store.put(file, "weights")
@@ -258,7 +258,7 @@ def test_a_large_object_is_sent_in_parts_and_held_against_their_digests(
 def test_parts_of_an_upload_that_fails_are_not_left(
     bucket: str, server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.stores.store._PART_BYTES", 5 << 20)
+    monkeypatch.setattr("exporter.storage.remote.store._PART_BYTES", 5 << 20)
     file, _ = make_file(tmp_path / "weights", 11 << 20)
     server.refusal = 403
     server.refuses = lambda number, method, path: len(server.list_sent()) == 2

@@ -20,10 +20,10 @@ from object_store import ObjectStore, serve_objects
 from survival import NAMES
 from without_exchange import IS_KNOWN
 
-from exporter._companions import name_receipt
-from exporter.manifests import examine
-from exporter.receipts import record_files
-from exporter.stores import Store, fetch
+from exporter.artifacts.manifest import examine
+from exporter.storage.digests import record_files
+from exporter.storage.remote import Store, fetch
+from exporter.storage.sidecars import name_receipt
 
 pytestmark = pytest.mark.xdist_group("survival")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from test_receipts import RECEIPT
 
-from exporter._page import format_tensor
-from exporter._terminal import SilentReporter, TerminalReporter, print_summary
-from exporter.receipts import Receipt, Request, Status
-from exporter.saving.contents import Tensor
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Request, Status
+from exporter.artifacts.summary import print_summary
+from exporter.exporting.reporting import SilentReporter, TerminalReporter
+from exporter.saving.contents import Tensor, format_tensor
 
 SUMMARY = """
 ✓ zahlen ✓ is the same model, proven in 0.2 s
@@ -45,7 +46,7 @@ serve      import tensorflow as tf
 PROGRESS = """
 import os, sys
 from pathlib import Path
-from exporter._terminal import TerminalReporter
+from exporter.exporting.reporting import TerminalReporter
 
 with TerminalReporter(Path(sys.argv[1])) as reporter:
     with reporter.phase("build the model"):
@@ -206,7 +207,7 @@ def test_a_failing_phase_is_marked_and_raises(tmp_path: Path) -> None:
     script = """
         import sys
         from pathlib import Path
-        from exporter._terminal import TerminalReporter
+        from exporter.exporting.reporting import TerminalReporter
 
         try:
             with TerminalReporter(Path(sys.argv[1])) as reporter, reporter.phase("prove it"):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter._logs import DiscreetFormatter
-from exporter._text import escape, escape_line, write_json
+from exporter.storage.logs import DiscreetFormatter
+from exporter.text.showing import escape, escape_line, write_json
 
 TEXTS = st.text(st.characters() | st.sampled_from("\x1b\x07\x9b\u202e\u2028\r\n\x7f\\\"'é✓模\ud800\U0001f600"))
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from exporter.errors import UsageError
-from exporter.proof.predictions import Predictor, draw_batch
-from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
-from exporter.saving.signatures import build_structure, describe_inputs
+from exporter.models.predictions import Predictor, draw_batch
+from exporter.models.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
+from exporter.saving.graph.signatures import build_structure, describe_inputs
 
 
 def make_for(model: Any, given: Any = None, origin: Path | None = None) -> TrainingBatch:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from exporter import ExportConfig, UsageError, export, transforms
 from exporter.config import SignatureConfig
-from exporter.endpoints.building import build_endpoints
 from exporter.errors import ArgumentError
+from exporter.models.endpoints.building import build_endpoints
 from exporter.transforms._hooks import find_takes
 
 pytestmark = pytest.mark.xdist_group("endpoints")

@@ -21,17 +21,17 @@ import pytest
 import tensorflow as tf
 from saving.resume_worker import compare, watch
 
+from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
-from exporter.proof.facts import find_differences
-from exporter.proof.fresh_process import FreshProcess
-from exporter.proof.trials import prepare_trial
-from exporter.proof.verification import Proof, prove, warm_up
-from exporter.proof.workshop import Workshop
-from exporter.receipts import Check, Loading
+from exporter.exporting.session import Workshop
+from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.api import plan_save
-from exporter.saving.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.saving.contents import LeftOut
+from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
+from exporter.verification.checks.facts import find_differences
+from exporter.verification.inputs import prepare_trial
+from exporter.verification.verification import Proof, prove, warm_up
 
 
 def make_model() -> Any:
@@ -54,7 +54,7 @@ def make_model() -> Any:
 
 @contextmanager
 def started() -> Iterator[FreshProcess]:
-    with FreshProcess("exporter.proof") as process:
+    with FreshProcess("exporter.verification") as process:
         yield process
 
 
@@ -653,7 +653,7 @@ def test_a_process_that_does_not_answer_is_an_error() -> None:
 
 
 def test_the_process_ends_when_its_input_closes() -> None:
-    with FreshProcess("exporter.proof") as process:
+    with FreshProcess("exporter.verification") as process:
         process._requests.close()
         assert process._process.wait(timeout=60) == 0
 

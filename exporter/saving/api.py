@@ -16,13 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from exporter._collector import collector_paused
-from exporter._companions import name_receipt, name_request
-from exporter._exchange import read_whole
-from exporter._staging import publish, stage_beside
-from exporter._text import describe_value, escape
 from exporter.errors import (
     ArgumentError,
     ArtifactError,
@@ -32,25 +27,27 @@ from exporter.errors import (
     SpaceError,
     TargetExistsError,
 )
+from exporter.processes.collector import collector_paused
 from exporter.saving.contents import TWIN, LeftOut, format_bytes
-from exporter.saving.save_options import check_save_options
-from exporter.stores import fetch, is_url
-from exporter.stores.addresses import redact
+from exporter.saving.formats import FORMATS, SUFFIXES, Format, find_format
+from exporter.saving.formats.save_options import check_save_options
+from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
+from exporter.storage.exchange import read_whole
+from exporter.storage.remote import fetch, is_url
+from exporter.storage.remote.addresses import redact
+from exporter.storage.sidecars import name_receipt, name_request
+from exporter.storage.staging import publish, stage_beside
+from exporter.text.showing import describe_value, escape
 
 if TYPE_CHECKING:
     import h5py
     import keras
 
     from exporter.saving.contents import Contents
-    from exporter.saving.rehearsal import Description
+    from exporter.saving.formats.rehearsal import Description
 
-Format = Literal["tf", "h5", "keras"]
-
-SUFFIXES: dict[str, Format] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
 # What a disk says that takes no more; TensorFlow ends its message with it.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-FORMATS: tuple[Format, ...] = ("tf", "h5", "keras")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class SavePlan:
         signatures: As `tf.saved_model.save` takes them, or None.
         options: The `tf.saved_model.SaveOptions`, or None.
         steps: What `signatures` use of the model's training and is traced already; see
-            `exporter.saving.functions.trace_functions`.
+            `exporter.saving.graph.functions.trace_functions`.
         described: The model's configuration, and what it does not hold, if it was made already.
     """
 
@@ -98,7 +95,7 @@ class SavePlan:
     def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
         described = self.described or _describe_model(self.model, self.save_format, self.include_optimizer)
         if self.save_format == "tf":
-            from exporter.saving.saved_model import write_saved_model
+            from exporter.saving.formats.saved_model import write_saved_model
 
             contents = write_saved_model(
                 self.model,
@@ -119,10 +116,10 @@ class SavePlan:
 
 def _find_file_writer(save_format: Format) -> "Callable[..., Contents]":
     if save_format == "h5":
-        from exporter.saving.hdf5 import write_hdf5
+        from exporter.saving.formats.hdf5 import write_hdf5
 
         return write_hdf5
-    from exporter.saving.keras_archive import write_keras_archive
+    from exporter.saving.formats.keras_archive import write_keras_archive
 
     return write_keras_archive
 
@@ -284,7 +281,7 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
     Raises:
         SpaceError: There is less than what will be written at least.
     """
-    from exporter.saving.state import count_bytes
+    from exporter.saving.state.collecting import count_bytes
 
     variables = list(model.variables)
     if include_optimizer and getattr(model, "optimizer", None) is not None:
@@ -331,7 +328,7 @@ def load_model(
             f"Received: {describe_value(custom_objects)} (of type {type(custom_objects).__name__})."
         )
     if _is_open_hdf5(filepath):
-        from exporter.saving.hdf5 import read_hdf5
+        from exporter.saving.formats.hdf5 import read_hdf5
 
         if not filepath:
             raise ArgumentError("The h5py.File is closed. Open it with mode 'r', and close it after the load.")
@@ -347,14 +344,14 @@ def load_model(
 def _find_reader(path: Path) -> "Callable[..., keras.Model]":
     """Returns the function that reads what is at `path`, by what it is and not by its name."""
     if path.is_dir():
-        if (path / "saved_model.pb").is_file():
+        if (path / GRAPH).is_file():
             _check_h5py("tf")
-            from exporter.saving.saved_model import read_saved_model
+            from exporter.saving.formats.saved_model import read_saved_model
 
             return read_saved_model
-        if (path / "config.json").is_file():
+        if (path / CONFIG).is_file():
             _check_h5py("keras")
-            from exporter.saving.keras_archive import read_keras_directory
+            from exporter.saving.formats.keras_archive import read_keras_directory
 
             return read_keras_directory
         raise ArtifactError(
@@ -368,36 +365,12 @@ def _find_reader(path: Path) -> "Callable[..., keras.Model]":
     kind = find_format(path)
     _check_h5py(kind)
     if kind == "h5":
-        from exporter.saving.hdf5 import read_hdf5
+        from exporter.saving.formats.hdf5 import read_hdf5
 
         return read_hdf5
-    from exporter.saving.keras_archive import read_keras_archive
+    from exporter.saving.formats.keras_archive import read_keras_archive
 
     return read_keras_archive
-
-
-def find_format(path: Path) -> Format:
-    """Finds the format of a file by its first bytes.
-
-    Args:
-        path: A file that may be of any kind.
-
-    Returns:
-        `h5` or `keras`.
-
-    Raises:
-        ArtifactError: It is of neither.
-    """
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head == b"\x89HDF\r\n\x1a\n":
-        return "h5"
-    if head.startswith(b"PK\x03\x04"):
-        return "keras"
-    raise ArtifactError(
-        f"{escape(str(path))} is neither an HDF5 file nor a .keras archive: it begins with {head!r}. Expected a "
-        "file that `save_model` or Keras wrote; the file may be damaged or incomplete."
-    )
 
 
 def _list_directory(path: Path) -> str:
@@ -538,7 +511,7 @@ def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: boo
 
     A SavedModel holds one that has none as functions.
     """
-    from exporter.saving.rehearsal import Description, MisfitError, describe_model
+    from exporter.saving.formats.rehearsal import Description, MisfitError, describe_model
 
     try:
         described = describe_model(model, include_optimizer, holds_functions=chosen == "tf")
@@ -557,7 +530,7 @@ def _describe_model(model: "keras.Model", chosen: Format, include_optimizer: boo
 
 
 def _check_hdf5_holds(model: "keras.Model", others: tuple[str, ...]) -> None:
-    from exporter.saving.hdf5 import check_hdf5_holds
+    from exporter.saving.formats.hdf5 import check_hdf5_holds
 
     check_hdf5_holds(model, others)
 
@@ -596,7 +569,7 @@ def _check_target(target: Path, chosen: Format) -> None:
 def _is_replaceable(directory: Path) -> bool:
     """A SavedModel or an unzipped archive may be replaced as a whole, and so may an empty directory."""
     names = {entry.name for entry in directory.iterdir()}
-    return not names or "saved_model.pb" in names or {"config.json", "metadata.json"} <= names
+    return not names or GRAPH in names or {CONFIG, METADATA} <= names
 
 
 def _ask_to_overwrite(found: str) -> None:
@@ -629,7 +602,7 @@ def _save_to_open_hdf5(
     signatures: Any,
     options: Any,
 ) -> Path:
-    from exporter.saving.hdf5 import write_open_hdf5
+    from exporter.saving.formats.hdf5 import write_open_hdf5
 
     if not (save_format is None or (isinstance(save_format, str) and save_format == "h5")):
         raise ArgumentError(

@@ -3,13 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from exporter._text import escape
+from exporter.text.showing import escape
 
 # What stock Keras reads of a SavedModel; without it, the artifact is whole for every other reader.
 TWIN = "Keras twin"
 
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
+
+
+# What a person calls a format: the three that are written, and the two that are only read.
+FORMAT_NAMES = {
+    "tf": "SavedModel",
+    "h5": "HDF5 file",
+    "keras": "Keras archive",
+    "directory": "unzipped Keras archive",
+    "weights": "HDF5 file of weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,13 @@ class Endpoint:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
 
+    def describe(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Says in words what it takes and what it returns, by name."""
+        taken, returned = (
+            {name: format_tensor(tensor) for name, tensor in tensors.items()} for tensors in (self.inputs, self.outputs)
+        )
+        return taken, returned
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
@@ -117,3 +134,10 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def format_tensor(tensor: Tensor) -> str:
+    """Returns a tensor's dtype and shape, such as `float32 (?, 8, 8, 1)`."""
+    if tensor.shape is None:
+        return f"{tensor.dtype} of any shape"
+    return f"{tensor.dtype} ({', '.join('?' if size is None else str(size) for size in tensor.shape)})"

@@ -4,7 +4,7 @@
 so can be any function of the user's own. Importing this package loads neither TensorFlow nor Keras: the functions do.
 """
 
-from exporter.sources._building import build_model
+from exporter.models.building import build_model
 from exporter.sources._digits import digits, digits_data
 from exporter.sources._networks import application, architecture
 from exporter.sources._stored import file

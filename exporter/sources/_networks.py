@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ArtifactError, ExportError
-from exporter.sources._names import import_custom_objects, suggest
+from exporter.models.importing import import_custom_objects, suggest
 from exporter.sources._stored import find_file
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def architecture(
     objects = import_custom_objects(custom_objects)
     import keras
 
-    from exporter.safety.configurations import check_configuration
-    from exporter.safety.documents import parse_json
-    from exporter.safety.memory import limit_variables
-    from exporter.saving.faults import LOAD_FAULTS
+    from exporter.saving.configuration.faults import LOAD_FAULTS
+    from exporter.saving.layout.documents import parse_json
+    from exporter.saving.safety.configurations import check_configuration
+    from exporter.saving.safety.memory import limit_variables
 
     expected = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
     try:
@@ -166,8 +166,8 @@ def _quote(error: Exception) -> str:
 
 def _load_weights(model: keras.Model, weights: str) -> None:
     """Read the weights; a mismatch is the fault of the two paths that were given together."""
-    from exporter.saving.faults import LOAD_FAULTS
-    from exporter.saving.given_weights import load_weights
+    from exporter.saving.configuration.faults import LOAD_FAULTS
+    from exporter.saving.formats.given_weights import load_weights
 
     path = find_file(weights, "model.weights")
     try:

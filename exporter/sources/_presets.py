@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import ArtifactError, MissingDependencyError
-from exporter.safety.documents import parse_json
+from exporter.saving.layout.documents import parse_json
 
 if TYPE_CHECKING:
     import keras
@@ -46,8 +46,8 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
         raise MissingDependencyError(
             f"{path} is a preset of KerasHub, which cannot be imported: {error}. Install it: pip install keras-hub"
         ) from error
-    from exporter.safety.configurations import check_configuration
-    from exporter.saving.faults import LOAD_FAULTS
+    from exporter.saving.configuration.faults import LOAD_FAULTS
+    from exporter.saving.safety.configurations import check_configuration
 
     configs = {file.name: parse_json(file.read_bytes(), str(file)) for file in sorted(path.glob("*.json"))}
     if safe_mode:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter._text import show
 from exporter.errors import ArgumentError
-from exporter.sources._names import import_custom_objects, suggest
+from exporter.models.importing import import_custom_objects, suggest
 from exporter.sources._presets import is_preset, load_preset
-from exporter.stores import fetch, is_url
+from exporter.storage.remote import fetch, is_url
+from exporter.text.showing import show
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def file(
     objects = import_custom_objects(custom_objects)
     if is_preset(path):
         return load_preset(path, safe_mode)
-    from exporter.saving import load_model
+    from exporter.saving.api import load_model
 
     return load_model(path, custom_objects=objects, compile=compile, safe_mode=safe_mode)
 

@@ -13,18 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter._logs import open_log
-from exporter._own_files import open_to_append
-from exporter._schema import convert
-from exporter._terminal import print_summary
+from exporter.artifacts.summary import print_summary
 from exporter.config import JobConfig, MeasureMode, Origin
+from exporter.config.checking import convert
 from exporter.errors import ExporterError, UsageError
-from exporter.jobs import export
-from exporter.proof.fresh_process import answer_requests
-from exporter.proof.workshop import Workshop
-from exporter.publishing import locate_receipt
-from exporter.sweeps.progress import ProgressWriter
-from exporter.sweeps.rows import LOG, Cell, Row, describe_failure, describe_success, write_row
+from exporter.exporting.job import export
+from exporter.exporting.session import Workshop
+from exporter.processes.fresh_process import answer_requests
+from exporter.storage.logs import open_log
+from exporter.storage.own_files import open_to_append
+from exporter.storage.sidecars import locate_receipt
+from exporter.sweeps.records.progress import ProgressWriter
+from exporter.sweeps.records.results import LOG, Cell, Row, describe_failure, describe_success, write_row
 
 OUTPUT = "output.log"
 

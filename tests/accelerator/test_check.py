@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from exporter.proof.randomness import operations_deterministic
-from exporter.saving.internals import is_op_determinism_enabled
+from exporter.models.randomness import operations_deterministic
+from exporter.saving.private_api import is_op_determinism_enabled
 
 
 def test_without_a_gpu_nothing_is_claimed() -> None:

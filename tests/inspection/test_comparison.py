@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.commands import run_command
-from exporter.inspection.comparison import (
+from exporter.artifacts.inspection.comparison import (
     Difference,
     SignatureDifference,
     TensorDifference,
     compare_artifacts,
     compare_signatures,
 )
+from exporter.cli.commands import run_command
 from exporter.saving.contents import Endpoint, Tensor
 
 from .conftest import Command
@@ -228,6 +228,6 @@ def test_the_contract_of_the_endpoints(artifacts: Artifacts, capsys: pytest.Capt
 def test_the_difference_of_values(
     first: list[complex], second: list[complex], expected: tuple[float | None, int]
 ) -> None:
-    from exporter.inspection.comparison import _compare_values
+    from exporter.artifacts.inspection.comparison import _compare_values
 
     assert _compare_values(np.array(first), np.array(second)) == expected

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.commands import run_command
+from exporter.artifacts.inspection import inspect_artifact
+from exporter.artifacts.inspection.comparison import compare_artifacts
+from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError, ExporterError
-from exporter.inspection import inspect_artifact
-from exporter.inspection.comparison import compare_artifacts
-from exporter.receipts import record_files
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.storage.digests import record_files
 
 from .conftest import Command
 

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_receipts import RECEIPT
 
-from exporter._companions import name_receipt
-from exporter.commands import run_command
+from exporter.artifacts.manifest import examine, seal
+from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError
-from exporter.manifests import MANIFEST, examine, seal
-from exporter.receipts import record_files
+from exporter.saving.layout.names import MANIFEST
+from exporter.storage.digests import record_files
+from exporter.storage.sidecars import name_receipt
 
 from .conftest import Command
 

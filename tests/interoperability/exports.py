@@ -6,7 +6,7 @@ import keras
 
 from exporter import save_model
 from exporter.config import SignatureConfig
-from exporter.endpoints.building import build_endpoints, kept_for_endpoints
+from exporter.models.endpoints.building import build_endpoints, kept_for_endpoints
 
 
 def export(model: keras.Model, path: Path, **declared: SignatureConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporter.config import SignatureConfig
-from exporter.saving.state import collect_state
+from exporter.saving.state.collecting import collect_state
 
 from .exports import export
 from .training_ways import BATCH, WAYS

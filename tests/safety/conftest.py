@@ -14,7 +14,7 @@ import yaml
 
 from exporter import compose
 from exporter.errors import ArtifactError
-from exporter.provenance import describe_recipe
+from exporter.exporting.provenance import describe_recipe
 
 if TYPE_CHECKING:
     import keras

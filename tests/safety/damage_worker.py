@@ -54,8 +54,8 @@ def read_state(model: Any) -> dict[str, Any]:
     """Reads everything that must be the same."""
     import numpy as np
 
-    from exporter.saving.record import describe_state
-    from exporter.saving.state import collect, to_array
+    from exporter.saving.rebuilding.record import describe_state
+    from exporter.saving.state.collecting import collect, to_array
 
     state = collect(model, include_optimizer=True)
     values = {path: np.asarray(to_array(variable)).tobytes() for path, variable in state.variables.items()}

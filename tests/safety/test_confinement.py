@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import ArtifactError, ExportError
-from exporter.safety.confinement import GIB, run_confined
+from exporter.processes.confinement import GIB, run_confined
 
 _MODULE = "confined_work"
 
@@ -88,8 +88,8 @@ def test_it_takes_no_more_memory_than_it_may(name: str, fault: str) -> None:
 _PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
-from exporter._signals import raise_endings
-from exporter.safety.confinement import run_confined
+from exporter.processes.interrupts import raise_endings
+from exporter.processes.confinement import run_confined
 raise_endings()
 run_confined("confined_work:interrupted", {"note": sys.argv[1]}, "It", 600, 1 << 31)
 """

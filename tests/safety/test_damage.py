@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ArtifactError
-from exporter.safety.documents import parse_json, parse_recipe
-from exporter.safety.operations import check_graph
-from exporter.saving.checksums import Checksums
-from exporter.saving.record import StateRecord
-from exporter.saving.tensor_bundle import read_index
+from exporter.saving.layout.checksums import Checksums
+from exporter.saving.layout.documents import parse_json, parse_recipe
+from exporter.saving.layout.tensor_bundle import read_index
+from exporter.saving.rebuilding.record import StateRecord
+from exporter.saving.safety.graphs.operations import check_graph
 
 from .damage_worker import choose_cases, damage
 

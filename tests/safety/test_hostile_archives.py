@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import exporter
+from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
-from exporter.inspection.inspection import inspect_artifact
-from exporter.saving import hdf5, keras_archive
+from exporter.saving.formats import hdf5, keras_archive
 
 from .conftest import Attack, copy, read_members, refuse, write_members
 from .test_hostile_configurations import hide_lambda

@@ -11,10 +11,10 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 from test_receipts import RECEIPT
 
-from exporter._companions import name_receipt
-from exporter.commands import run_command
+from exporter.cli.commands import run_command
 from exporter.errors import ProofError
-from exporter.receipts import record_files
+from exporter.storage.digests import record_files
+from exporter.storage.sidecars import name_receipt
 
 from . import test_hostile_archives as archives
 from . import test_hostile_configurations as configurations

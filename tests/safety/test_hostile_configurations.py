@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from keras.src.saving.serialization_lib import _retrieve_class_or_fn
 
 from exporter import sources
+from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
-from exporter.inspection.inspection import inspect_artifact
-from exporter.safety.configurations import MAX_LAYERS, check_configuration
-from exporter.safety.documents import MAX_JSON, parse_json
-from exporter.safety.memory import limit_variables
-from exporter.saving.internals import layers_by_name
-from exporter.saving.topology import rebuild_model
+from exporter.saving.layout.documents import MAX_JSON, parse_json
+from exporter.saving.private_api import layers_by_name
+from exporter.saving.rebuilding.model_configuration import rebuild_model
+from exporter.saving.safety.configurations import MAX_LAYERS, check_configuration
+from exporter.saving.safety.memory import limit_variables
 
 from .conftest import TRUST, Attack, copy, read_members, refuse, write_members
 

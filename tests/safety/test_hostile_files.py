@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 
 import exporter
+from exporter.artifacts.inspection.artifacts import open_artifact
+from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
-from exporter.inspection.artifacts import open_artifact
-from exporter.inspection.inspection import inspect_artifact
 
 from .conftest import TRUST, copy, refuse
 

@@ -17,11 +17,11 @@ from tensorflow.core.framework import types_pb2, variable_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 import exporter
+from exporter.artifacts.inspection.graphs import read_graph
 from exporter.errors import ArtifactError
-from exporter.inspection.graphs import read_graph
-from exporter.safety.operations import check_graph, find_harms
-from exporter.safety.registry import SAVER, TABLE_FILES, Registry, read_registry
-from exporter.saving.messages import SavedModel
+from exporter.saving.layout.messages import SavedModel
+from exporter.saving.safety.graphs.operations import check_graph, find_harms
+from exporter.saving.safety.graphs.registry import SAVER, TABLE_FILES, Registry, read_registry
 
 pytestmark = pytest.mark.xdist_group("safety")
 

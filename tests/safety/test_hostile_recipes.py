@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from test_receipts import RECEIPT
 
 from exporter import ArtifactError, UsageError, compose
-from exporter._companions import name_receipt
-from exporter._hydra import instantiate
-from exporter.commands import run_command
-from exporter.provenance import describe_recipe, record_inputs
-from exporter.receipts import record_files
-from exporter.rerunning import plan_rerun
+from exporter.cli.commands import run_command
+from exporter.cli.rerunning import plan_rerun
+from exporter.exporting.provenance import describe_recipe, record_inputs
+from exporter.models.instantiating import instantiate
+from exporter.storage.digests import record_files
+from exporter.storage.sidecars import name_receipt
 
 from .conftest import CANARY, Change
 
@@ -540,7 +540,7 @@ def test_the_commands_refuse_the_same(
 
 
 def test_what_would_be_read_reaches_the_artifact(write: Change, place: Path) -> None:
-    from exporter.jobs import export
+    from exporter.exporting.job import export
 
     layers = [{"_target_": "keras.Input", "shape": [1], "dtype": "string"},
               {"_target_": "keras.layers.StringLookup", "vocabulary": "secrets.txt"}]  # fmt: skip
@@ -555,7 +555,7 @@ def test_what_would_be_read_reaches_the_artifact(write: Change, place: Path) -> 
 def test_the_names_are_those_of_this_keras() -> None:
     import keras
 
-    from exporter.rerunning.keras_names import BY_ROOM
+    from exporter.cli.rerunning.keras_names import BY_ROOM
 
     # Layers that hold code, or load a program from a file.
     code = {"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"}

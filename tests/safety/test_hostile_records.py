@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import exporter
+from exporter.artifacts.inspection.artifacts import open_artifact
+from exporter.artifacts.inspection.graphs import read_graph, read_keras_2_config
+from exporter.artifacts.manifest import examine
+from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError, ExporterError
-from exporter.inspection.artifacts import open_artifact
-from exporter.inspection.graphs import read_graph, read_keras_2_config
-from exporter.manifests import MANIFEST, examine
-from exporter.receipts import Receipt
-from exporter.saving.checksums import Checksums
+from exporter.saving.layout.checksums import Checksums
+from exporter.saving.layout.names import MANIFEST
 
 from .conftest import make_model, read_members, write_members
 

@@ -22,11 +22,11 @@ import tensorflow as tf
 
 import exporter
 from exporter import sources
+from exporter.artifacts.inspection import artifacts
+from exporter.artifacts.inspection.inspection import inspect_artifact
+from exporter.cli.rerunning import plan_rerun
 from exporter.errors import ArtifactError, UsageError
-from exporter.inspection import artifacts
-from exporter.inspection.inspection import inspect_artifact
-from exporter.rerunning import plan_rerun
-from exporter.saving import hdf5, keras_archive
+from exporter.saving.formats import hdf5, keras_archive
 
 from .conftest import CANARY, Attack, Change, copy, read_members, refuse, write_members
 from .test_hostile_configurations import (
@@ -332,7 +332,7 @@ def test_a_pickle(number: str, name: str, tmp_path: Path, canary: Path) -> None:
 
 def test_a_pickle_in_an_archive_of_arrays(tmp_path: Path, canary: Path) -> None:
     """CVE-2019-6446, where we read arrays ourselves."""
-    from exporter._arrays import read_arrays
+    from exporter.processes.arrays import read_arrays
 
     path = tmp_path / "arrays.npz"
     np.savez(path, allow_pickle=True, header=np.array([Payload(canary)], dtype=object))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import pytest
 import tensorflow as tf
 
-from exporter.safety.loading import RESERVED
-from exporter.safety.registry import read_registry
+from exporter.saving.safety.graphs.loading import RESERVED
+from exporter.saving.safety.graphs.registry import read_registry
 
 pytestmark = pytest.mark.xdist_group("safety")
 
@@ -23,7 +23,7 @@ RESOURCE = {"_create_resource", "_destroy_resource", "_initialize"}
 _PROGRAM = """
 import json, runpy
 import tensorflow_text
-from exporter.safety import registry
+from exporter.saving.safety import registry
 print(json.dumps(registry.list_registered()))
 runpy.run_path(registry.__file__, run_name="__main__")
 """

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from exporter import _locks, _logs, _own_files, _staging
-from exporter._staging import hold_names, replace_text, stage_beside
 from exporter.config import OnError
 from exporter.errors import ExporterError, ExportError, ForeignFileError, LockTimeoutError
-from exporter.sweeps import conducting, running
-from exporter.sweeps.meeting import receive_jobs, send_files
-from exporter.sweeps.plans import make_plan, open_sweep
-from exporter.sweeps.progress import ProgressWriter, read_progress
-from exporter.sweeps.rows import Cell, describe_missing, read_row
+from exporter.storage import locks, logs, own_files, staging
+from exporter.storage.staging import hold_names, replace_text, stage_beside
+from exporter.sweeps import job, sweep
+from exporter.sweeps.records.plans import make_plan, open_sweep
+from exporter.sweeps.records.progress import ProgressWriter, read_progress
+from exporter.sweeps.records.results import Cell, describe_missing, read_row
+from exporter.sweeps.records.results_store import receive_jobs, send_files
 from exporter.sweeps.worker import Worker, _output_kept
 
 OTHER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -89,7 +89,7 @@ def write_privately(target: Path) -> None:
 
 
 def hold_for(lock: Path, limit: float) -> None:
-    with _locks.hold(lock, lambda holder: logging.getLogger().warning("waits"), limit):
+    with locks.hold(lock, lambda holder: logging.getLogger().warning("waits"), limit):
         pass
 
 
@@ -190,7 +190,7 @@ def choose_name(folder: Path) -> None:
 def test_what_is_no_lock_is_named_and_left_alone_until_it_is_moved_away(
     folder: Path, victim: Path, plant: Plant, work: Callable[[Path], None]
 ) -> None:
-    lock = name_lock(folder / "target") if work is stage else folder / f".exporter-{_staging._make_key('')}.lock"
+    lock = name_lock(folder / "target") if work is stage else folder / f".exporter-{staging._make_key('')}.lock"
     plant(lock, victim)
     before = lock.lstat()
     owner = pwd.getpwuid(os.geteuid()).pw_name
@@ -226,7 +226,7 @@ def test_who_waits_for_another_user_is_told_and_not_for_ever(folder: Path, caplo
 
 
 def test_who_waits_to_choose_a_name_is_told_and_not_for_ever(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    lock = folder / f".exporter-{_staging._make_key('')}.lock"
+    lock = folder / f".exporter-{staging._make_key('')}.lock"
     with (
         other_user(lambda: hold_lock(lock)),
         pytest.raises(LockTimeoutError, match="is held by process 7 on pluto"),
@@ -282,7 +282,7 @@ def test_a_lock_of_another_user_is_held_where_it_cannot_be_removed(
         raise PermissionError(1, "Operation not permitted", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    with _locks.hold(lock, lambda holder: None), pytest.raises(LockTimeoutError):
+    with locks.hold(lock, lambda holder: None), pytest.raises(LockTimeoutError):
         hold_for(lock, 0.1)
     assert (lock.read_bytes() == left) is (OTHER.pw_uid != os.geteuid())
 
@@ -332,7 +332,7 @@ def test_what_another_user_has_left_is_not_cleared(folder: Path) -> None:
 
 
 def write_log(file: Path) -> None:
-    handler = _logs.open_log(file)
+    handler = logs.open_log(file)
     try:
         logging.getLogger("test").error("a line")
     finally:
@@ -346,7 +346,7 @@ def keep_output(file: Path) -> None:
 
 
 def log_launcher(file: Path) -> None:
-    conducting._log_launcher_error(ValueError("a line"), file)
+    sweep._log_launcher_error(ValueError("a line"), file)
 
 
 @pytest.mark.parametrize("work", [write_log, keep_output, log_launcher], ids=lambda work: work.__name__)
@@ -390,9 +390,9 @@ def test_a_small_file_takes_the_place_of_what_stands_there(folder: Path, victim:
     plant(folder / file, victim)
     if plant is plant_directory and file == "given-up":
         with pytest.raises(ForeignFileError, match="is a directory of the user"):
-            running.give_up(make_cell(folder))
+            job.give_up(make_cell(folder))
     elif file == "given-up":
-        running.give_up(make_cell(folder))
+        job.give_up(make_cell(folder))
         assert (folder / file).read_bytes() == b""
     else:
         ProgressWriter(folder)
@@ -425,7 +425,7 @@ def test_a_name_that_was_guessed_is_not_written_to(folder: Path, victim: Path) -
 def test_a_sign_of_life_touches_nothing_else(
     folder: Path, victim: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.sweeps.progress._SECONDS_BETWEEN_BEATS", 0.001)
+    monkeypatch.setattr("exporter.sweeps.records.progress._SECONDS_BETWEEN_BEATS", 0.001)
     with ProgressWriter(folder):
         (folder / "progress.json").unlink()
         plant(folder / "progress.json", victim)
@@ -489,6 +489,6 @@ def test_the_lock_of_a_sweep_is_not_made_of_what_stands_there(folder: Path, vict
 
 
 def test_a_user_without_a_name_is_named_by_the_number() -> None:
-    assert _own_files.name_user(4_000_000_000) == "with the number 4000000000"
+    assert own_files.name_user(4_000_000_000) == "with the number 4000000000"
     assert issubclass(ForeignFileError, OSError)
     assert issubclass(LockTimeoutError, ExporterError)

@@ -21,17 +21,19 @@ from sweeps.test_report import make_plan_of, make_row
 from test_receipts import RECEIPT
 
 import exporter
-from exporter._companions import name_receipt
-from exporter._logs import DiscreetFormatter
-from exporter.commands import run_command
+from exporter.artifacts.manifest import seal
+from exporter.artifacts.receipt import Receipt
+from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError, ExporterError
-from exporter.manifests import MANIFEST, seal
-from exporter.receipts import Receipt, record_files
-from exporter.safety.operations import Harm, check_graph
-from exporter.saving.messages import SavedMetadata, SavedModel
-from exporter.sweeps.report import write_report
-from exporter.sweeps.rows import Outcome, write_row
-from exporter.sweeps.table import collect, print_table, write_table
+from exporter.saving.layout.messages import SavedMetadata, SavedModel
+from exporter.saving.layout.names import MANIFEST
+from exporter.saving.safety.graphs.operations import Harm, check_graph
+from exporter.storage.digests import record_files
+from exporter.storage.logs import DiscreetFormatter
+from exporter.storage.sidecars import name_receipt
+from exporter.sweeps.records.results import Outcome, write_row
+from exporter.sweeps.showing.report import write_report
+from exporter.sweeps.showing.table import collect, print_table, write_table
 
 from .conftest import copy, read_members, write_members
 

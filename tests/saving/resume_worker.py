@@ -31,8 +31,8 @@ from tensorflow.python.eager import context
 
 from exporter import load_model, save_model
 from exporter.errors import ExporterError
-from exporter.saving.state import Array, collect, collect_state, to_array
-from exporter.saving.topology import serialize_model
+from exporter.saving.rebuilding.model_configuration import serialize_model
+from exporter.saving.state.collecting import Array, collect, collect_state, to_array
 
 from .zoo import CASES, Case, Data
 from .zoo.case import BATCH, ROWS, STEPS_BEFORE, Way

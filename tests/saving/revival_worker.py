@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from exporter import load_model, save_model
 from exporter.errors import ArgumentError
-from exporter.saving.state import Array, collect_state, to_array
+from exporter.saving.state.collecting import Array, collect_state, to_array
 
 BATCH = 4
 ROWS_BEFORE, ROWS_AFTER = 12, 8

@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 import exporter
-from exporter.saving.replicas import add_replicas
-from exporter.saving.state import collect, to_array
+from exporter.saving.state.collecting import collect, to_array
+from exporter.saving.state.replicas import add_replicas
 
 NAMES = {"h5": "model.h5", "keras": "model.keras", "tf": "model"}
 _BATCH = 8

@@ -14,10 +14,10 @@ from keras import layers, quantizers
 
 import exporter
 from exporter.errors import ArtifactError
-from exporter.safety.configurations import check_configuration
-from exporter.saving.acquired import put_back
-from exporter.saving.record import StateRecord, describe_state
-from exporter.saving.state import Array, collect, collect_state, to_array
+from exporter.saving.rebuilding.acquired import put_back
+from exporter.saving.rebuilding.record import StateRecord, describe_state
+from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.state.collecting import Array, collect, collect_state, to_array
 
 ARTIFACTS = {"tf": "model", "keras": "model.keras", "h5": "model.h5"}
 WIDTH = 6

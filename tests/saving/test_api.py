@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 import exporter
 from exporter import load_model, save_model
-from exporter._text import describe_value
-from exporter.saving.state import collect_state, digest
+from exporter.saving.state.collecting import collect_state, digest
+from exporter.text.showing import describe_value
 
 FORMATS = ["tf", "h5", "keras"]
 SUFFIX = {"tf": "", "h5": ".h5", "keras": ".keras"}

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import exporter
-from exporter._text import describe_value
-from exporter.receipts import record_files
+from exporter.storage.digests import record_files
+from exporter.text.showing import describe_value
 
 pytestmark = pytest.mark.xdist_group("safety")
 

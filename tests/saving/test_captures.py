@@ -11,7 +11,7 @@ import tensorflow as tf
 import exporter
 from exporter.errors import ModelError
 from exporter.saving.api import plan_save
-from exporter.saving.state import collect_state
+from exporter.saving.state.collecting import collect_state
 
 GAIN = tf.Variable(3.0, name="gain")
 PRICES = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, 0.0)

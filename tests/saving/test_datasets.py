@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ArtifactError
-from exporter.saving.checksums import checksum_dataset, checksum_values
-from exporter.saving.datasets import Datasets, FileLayout, lay_out_file, write_file
-from exporter.saving.sparse_memory import SparseMemory
-from exporter.saving.state import Array
-from exporter.saving.structure import Structure, check_footer, make_footer
-from exporter.saving.weights_file import StoredArrays
-from exporter.saving.zip_members import open_member
+from exporter.saving.formats.weights_file import StoredArrays
+from exporter.saving.layout.checksums import checksum_dataset, checksum_values
+from exporter.saving.layout.datasets import Datasets, FileLayout, lay_out_file, write_file
+from exporter.saving.layout.sparse_memory import SparseMemory
+from exporter.saving.layout.structure import Structure, check_footer, make_footer
+from exporter.saving.safety.zip_members import open_member
+from exporter.saving.state.collecting import Array
 
 DTYPES = (
     *("float32", "float64", "float16", "int8", "uint8", "int64", "uint64", "bool", "complex64", ">f4", ">i8"),

@@ -10,22 +10,14 @@ import pytest
 
 from exporter import load_model, save_model
 from exporter.errors import ArtifactError
-from exporter.safety.records import RecordError, read_record
-from exporter.saving import (
-    checksums,
-    functions,
-    hdf5,
-    keras_archive,
-    record,
-    revival,
-    saved_model,
-    structure,
-    topology,
-    weights_file,
-    zip_members,
-)
-from exporter.saving.functions import Functions
-from exporter.saving.record import StateRecord
+from exporter.saving.formats import hdf5, keras_archive, saved_model, weights_file
+from exporter.saving.graph import functions, revival
+from exporter.saving.graph.functions import Functions
+from exporter.saving.layout import checksums, structure
+from exporter.saving.layout.records import RecordError, read_record
+from exporter.saving.rebuilding import model_configuration, record
+from exporter.saving.rebuilding.record import StateRecord
+from exporter.saving.safety import zip_members
 
 _NAMES = {"h5": "model.h5", "keras": "model.keras", "tf": "model", "revived": "revived"}
 
@@ -37,7 +29,7 @@ _OURS: list[tuple[str, Any, str]] = [
     *(("keras", keras_archive, name) for name in ("check_hdf5", "_read_record", "revive_state")),
     ("keras", zip_members, "check_archive"),
     *(("keras", module, name) for module, name in ((checksums, "read_record"), (weights_file, "checksum_values"))),
-    *(("keras", topology, name) for name in ("count_layers", "check_configuration")),
+    *(("keras", model_configuration, name) for name in ("count_layers", "check_configuration")),
     *(("keras", record, name) for name in ("walk", "collect", "restore_settings", "load_layers", "build_optimizers")),
     *(
         ("keras", record, name)

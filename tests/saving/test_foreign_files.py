@@ -14,8 +14,8 @@ import tf_keras
 
 import exporter
 from exporter.errors import ArtifactError
-from exporter.saving.checksums import Checksums
-from exporter.saving.topology import rebuild_model
+from exporter.saving.layout.checksums import Checksums
+from exporter.saving.rebuilding.model_configuration import rebuild_model
 
 # Keras 2 says that HDF5 is an old format.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")

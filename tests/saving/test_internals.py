@@ -15,9 +15,9 @@ import tensorflow as tf
 from tensorflow.python.distribute.values import PerReplicaSpec
 
 import exporter
-from exporter.saving import internals
+from exporter.saving import private_api
 from exporter.saving.api import plan_save
-from exporter.saving.state import collect_state, to_array
+from exporter.saving.state.collecting import collect_state, to_array
 
 SIGNATURES = {
     "CompileMetrics": "(metrics, weighted_metrics, name='compile_metric', output_names=None)",
@@ -96,33 +96,33 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_a_private_name_has_the_signature_that_we_know(name: str) -> None:
-    assert str(inspect.signature(getattr(internals, name))) == SIGNATURES[name]
+    assert str(inspect.signature(getattr(private_api, name))) == SIGNATURES[name]
 
 
-@pytest.mark.parametrize("name", internals.PREFERRED)
+@pytest.mark.parametrize("name", private_api.PREFERRED)
 def test_a_preferred_function_has_the_signature_that_we_know(name: str) -> None:
-    assert str(inspect.signature(internals.find_preferred(name))) == PREFERRED_SIGNATURES[name]
+    assert str(inspect.signature(private_api.find_preferred(name))) == PREFERRED_SIGNATURES[name]
 
 
 def test_the_state_of_the_process_is_where_we_look_for_it() -> None:
     keras.layers.Dense(1)
-    assert internals.global_state.get_global_attribute("object_name_uids")["dense"] > 0
+    assert private_api.global_state.get_global_attribute("object_name_uids")["dense"] > 0
     keras.utils.set_random_seed(1)
     keras.random.uniform((1,))
-    assert internals.global_state.get_global_attribute(internals.GLOBAL_SEED_GENERATOR) is not None
+    assert private_api.global_state.get_global_attribute(private_api.GLOBAL_SEED_GENERATOR) is not None
 
 
 def test_variables_and_trackables_are_of_the_kinds_that_we_ask_for() -> None:
-    assert isinstance(keras.Variable(1.0), internals.BackendVariable)
-    assert isinstance(tf.Variable(1.0), internals.Trackable)
-    assert issubclass(internals.AutoTrackable, internals.Trackable)
-    assert {"_serialize_to_tensors", "_gather_saveables_for_checkpoint"} <= vars(internals.Trackable).keys()
+    assert isinstance(keras.Variable(1.0), private_api.BackendVariable)
+    assert isinstance(tf.Variable(1.0), private_api.Trackable)
+    assert issubclass(private_api.AutoTrackable, private_api.Trackable)
+    assert {"_serialize_to_tensors", "_gather_saveables_for_checkpoint"} <= vars(private_api.Trackable).keys()
 
 
 def test_a_scope_can_be_left_for_a_while() -> None:
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
-        with internals.outside_of_scopes():
+        with private_api.outside_of_scopes():
             assert not tf.distribute.has_strategy()
             assert tf.distribute.get_replica_context() is not None
         assert tf.distribute.get_strategy() is strategy
@@ -145,13 +145,13 @@ def list_objects() -> dict[str, Any]:
         "optimizer": model.optimizer,
         "loss": keras.losses.MeanSquaredError(),
         "tensor": inputs,
-        "trackable": internals.Trackable(),
+        "trackable": private_api.Trackable(),
         "TensorFlow's variable": tf.Variable(1.0),
         "policy": tf.saved_model.experimental.VariablePolicy.NONE,
         "function": tf.function(lambda: 1),
         "iterator": iter(tf.data.Dataset.range(1)),
         "distributed values": PerReplicaSpec(tf.TensorSpec(())),
-        "module of strategies": internals.distribute_lib,
+        "module of strategies": private_api.distribute_lib,
     }
 
 
@@ -178,13 +178,13 @@ def list_private_attributes(package: Path) -> Iterator[str]:
     yield from (node.attr for node in read if node.attr not in own or node.attr in theirs)
 
 
-@pytest.mark.parametrize("name", internals.PREFERRED)
+@pytest.mark.parametrize("name", private_api.PREFERRED)
 def test_a_function_that_is_gone_is_not_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(internals.PREFERRED, name, "tensorflow.python.there_is_no_such_module")
-    assert internals.find_preferred(name) is None
+    monkeypatch.setitem(private_api.PREFERRED, name, "tensorflow.python.there_is_no_such_module")
+    assert private_api.find_preferred(name) is None
 
 
-@pytest.mark.parametrize("gone", [*internals.PREFERRED, "all"])
+@pytest.mark.parametrize("gone", [*private_api.PREFERRED, "all"])
 def test_without_a_private_function_the_public_way_writes_the_same_model(
     gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -193,8 +193,8 @@ def test_without_a_private_function_the_public_way_writes_the_same_model(
     batch = np.arange(8, dtype="float32").reshape(2, 4)
     model.train_on_batch(batch, np.ones((2, 3)))
     expected = read_state(model)
-    for name in internals.PREFERRED if gone == "all" else [gone]:
-        monkeypatch.setitem(internals.PREFERRED, name, "tensorflow.python.there_is_no_such_module")
+    for name in private_api.PREFERRED if gone == "all" else [gone]:
+        monkeypatch.setitem(private_api.PREFERRED, name, "tensorflow.python.there_is_no_such_module")
 
     contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
 
@@ -216,10 +216,10 @@ def read_state(model: keras.Model) -> dict[str, Any]:
 
 
 def test_the_generators_of_tensorflow_are_where_we_put_them_back() -> None:
-    context = vars(internals.eager_context())
+    context = vars(private_api.eager_context())
     seed = context["_seed"]
     tf.random.set_seed(5)
     assert (context["_seed"], context["_rng"].getstate()) == (5, random.Random(5).getstate())
     tf.random.set_seed(seed)
     generator = tf.random.get_global_generator()  # it is made when somebody asks for it
-    assert internals.stateful_random_ops.global_generator is generator
+    assert private_api.stateful_random_ops.global_generator is generator

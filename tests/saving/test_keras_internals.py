@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.saving import keras_internals
-from exporter.saving.keras_internals import values_come_later
+from exporter.saving.rebuilding import deferral
+from exporter.saving.rebuilding.deferral import values_come_later
 
 
 def make_nested() -> keras.Model:
@@ -77,20 +77,20 @@ def test_variables_of_shared_values_change_by_themselves(make: type[keras.Initia
 
 
 def test_keras_is_as_before_when_it_is_closed() -> None:
-    before = list(keras_internals.find_originals().values())
+    before = list(deferral.find_originals().values())
     with values_come_later():
         with suppress(KeyError), values_come_later():
             raise KeyError
         assert vars(keras.Sequential)["from_config"] is not before[1]
-    assert list(keras_internals.find_originals().values()) == before
+    assert list(deferral.find_originals().values()) == before
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
     assert np.any(layer.kernel)
 
 
 def test_keras_has_what_is_used_of_it() -> None:
-    """When this fails, a new Keras loads slowly: look where it moved what `keras_internals.py` replaces."""
-    assert list(keras_internals.find_originals()) == ["_initialize_with_initializer", "from_config"]
+    """When this fails, a new Keras loads slowly: look where it moved what `deferral.py` replaces."""
+    assert list(deferral.find_originals()) == ["_initialize_with_initializer", "from_config"]
     assert callable(keras.Sequential._maybe_rebuild)
 
 

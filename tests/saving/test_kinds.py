@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.saving.kinds import Kind, find_kind, list_outermost
+from exporter.saving.state.kinds import Kind, find_kind, list_outermost
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tensorflow.core.protobuf import (
 )
 from tf_keras.protobuf import saved_metadata_pb2
 
-from exporter.saving import messages
+from exporter.saving.layout import messages
 
 THEIRS: dict[str, Any] = {
     "SavedModel": saved_model_pb2.SavedModel,

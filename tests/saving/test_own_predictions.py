@@ -145,7 +145,7 @@ def test_what_cannot_be_saved_is_left_out_and_refused(kind: Any, name: str, why:
 
 
 def test_an_artifact_of_before_has_no_step_of_prediction(tmp_path: Path) -> None:
-    from exporter.saving.functions import Functions
+    from exporter.saving.graph.functions import Functions
 
     text = '{"units": [], "steps": {}, "missing": [], "methods": [], "compile_config": null}'
     assert Functions.from_json(text) == Functions((), {}, (), (), None)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import exporter
 from exporter.errors import ArtifactError
-from exporter.saving.resources import Table, wrap_variable
-from exporter.saving.state import collect
+from exporter.saving.state.collecting import collect
+from exporter.saving.state.resources import Table, wrap_variable
 
 
 def make_words() -> Table:

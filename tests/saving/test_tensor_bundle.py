@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ArtifactError
-from exporter.saving.tensor_bundle import (
+from exporter.saving.layout.tensor_bundle import (
     BundleEntry,
     encode_string,
     mask_crc32c,

@@ -216,7 +216,7 @@ def hide_plugins(directory: Path) -> None:
 def test_no_launcher_takes_a_gpu_that_nobody_gave_it(launcher: str) -> None:
     import yaml
 
-    from exporter._paths import CONFIG_DIRECTORY
+    from exporter.config.directories import CONFIG_DIRECTORY
 
     preset = yaml.safe_load((CONFIG_DIRECTORY / "hydra" / "launcher" / f"{launcher}.yaml").read_text())
     assert preset["job"]["env_set"]["CUDA_VISIBLE_DEVICES"] == '${oc.env:CUDA_VISIBLE_DEVICES,"-1"}'

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from object_store import serve_objects
 
-from exporter.receipts import Receipt
-from exporter.stores import Store
+from exporter.artifacts.receipt import Receipt
+from exporter.storage.remote import Store
 from sweeps.conftest import TINY, Run, read_table
 
 pytestmark = pytest.mark.xdist_group("stores")

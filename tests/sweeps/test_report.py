@@ -14,16 +14,16 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from exporter.artifacts.records import Check, Measurements
 from exporter.config import Objective, OnError
 from exporter.errors import MissingDependencyError
-from exporter.receipts import Check, Measurements
 from exporter.saving.contents import Holding, LeftOut
-from exporter.sweeps.charts import draw_charts, find_front
-from exporter.sweeps.plans import Plan, make_plan
-from exporter.sweeps.report import write_report
-from exporter.sweeps.rows import Cell, Outcome, Row, find_objective, write_row
-from exporter.sweeps.table import Sweep, collect, print_table, write_table
-from exporter.sweeps.words import format_seconds, shorten_overrides
+from exporter.sweeps.records.plans import Plan, make_plan
+from exporter.sweeps.records.results import Cell, Outcome, Row, find_objective, write_row
+from exporter.sweeps.showing.charts import draw_charts, find_front
+from exporter.sweeps.showing.report import write_report
+from exporter.sweeps.showing.table import Sweep, collect, print_table, write_table
+from exporter.sweeps.showing.words import format_seconds, shorten_overrides
 from sweeps.conftest import find_program
 
 FORMATS = ("tf", "h5", "keras")
@@ -273,7 +273,7 @@ def test_a_chart_that_fails_costs_that_chart_alone(
     def fail(*_: Any) -> Any:
         raise RuntimeError("no chart\n✓ forged")
 
-    monkeypatch.setattr("exporter.sweeps.charts._draw_seconds", fail)
+    monkeypatch.setattr("exporter.sweeps.showing.charts._draw_seconds", fail)
     write_table(sweep)
     page = write_report(sweep).read_text(encoding="utf-8")
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from exporter.receipts import Receipt, digest_files, record_files
+from exporter.artifacts.receipt import Receipt
+from exporter.storage.digests import digest_files, record_files
 from sweeps.conftest import MODELS, TINY, Run, read_table
 
 PATH = 'filepath="out/${model.kind}${exporter.suffix:${save_format}}"'

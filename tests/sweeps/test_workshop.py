@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from exporter import ExportConfig, UsageError
+from exporter.artifacts.records import Status
 from exporter.config import SaveFormat, VerifyConfig
-from exporter.jobs import export
-from exporter.proof.workshop import Workshop
-from exporter.receipts import Status
+from exporter.exporting.job import export
+from exporter.exporting.session import Workshop
 
 
 def ignore(line: str) -> None:

@@ -1,0 +1,215 @@
+"""What an artifact knows of its own bytes, so that it can be checked wherever it was copied.
+
+A SavedModel has `assets.extra/exporter/manifest.json`: every other file with its size and digest. A single file ends
+with a line that holds the digest of all bytes before it. An HDF5 file may have bytes behind its end, and in a `.keras`
+archive the line is the comment with which a zip may end, so that every reader takes the file as it is.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from exporter.artifacts.receipt import Receipt
+from exporter.errors import ArtifactError
+from exporter.saving.layout.names import MANIFEST
+from exporter.storage.digests import FileRecord, record_files
+from exporter.storage.sidecars import name_receipt
+
+VERSION = 1
+
+_SEAL_HEAD = b"\nexporter sha256 "
+_SEAL_SIZE = len(_SEAL_HEAD) + 64 + 1
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One file that is not as it was written.
+
+    Attributes:
+        path: Of the file, relative to the artifact.
+        message: What is wrong with it.
+    """
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the bytes of an artifact were held against.
+
+    Attributes:
+        witnesses: `manifest`, `digest` and `receipt`: those that there were.
+        files: How many files were read.
+        bytes: How many bytes they have.
+        deviations: What is not as it was written.
+    """
+
+    witnesses: tuple[str, ...]
+    files: int
+    bytes: int
+    deviations: tuple[Deviation, ...]
+
+
+def seal(artifact: Path, name: str) -> tuple[FileRecord, ...]:
+    """Writes into an artifact what its bytes are; it must not be changed afterwards.
+
+    Args:
+        artifact: A SavedModel directory, an HDF5 file or a `.keras` archive, without a seal.
+        name: Of the artifact, where it is one file.
+
+    Returns:
+        Every file of the sealed artifact.
+    """
+    if not artifact.is_dir():
+        return (_seal_file(artifact, name),)
+    files = record_files(artifact, name)
+    fields = {"version": VERSION, "files": [asdict(record) for record in files]}
+    manifest = artifact / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+    content = manifest.read_bytes()
+    own = FileRecord(path=MANIFEST, size=len(content), sha256=hashlib.sha256(content).hexdigest(), link=None)
+    return tuple(sorted((*files, own), key=lambda record: Path(record.path)))
+
+
+def _seal_file(path: Path, name: str) -> FileRecord:
+    placeholder = _SEAL_HEAD + b"0" * 64 + b"\n"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path, "a") as archive:  # the zip itself says how long its comment is
+            archive.comment = placeholder
+    else:
+        with path.open("ab") as file:
+            file.write(placeholder)
+    size = path.stat().st_size - _SEAL_SIZE
+    digest = _hash_head(path, size)
+    line = _SEAL_HEAD + digest.hexdigest().encode() + b"\n"
+    with path.open("r+b") as file:
+        file.seek(size)
+        file.write(line)
+    digest.update(line)  # now of the whole file, without reading it again
+    return FileRecord(path=name, size=size + len(line), sha256=digest.hexdigest(), link=None)
+
+
+def _hash_head(path: Path, size: int) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0:
+            chunk = file.read(min(size, _CHUNK_BYTES))
+            if not chunk:
+                break
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest
+
+
+def examine(path: Path) -> Examination:
+    """Holds every file of an artifact against what it says of itself, and against the receipt beside it.
+
+    Args:
+        path: The artifact.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ArtifactError: There is no artifact, or nothing to hold it against, or that is damaged itself.
+    """
+    if not path.exists():
+        raise ArtifactError(f"There is no {path}. Give the path of an artifact that was exported.")
+    files = record_files(path, path.name)
+    witnesses, deviations = [], []
+    if path.is_dir():
+        if (path / MANIFEST).is_file():
+            witnesses.append("manifest")
+            others = [record for record in files if record.path != MANIFEST]
+            deviations += compare_files(_read_manifest(path / MANIFEST), others)
+    else:
+        expected = _read_seal(path)
+        if expected is not None:
+            witnesses.append("digest")
+            if _hash_head(path, path.stat().st_size - _SEAL_SIZE).hexdigest() != expected:
+                deviations.append(Deviation(path.name, "its bytes do not match the digest at its end"))
+    beside = name_receipt(path.absolute())
+    if beside.is_file():
+        witnesses.append("receipt")
+        recorded = Receipt.from_json(beside.read_text(encoding="utf-8")).files
+        if not path.is_dir():  # both may have been renamed
+            recorded = tuple(replace(record, path=path.name) for record in recorded)
+        known = {deviation.path for deviation in deviations}
+        deviations += [found for found in compare_files(recorded, files) if found.path not in known]
+    if not witnesses:
+        raise ArtifactError(
+            f"{path} says nothing of its own bytes, and there is no {beside.name} beside it: it was not exported by "
+            "`exporter`, or it was damaged or changed afterwards. Export it anew to have it sealed."
+        )
+    return Examination(
+        witnesses=tuple(witnesses),
+        files=sum(record.link is None for record in files),
+        bytes=sum(record.size for record in files),
+        deviations=tuple(deviations),
+    )
+
+
+def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Deviation]:
+    """Lists every file that is missing, was added, or is another one.
+
+    Args:
+        expected: The files as they should be.
+        received: The files as they are.
+    """
+    before = {record.path: record for record in expected}
+    after = {record.path: record for record in received}
+    deviations = []
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after:
+            deviations.append(Deviation(path, "is missing"))
+        elif path not in before:
+            deviations.append(Deviation(path, "was added"))
+        elif before[path] != after[path]:
+            deviations.append(Deviation(path, _describe(before[path], after[path])))
+    return deviations
+
+
+def _describe(before: FileRecord, after: FileRecord) -> str:
+    if before.link != after.link:
+        kinds = [f"a link to {record.link}" if record.link is not None else "a file" for record in (before, after)]
+        return f"was {kinds[0]} and is {kinds[1]}"
+    if before.size != after.size:
+        return f"had {before.size:,} bytes and has {after.size:,}"
+    return "has other bytes of the same number"
+
+
+def _read_manifest(path: Path) -> list[FileRecord]:
+    try:
+        fields = json.loads(path.read_bytes())
+        if fields["version"] != VERSION:
+            raise ArtifactError(
+                f"{path} is of version {fields['version']!r}; this exporter reads version {VERSION}. "
+                "Verify it with the exporter that wrote it."
+            )
+        records = [FileRecord(**record) for record in fields["files"]]
+        if not all(isinstance(each.path, str) and type(each.size) is int for each in records):
+            raise TypeError("a file needs a path and a size")
+        return records
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} is damaged: {error!r}. The artifact cannot be verified.") from error
+
+
+def _read_seal(path: Path) -> str | None:
+    """Returns the digest at the end of a file, or None if there is no such line."""
+    size = path.stat().st_size
+    if size < _SEAL_SIZE:
+        return None
+    with path.open("rb") as file:
+        file.seek(size - _SEAL_SIZE)
+        line = file.read(_SEAL_SIZE)
+    if not (line.startswith(_SEAL_HEAD) and line.endswith(b"\n")):
+        return None
+    return line[len(_SEAL_HEAD) : -1].decode("ascii", errors="replace")

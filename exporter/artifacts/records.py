@@ -1,0 +1,227 @@
+"""What a receipt records."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from exporter.saving.contents import Endpoint, Holding, LeftOut
+from exporter.storage.digests import FileRecord
+from exporter.text.showing import escape_line
+
+SCHEMA_VERSION = 1
+
+
+class Status(StrEnum):
+    """How far an artifact got that was published."""
+
+    PROVEN = "proven"  # a fresh process compared everything, and every check passed
+    WRITTEN = "written"  # it was written, and at most loaded again
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison of the artifact with the model.
+
+    Attributes:
+        name: What was compared, such as `predictions`.
+        passed: Whether the artifact was the same.
+        figure: The measured result in a few words, such as `bit-equal` or `largest difference 1.2e-07`.
+        detail: What the figure was measured on, or where the difference is.
+        difference: The largest absolute difference between two numbers; 0 where all are bit-equal, and None where
+            there are no numbers to compare, or numbers of different shapes.
+    """
+
+    name: str
+    passed: bool
+    figure: str
+    detail: str
+    difference: float | None = field(default=None, compare=False)  # the figure says the same in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What the fresh process measured of the finished artifact.
+
+    Attributes:
+        reader: What loaded and called it: the endpoint of a SavedModel through `tf.saved_model.load`, or our
+            `load_model` with one traced call.
+        batch_size: Samples in the batch that was predicted.
+        runs: Predictions that were measured.
+        load_seconds: From the path to a model in memory; TensorFlow was imported before.
+        first_seconds: The first prediction, with everything that is made only then.
+        median_seconds: Of the predictions after the warm-up.
+        p90_seconds: What 90 % of them took at most.
+        p99_seconds: What 99 % of them took at most.
+        memory_bytes: By how much the resident size of the process grew at most from then on: TensorFlow itself, which
+            was there before, is not counted.
+    """
+
+    reader: str
+    batch_size: int
+    runs: int
+    load_seconds: float
+    first_seconds: float
+    median_seconds: float
+    p90_seconds: float
+    p99_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file that the recipe reads.
+
+    Attributes:
+        key: The dotted path in the recipe, such as `model.filepath`.
+        path: What stands there.
+        sha256: Of the file; of a directory, as `digest_files` takes it.
+        size: Bytes.
+    """
+
+    key: str
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The git repository that a recipe is in.
+
+    Attributes:
+        commit: The one that is checked out.
+        dirty: Whether a file that git knows differs from it.
+    """
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What an export ran on.
+
+    Attributes:
+        processor: Its name.
+        cores: How many the process may use.
+        memory_bytes: Of the machine.
+        system: The operating system and its release.
+        gpus: Their names.
+    """
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    gpus: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Says it in a few words."""
+        gpus = "".join(f", {gpu}" for gpu in self.gpus)
+        memory = f"{self.memory_bytes / 2**30:.0f} GiB memory"
+        return escape_line(f"{self.cores} cores of {self.processor}, {memory}{gpus}, {self.system}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to the artifact's server, which was read again by what the endpoint declares.
+
+    Attributes:
+        endpoint: Which it asks.
+        body: JSON, as TF Serving's REST interface takes it; None for a long one.
+        file: Absolute path of the file that holds a long one; None for a short one.
+    """
+
+    endpoint: str
+    body: str | None
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """What loads an artifact beside its path.
+
+    Attributes:
+        imports: The modules to import before: they register the model's classes, or hold the `custom_objects`.
+        custom_objects: Where the classes and functions are that are not registered, such as `layers.Gate`, by the name
+            in the model's configuration.
+        safe_mode: False where the artifact holds code of its maker, such as a Python lambda.
+    """
+
+    imports: tuple[str, ...] = ()
+    custom_objects: dict[str, str] = field(default_factory=dict)
+    safe_mode: bool = True
+
+    def write_lines(self, filepath: str, reader: str = "exporter") -> list[str]:
+        """Writes the lines of Python that load the artifact, in any process.
+
+        Args:
+            filepath: Of the artifact.
+            reader: The module whose `load_model` is called: `exporter` or `keras.models`.
+        """
+        arguments = [repr(filepath)]
+        if self.custom_objects:
+            objects = ", ".join(f"{name!r}: {place}" for name, place in self.custom_objects.items())
+            arguments.append(f"custom_objects={{{objects}}}")
+        if not self.safe_mode:
+            arguments.append("safe_mode=False")
+        modules = dict.fromkeys((*self.imports, reader.partition(".")[0]))
+        return [f"import {', '.join(modules)}", f"model = {reader}.load_model({', '.join(arguments)})"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptFields:
+    """Everything that is known about one finished export.
+
+    Attributes:
+        schema_version: Of this record's layout.
+        status: Proven or only written.
+        filepath: Absolute path of the artifact.
+        format: `tf`, `h5` or `keras`.
+        read: What the model was made from, a line each.
+        recipe: The resolved recipe; what it takes from the environment stands as it says it, such as
+            `${oc.env:NAME}`.
+        inputs: The files that the recipe reads.
+        repository: That of the recipe; None where there is none, or no git.
+        versions: Of the software that took part, by name.
+        files: Every file of the artifact, sorted by path.
+        total_bytes: The sum of their sizes.
+        signatures: The endpoints, by name; empty unless the format is `tf`.
+        request: One to try a server with; None unless the format is `tf`, and where JSON cannot say the inputs.
+        held: What the artifact holds.
+        left_out: What it does not hold, and why.
+        checks: Each comparison of the proof.
+        seconds: Duration of each phase, by name, in order.
+        measurements: What was measured of the artifact; None where nothing was.
+        peak_memory_bytes: The largest resident size of the exporting process during the export, TensorFlow included.
+        started: When the export began, ISO 8601 with a time zone.
+        finished: When the artifact was at its path, ISO 8601 with a time zone.
+        host: Name of the machine.
+        machine: What it is.
+        loading: What loads the artifact.
+    """
+
+    schema_version: int
+    status: Status
+    filepath: str
+    format: str
+    read: tuple[str, ...]
+    recipe: dict[str, Any]
+    inputs: tuple[Input, ...]
+    repository: Repository | None
+    versions: dict[str, str]
+    files: tuple[FileRecord, ...]
+    total_bytes: int
+    signatures: dict[str, Endpoint]
+    request: Request | None
+    held: tuple[Holding, ...]
+    left_out: tuple[LeftOut, ...]
+    checks: tuple[Check, ...]
+    seconds: dict[str, float]
+    measurements: Measurements | None
+    peak_memory_bytes: int
+    started: str
+    finished: str
+    host: str
+    machine: Machine
+    loading: Loading = field(default_factory=Loading)  # former versions did not write it

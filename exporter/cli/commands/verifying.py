@@ -1,0 +1,188 @@
+"""Proves an artifact again: every file is the one that was exported, and every reader loads the same model from it.
+
+Its files are held against what it says of itself, and against the receipt beside it, if there is one. This finds damage
+and changes, not forgery: whoever rewrites an artifact can rewrite what it says of itself; see `exporter sign`.
+Then it is loaded, here and in a fresh process, by exporter, stock Keras and TensorFlow, and what they predict and hold
+is compared. With --rebuild it is also made again from the recipe inside; the exit code is 1 where that has other bytes.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from exporter.artifacts.records import Check
+from exporter.cli.commands.confining import add_limits, run_recipe
+from exporter.config import VerifyMode
+from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
+from exporter.processes.confinement import GIB, run_confined
+from exporter.processes.fresh_process import wait_seconds
+from exporter.saving.contents import LeftOut
+from exporter.storage.remote import find_artifact, is_url
+from exporter.text.showing import print_line, write_json
+
+# TensorFlow, a training step on a few images, and the model with its optimizer in several copies.
+_MEMORY = 4 * GIB
+_TIMES = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
+    parser.add_argument("--files-only", action="store_true", help="load nothing: this needs no TensorFlow")
+    parser.add_argument("--public-key", metavar="FILE", help="also check the signature, with this PEM file")
+    parser.add_argument("--signature", metavar="FILE", help="the signature (default: PATH.sig)")
+    parser.add_argument("--rebuild", action="store_true", help="also make it again, and compare the bytes")
+    parser.add_argument(
+        "--trust", metavar="MODULE", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
+    parser.add_argument(
+        "--environment", metavar="NAME", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
+    parser.add_argument(
+        "--input", metavar="PATH", action="append", default=[], help="with --rebuild: as for exporter rerun"
+    )
+    add_limits(parser)
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    from exporter.artifacts.manifest import examine
+    from exporter.saving.contents import format_bytes
+
+    path = find_artifact(arguments.path)
+    shown = arguments.path if is_url(arguments.path) else str(path)
+    if arguments.public_key:
+        from exporter.artifacts.signing import check_signature, name_signature
+
+        signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)
+        check_signature(path, Path(arguments.public_key).expanduser(), signature)
+    elif arguments.signature:
+        raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
+    examination = examine(path)
+    code = ArtifactError.exit_code if examination.deviations else 0
+    checks: tuple[Check, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    if not code and not arguments.files_only:
+        checks, left_out = _load(path, examination.bytes, arguments)
+        code = 0 if all(check.passed for check in checks) else ProofError.exit_code
+    if arguments.json:
+        found = {"path": shown, "intact": not examination.deviations, **asdict(examination)}
+        found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
+        print(write_json(found), end="")
+        return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
+    witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
+    if not examination.deviations:
+        if arguments.public_key:
+            witnesses += f", and as signed with the private half of {arguments.public_key}"
+        files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
+        print_line(f"✓ {shown}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        for check in checks:
+            print_line(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
+        for each in left_out:
+            print_line(f"! {each.what}: {each.why}")
+        if arguments.rebuild and not code:
+            return _rebuild(path, arguments, quiet=False)
+        return code
+    number = len(examination.deviations)
+    print_line(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
+    for deviation in examination.deviations[:20]:
+        print_line(f"  {deviation.path} {deviation.message}", file=sys.stderr)
+    if number > 20:
+        print(f"  and {number - 20} more, with --json", file=sys.stderr)
+    return code
+
+
+def prove(path: str) -> dict[str, Any]:
+    """Loads an artifact and compares what its readers make of it; see `prove_again`.
+
+    Args:
+        path: The artifact.
+
+    Returns:
+        Its `checks`, and what was `left_out`.
+    """
+    from exporter.artifacts.inspection.artifacts import open_artifact
+    from exporter.exporting.reporting import TerminalReporter
+    from exporter.verification.reverification import prove_again
+
+    with open_artifact(Path(path)) as artifact:
+        recipe = artifact.recipe or {}
+    with TerminalReporter():
+        checks, left_out = prove_again(Path(path), recipe)
+    return {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
+
+
+def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+    seconds = arguments.timeout or wait_seconds(size)
+    memory = round(arguments.memory * GIB) if arguments.memory else _MEMORY + _TIMES * size
+    try:
+        found = run_confined(f"{__name__}:prove", {"path": str(path)}, "Loading it", seconds, memory)
+    except ExporterError as error:
+        raise ArtifactError(
+            f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
+            "To check its files alone: --files-only."
+        ) from error
+    return tuple(Check(**each) for each in found["checks"]), tuple(LeftOut(**each) for each in found["left_out"])
+
+
+def rebuild(path: str, folder: str, trust: list[str], environment: list[str], inputs: list[str]) -> str:
+    """Makes an artifact again from the recipe inside it.
+
+    Args:
+        path: The artifact.
+        folder: Where the new one goes.
+        trust: See `exporter.cli.rerunning.plan_rerun`.
+        environment: Its `variables`.
+        inputs: See there.
+
+    Returns:
+        The path of the new one.
+    """
+    from exporter.cli.rerunning import plan_rerun
+    from exporter.exporting.job import export
+    from exporter.exporting.provenance import describe_recipe
+    from exporter.exporting.reporting import TerminalReporter
+
+    config = plan_rerun(Path(path), trusted=trust, variables=environment, inputs=inputs)
+    config.filepath = str(Path(folder) / Path(config.filepath).name)
+    config.origin.written |= {"verify": describe_recipe(config)["verify"]}
+    config.verify.mode = VerifyMode.NONE
+    with TerminalReporter() as reporter:
+        return export(config, reporter=reporter).filepath
+
+
+def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
+    """Makes the artifact again and compares the bytes; says what differs and why."""
+    from exporter.artifacts.inspection.comparison import compare_artifacts
+    from exporter.artifacts.inspection.comparison_page import print_comparison
+    from exporter.artifacts.manifest import compare_files
+    from exporter.cli.rerunning import plan_rerun
+    from exporter.storage.digests import record_files
+
+    plan_rerun(
+        path,
+        trusted=arguments.trust,
+        variables=arguments.environment,
+        inputs=arguments.input,
+        report=lambda line: print_line(f"! {line}", sys.stderr),
+    )
+    with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as folder:
+        given = {"trust": arguments.trust, "environment": arguments.environment, "inputs": arguments.input}
+        request = {"path": str(path), "folder": folder, **given}
+        again = Path(run_recipe(f"{__name__}:rebuild", request, "Making it again", arguments))
+        files = record_files(again, path.name)
+        different = compare_files(record_files(path, path.name), files)
+        if quiet:
+            return 1 if different else 0
+        if not different:
+            print(f"✓ made again from its recipe: the same bytes, {len(files)} of {len(files)} files")
+            return 0
+        print(f"✗ made again from its recipe: {len(different)} of {len(files)} files have other bytes")
+        for deviation in different[:20]:
+            print_line(f"  {deviation.path} {deviation.message}")
+        print_comparison(compare_artifacts(path, again))
+    return 1

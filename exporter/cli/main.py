@@ -1,0 +1,154 @@
+"""The command line: a recipe and its overrides become one export or a sweep of them."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from exporter.cli import composing
+from exporter.config import ExportConfig
+from exporter.config.directories import CONFIG_DIRECTORY
+from exporter.errors import MOST_FAULTS, ExporterError, UsageError, print_error
+from exporter.processes.interrupts import Terminated, raise_endings
+from exporter.text.hiding import hide
+from exporter.text.showing import escape, find_first_line, join_lines, print_line
+
+_UNEXPECTED = 1
+
+_exit_code_of_the_run = 0
+
+
+def main() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback where it can raise
+    prepare_process(os.getcwd())
+    raise_endings()
+    try:
+        sys.argv[1:], plan = composing.read_command_line(sys.argv[1:])
+        if plan is None:
+            run_job()
+            code = _exit_code_of_the_run
+        else:
+            from exporter.sweeps.sweep import conduct
+
+            code = conduct(plan, run_job)
+    except UsageError as error:
+        print_faults(error)
+        sys.exit(error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        print_error(f"Hydra cannot start the run: {find_first_line(error)}")
+        sys.exit(UsageError.exit_code)
+    except OSError as error:
+        print_error(f"the directory of the run cannot be written: {join_lines(error)}")
+        sys.exit(ExporterError.exit_code)
+    except ExporterError as error:
+        print_error(hide(str(error)))
+        sys.exit(error.exit_code)
+    except Terminated as ending:
+        print(f"exporter: ended by {signal.Signals(ending.number).name}", file=sys.stderr)
+        sys.exit(128 + ending.number)
+    except KeyboardInterrupt:
+        print("exporter: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(code)
+
+
+def prepare_process(directory: str) -> None:
+    """Makes this process, which a launcher may have started elsewhere, one like that of the command line."""
+    # TensorFlow reads these when it is imported, here and in the processes that this one starts.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of this machine would report itself
+    os.chdir(directory)  # relative paths are the caller's
+    if directory not in sys.path:
+        sys.path.append(directory)  # a `_target_` of the caller's own
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIRECTORY), config_name=composing.PRIMARY)
+def run_job(composed: Any) -> float | None:
+    """Runs one export, alone or as a job of a sweep; a failure is recorded and not raised, so that others still run.
+
+    Args:
+        composed: What Hydra composed for this job.
+
+    Returns:
+        The objective of a job, for a sweeper that searches; None where there is none.
+    """
+    settings = HydraConfig.get()
+    prepare_process(settings.runtime.cwd)
+    if settings.mode is RunMode.MULTIRUN:
+        return _run_in_a_sweep(composed, settings)
+    global _exit_code_of_the_run
+    _exit_code_of_the_run = _run_alone(composed, Path(settings.runtime.output_dir))
+    return None
+
+
+def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
+    from exporter.sweeps.job import run_cell
+    from exporter.sweeps.records.plans import describe_cell, hash_recipe
+    from exporter.sweeps.records.results import find_objective
+
+    config = composing.to_config(composed)
+    directory = settings.runtime.output_dir
+    overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    cell = describe_cell(settings.job.num, overrides, config, hash_recipe(config), directory)
+    row = run_cell(config, cell, Path(settings.sweep.dir))
+    return None if config.objective is None else find_objective(row, config.objective)
+
+
+def _run_alone(composed: Any, run_directory: Path) -> int:
+    return run_alone(lambda: composing.to_config(composed), run_directory)
+
+
+def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> int:
+    """Runs one export for a person, and logs why it failed.
+
+    Args:
+        read_config: Returns the export.
+        run_directory: For its receipt and logs.
+
+    Returns:
+        The exit code of the process.
+    """
+    try:
+        # Not above: a usage fault and --help do not pay for them.
+        from exporter.artifacts.summary import print_summary
+        from exporter.exporting.job import export
+        from exporter.exporting.reporting import TerminalReporter
+        from exporter.storage.sidecars import locate_receipt
+
+        config = read_config()
+        with TerminalReporter(run_directory / "tensorflow.log") as reporter:
+            receipt = export(config, run_directory=run_directory, reporter=reporter)
+        print_summary(receipt, locate_receipt(receipt.filepath))
+    except ExporterError as error:
+        logging.getLogger(__name__).exception("The export failed.")
+        print_error(hide(str(error)))
+        return error.exit_code
+    except Exception as error:
+        logging.getLogger(__name__).exception("The export ended with an unexpected error.")
+        log = run_directory / "exporter.log"
+        print_error(escape(f"unexpected {type(error).__name__}: {hide(str(error))}; its traceback is in {log}"))
+        return _UNEXPECTED
+    return 0
+
+
+def print_faults(error: UsageError) -> None:
+    """Prints every fault of a command line or a recipe, a line each."""
+    places = list(dict.fromkeys(fault.place for fault in error.faults))
+    where = f" in {' and '.join(places)}" if all(places) else ""
+    print_line(f"exporter: {len(error.faults)} fault{'s' * (len(error.faults) > 1)}{where}", file=sys.stderr)
+    for fault in error.faults[:MOST_FAULTS]:
+        print_line(f"  {fault.path}: {hide(fault.message)}", file=sys.stderr)
+    if len(error.faults) > MOST_FAULTS:
+        print(f"  and {len(error.faults) - MOST_FAULTS:,} more", file=sys.stderr)

@@ -1,0 +1,104 @@
+"""What a stranger's recipe may read and contact: the files whose bytes the artifact knows, and what its user named."""
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.artifacts.records import Input
+from exporter.config import ExportConfig
+from exporter.errors import Fault
+from exporter.exporting.provenance import (
+    IMAGENET,
+    describe_recipe,
+    digest_input,
+    is_read_whole,
+    list_downloads,
+    list_files,
+)
+from exporter.storage.remote import is_url
+from exporter.text.showing import shorten
+
+_LONGEST_SHOWN = 200
+
+
+def check_reads(
+    config: ExportConfig,
+    recorded: Collection[Input],
+    overrides: Sequence[str],
+    *,
+    named: Collection[str],
+    allow_drift: bool,
+    report: Callable[[str], None],
+) -> Iterator[Fault]:
+    """Finds every file that the recipe would read, and that neither its artifact nor its user vouches for.
+
+    An artifact vouches for a file whose digest it knows: who wrote it had the same bytes, and learns nothing.
+
+    Args:
+        config: What the recipe composes to.
+        recorded: The files that it read, as the artifact says.
+        overrides: What its user typed.
+        named: Paths and URLs that it may read, whatever they hold.
+        allow_drift: Whether files that the artifact knows may have other bytes.
+        report: Is given a line for each of those.
+
+    Yields:
+        The faults.
+    """
+    recipe = describe_recipe(config, resolved=True)
+    typed = [path for path in map(_read_typed, overrides) if path is not None]
+    digests = {each.key: each.sha256 for each in recorded}
+    for path in (*list_downloads(recipe["model"], "model"), *list_downloads(recipe["signatures"], "signatures")):
+        if path not in typed and IMAGENET not in named:
+            yield Fault(path, f"Keras would download its weights; to let it: --input {IMAGENET}")
+    for path, value in list_files(recipe):
+        said = config.origin.written.get(path)  # what the message names where the value is of the environment
+        if any(_is_inside(path, place) for place in typed) or said in named or _is_named(value, named):
+            continue
+        message = _check_read(recipe, path, value, digests.get(path))
+        if message is not None and message.endswith("--allow-drift") and allow_drift:
+            report(f"{path}: {shorten(value, _LONGEST_SHOWN)} is not the file that the artifact was made from")
+        elif message is not None:
+            yield Fault(path, message)
+
+
+def _check_read(recipe: Mapping[str, Any], path: str, value: str, expected: str | None) -> str | None:
+    shown = shorten(value, _LONGEST_SHOWN)
+    remedy = f"to let it: --input {shlex.quote(shown)}"
+    if is_url(value):
+        return f"{shown} would be contacted; {remedy}"
+    if expected is None:
+        return f"{shown} is no input that the artifact vouches for, and would be read; {remedy}"
+    try:
+        found = digest_input(value, is_read_whole=is_read_whole(recipe, path))
+    except OSError as error:
+        return f"{shown} cannot be read: {error.strerror}; set {path} to another file"
+    if found is None:
+        digest = shorten(expected, 64)
+        return f"{shown} is no file; the artifact was made from one with the sha256 {digest}; set {path} to it"
+    if found[0] != expected:
+        return (
+            f"{shown} has the sha256 {found[0]}, and the artifact was made from one with {shorten(expected, 64)}; "
+            f"set {path} to that file, or take the one that is there with --allow-drift"
+        )
+    return None
+
+
+def _read_typed(override: str) -> str | None:
+    """Returns the dotted path of what an override replaces as a whole; a mapping is only merged into what is there."""
+    path, _, value = override.partition("=")
+    return None if value.lstrip().startswith("{") else path.lstrip("+~")
+
+
+def _is_inside(path: str, place: str) -> bool:
+    return path == place or path.startswith((f"{place}.", f"{place}["))
+
+
+def _is_named(value: str, named: Collection[str]) -> bool:
+    if value in named:
+        return True
+    if is_url(value) or "\0" in value:
+        return False
+    place = Path(value).expanduser().absolute()
+    return any(not is_url(each) and Path(each).expanduser().absolute() == place for each in named)

@@ -1,0 +1,1 @@
+"""An export: one config becomes one verified artifact with its receipt."""

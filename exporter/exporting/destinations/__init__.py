@@ -1,0 +1,1 @@
+"""Where an artifact goes: a path, a numbered version, or a URL."""

@@ -1,6 +1,0 @@
-"""Reading artifacts without TensorFlow and Keras: what they hold, and how two of them differ."""
-
-from exporter.inspection.artifacts import open_artifact
-from exporter.inspection.inspection import Inspection, inspect_artifact
-
-__all__ = ["Inspection", "inspect_artifact", "open_artifact"]

@@ -1,0 +1,498 @@
+"""A batch to train on: drawn to fit the model's inputs and its losses, or read from a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from exporter.errors import ArgumentError, Fault, UsageError
+from exporter.models.predictions import draw_batch, match_arrays, read_file
+from exporter.processes.arrays import Array, find_dtype
+from exporter.saving.graph.signatures import (
+    InputLeaf,
+    Inputs,
+    build_structure,
+    extract_leaves,
+    name_outputs,
+    observe_data,
+    to_argument_name,
+)
+from exporter.saving.private_api import to_snake_case
+
+TARGETS = "y"
+WEIGHTS = "sample_weight"
+
+# What Keras's own losses take as targets: class functions and classes alike, by their names in snake case.
+_KINDS = {
+    "sparse_categorical_crossentropy": "classes",
+    "categorical_generalized_cross_entropy": "classes",
+    "circle": "classes",
+    "categorical_crossentropy": "one-hot",
+    "categorical_focal_crossentropy": "one-hot",
+    "categorical_hinge": "one-hot",
+    "binary_crossentropy": "flags",
+    "binary_focal_crossentropy": "flags",
+    "dice": "flags",
+    "tversky": "flags",
+    "hinge": "signs",
+    "squared_hinge": "signs",
+    "poisson": "positive",
+    "kl_divergence": "positive",
+    "mean_absolute_percentage_error": "positive",
+    "mean_squared_logarithmic_error": "positive",
+    "mean_squared_error": "numbers",
+    "mean_absolute_error": "numbers",
+    "huber": "numbers",
+    "log_cosh": "numbers",
+    "cosine_similarity": "numbers",
+    "ctc": "labels",
+}
+
+
+class UndrawableError(Exception):
+    """No batch can be drawn for a model; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """One batch to train on.
+
+    Attributes:
+        specs: Its tensors; the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        arrays: One array per leaf of `specs`.
+    """
+
+    specs: Inputs
+    arrays: tuple[Array, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of samples."""
+        return next((len(array) for array in self.arrays if array.ndim), 1)
+
+
+def read_targets(path: Path, batch_size: int) -> dict[str, Array]:
+    """Reads the targets and sample weights that a recipe's file holds beside the inputs.
+
+    Args:
+        path: An `.npz` file. Targets are named `y`, or `y/<output name>` where there are several; sample weights
+            likewise `sample_weight` or `sample_weight/<output name>`.
+        batch_size: The number of samples of the file's inputs.
+
+    Returns:
+        The arrays, by name; empty if the file holds inputs only.
+
+    Raises:
+        UsageError: The file cannot be read, or an array has another number of samples.
+    """
+    found = {name: array for name, array in read_file(path).items() if name.partition("/")[0] in (TARGETS, WEIGHTS)}
+    faults = [
+        f"the array '{name}' of '{path}' has {len(array) if array.ndim else 'no'} samples. "
+        f"Expected: {batch_size}, like the inputs."
+        for name, array in found.items()
+        if not array.ndim or len(array) != batch_size
+    ]
+    if any(name.partition("/")[0] == WEIGHTS for name in found) and not any(
+        name.partition("/")[0] == TARGETS for name in found
+    ):
+        faults.append(f"'{path}' has the array '{WEIGHTS}' without '{TARGETS}'. Add the targets that it weighs.")
+    if faults:
+        raise UsageError([Fault("verify.data", fault) for fault in faults])
+    return found
+
+
+def make_batch(
+    model: keras.Model,
+    inputs: Inputs,
+    batch: Sequence[Array],
+    outputs: Any,
+    seed: int,
+    given: Mapping[str, Array] | None = None,
+    origin: Path | None = None,
+) -> TrainingBatch:
+    """Makes a batch on which a compiled model can be trained for one step.
+
+    A model that was trained or evaluated tells the structure, shapes and dtypes of its data. Otherwise there is a
+    target for each output that fits the output's shape and loss.
+
+    Args:
+        model: A compiled model.
+        inputs: What it takes.
+        batch: A batch of it, one array per leaf.
+        outputs: What the model answers to the batch, in the model's own structure.
+        seed: Of what is drawn.
+        given: Targets and sample weights from a file; see `read_targets`.
+        origin: That file.
+
+    Returns:
+        The batch.
+
+    Raises:
+        UndrawableError: The data with which the model was trained is of a kind that cannot be drawn.
+        UsageError: An array that is given does not fit the model.
+    """
+    seen = _observe(model, inputs)
+    size = next((len(array) for array in batch if array.ndim), 1)
+    maker = _Maker(model, name_outputs(model, outputs), size, seed)
+    if seen:
+        maker.add_inputs(seen[0], inputs, batch, redraw=origin is None)
+    else:
+        structure = inputs.structure[0] if len(inputs.structure) == 1 else {"tuple": list(inputs.structure)}
+        maker.add(inputs.leaves, structure, batch)
+
+    targets = seen[1] if len(seen) > 1 else None
+    weights = seen[2] if len(seen) > 2 else None
+    if given and origin is not None:
+        maker.add_given(given, origin, targets if seen else outputs, weights, known=bool(seen))
+    elif seen:
+        if targets is not None:
+            maker.add_drawn(TARGETS, targets)
+        if targets is not None and weights is not None:
+            maker.add_drawn(WEIGHTS, weights)
+    elif model.loss is not None:
+        maker.add_targets(outputs)
+    return maker.finish()
+
+
+def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callable[[], Any], weighted: bool) -> Inputs:
+    """Describes the data that one step of training or evaluation takes.
+
+    Args:
+        model: A compiled model.
+        inputs: What it takes.
+        find_outputs: Finds the tensors that the model gives, in its own structure. It is called where the model has
+            seen no data that tells its targets.
+        weighted: Whether there are sample weights, also if the model was trained without.
+
+    Returns:
+        The tensors, of which the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`: those of `inputs`, `y` or
+        `y_<output>`, and `sample_weight` or `sample_weight_<output>`. Shapes and dtypes are those of the data with
+        which the model was trained or evaluated, or else those that its losses want.
+    """
+    leaves: list[InputLeaf] = []
+    structure: list[Any] = []
+
+    def add(part: str, value: Any, describe: Callable[[Any, str], InputLeaf]) -> None:
+        flat = keras.tree.flatten(value)
+        nested = isinstance(value, (dict, list, tuple))
+        names = [f"{part}_{name}" for name in name_outputs(model, value)] if nested else [part]
+        start = len(leaves)
+        leaves.extend(describe(leaf, name) for leaf, name in zip(flat, names, strict=True))
+        structure.append(_renumber(_number(value), start))
+
+    seen = _observe(model, inputs)
+    if seen:
+        try:
+            specs = extract_leaves(inputs, (seen[0],))
+        except ArgumentError:
+            specs = []
+        if specs:
+            leaves += [_describe(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
+            structure.append(inputs.structure[0])
+        else:
+            add("x", seen[0], _describe)
+        if len(seen) > 1 and seen[1] is not None:
+            add(TARGETS, seen[1], _describe)
+            if len(seen) > 2 and seen[2] is not None:
+                add(WEIGHTS, seen[2], _describe)
+    else:
+        leaves += inputs.leaves
+        structure.append(inputs.structure[0] if len(inputs.structure) == 1 else {"tuple": list(inputs.structure)})
+        if model.loss is not None:
+            outputs = find_outputs()
+            losses = _find_losses(model, list(name_outputs(model, outputs)))
+            named = {id(value): losses.get(name) for name, value in name_outputs(model, outputs).items()}
+            add(TARGETS, outputs, lambda value, name: _describe_target(named.get(id(value)), value.shape, name))
+    if weighted and len(structure) == 2:
+        leaves.append(InputLeaf(WEIGHTS, (None,), "float32"))
+        structure.append(len(leaves) - 1)
+    return Inputs(tuple(leaves), tuple(structure))
+
+
+def _describe_target(loss: Any, shape: Any, name: str) -> InputLeaf:
+    """Describes the target that a loss wants for an output of this shape."""
+    sizes = tuple(shape.as_list())
+    kind = _find_kind(loss, sizes)
+    if kind == "classes":
+        return InputLeaf(name, sizes[:-1], "int32")
+    if kind == "labels":
+        return InputLeaf(name, (sizes[0], None), "int32")
+    return InputLeaf(name, sizes, "float32")
+
+
+def _number(value: Any) -> Any:
+    """Returns the structure of a value with the positions of its leaves."""
+    numbers = iter(range(len(keras.tree.flatten(value))))
+    return _map_structure(value, lambda _: next(numbers))
+
+
+def _observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:
+    """Returns the specs of the data that the model was trained with, as `observe_data` does."""
+    saved = getattr(model, "saved_data", None)
+    if saved is None:
+        return observe_data(model)
+    # A model that trains with its saved step takes the leaves of that data, in the order of `tf.nest`.
+    specs, count = tuple(saved), len(inputs.leaves)
+    places = tf.nest.flatten(build_structure(inputs.structure[0], range(count)))
+    ordered = [spec for _, spec in sorted(zip(places, specs, strict=False), key=lambda pair: pair[0])]
+    own = build_structure(inputs.structure[0], ordered)
+    return (own, specs[count:]) if len(specs) > count else (own,)
+
+
+class _Maker:
+    """Collects the parts of one batch."""
+
+    def __init__(self, model: keras.Model, outputs: Mapping[str, Any], size: int, seed: int) -> None:
+        self._model = model
+        self._outputs = {name: np.asarray(value) for name, value in outputs.items()}
+        self._size = size
+        self._seed = seed
+        self._generator = np.random.default_rng([seed, size, 1])
+        self._losses = _find_losses(model, list(outputs))
+        self._leaves: list[InputLeaf] = []
+        self._arrays: list[Array] = []
+        self._structure: list[Any] = []
+
+    def finish(self) -> TrainingBatch:
+        """Returns the batch."""
+        return TrainingBatch(Inputs(tuple(self._leaves), tuple(self._structure)), tuple(self._arrays))
+
+    def add(self, leaves: Sequence[InputLeaf], structure: Any, arrays: Sequence[Array]) -> None:
+        """Adds one part of the data: the inputs, the targets or the sample weights."""
+        start = len(self._leaves)
+        self._leaves += leaves
+        self._arrays += arrays
+        self._structure.append(_renumber(structure, start))
+
+    def add_inputs(self, seen: Any, inputs: Inputs, batch: Sequence[Array], redraw: bool) -> None:
+        """Adds inputs of the structure and dtypes that were seen; those of the batch where they fit."""
+        try:
+            specs = extract_leaves(inputs, (seen,))
+        except ArgumentError:
+            specs = []
+        fitting = [
+            isinstance(spec, (tf.TensorSpec, tf.SparseTensorSpec))
+            and spec.shape.is_compatible_with(array.shape)
+            and (not redraw or _is_kin(spec.dtype.name, leaf.dtype))
+            for spec, leaf, array in zip(specs, inputs.leaves, batch, strict=bool(specs))
+        ]
+        if specs and all(fitting):
+            leaves = [_describe(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
+            dtypes = [object if leaf.dtype == "string" else find_dtype(leaf.dtype) for leaf in leaves]
+            cast = [array.astype(dtype) for array, dtype in zip(batch, dtypes, strict=True)]
+            self.add(leaves, inputs.structure[0], cast)
+        elif redraw:
+            found: list[InputLeaf] = []
+            structure = _describe_structure(seen, found, [])
+            self.add(found, structure, draw_batch(self._model, Inputs(tuple(found), ()), self._size, self._seed))
+        else:
+            raise UndrawableError("it was trained with other inputs than those that it is called with")
+
+    def add_drawn(self, part: str, seen: Any) -> None:
+        """Adds targets or sample weights of the structure, shapes and dtypes that were seen."""
+        leaves: list[InputLeaf] = []
+        structure = _describe_structure(seen, leaves, self._name_leaves(part, seen))
+        arrays = [self._draw(leaf, part) for leaf in leaves]
+        # What was free in the model's data has a size in this batch, which both processes trace with.
+        self.add(leaves, structure, arrays)
+
+    def add_targets(self, outputs: Any) -> None:
+        """Adds a target for every output."""
+        leaves: list[InputLeaf] = []
+        arrays: list[Array] = []
+
+        def convert(value: Any, names: list[str]) -> Any:
+            name = names.pop(0)
+            array = self._draw_target(_find_kind(self._loss_of(name), np.shape(value)), np.shape(value))
+            leaves.append(InputLeaf(name, (None, *array.shape[1:]), array.dtype.name))
+            arrays.append(array)
+            return len(leaves) - 1
+
+        names = self._name_leaves(TARGETS, outputs)
+        self.add(leaves, _map_structure(outputs, lambda value: convert(value, names)), arrays)
+
+    def add_given(self, given: Mapping[str, Array], origin: Path, targets: Any, weights: Any, known: bool) -> None:
+        """Adds the arrays of a file, as targets and sample weights."""
+        for part, value in ((TARGETS, targets), (WEIGHTS, weights)):
+            own = {name: array for name, array in given.items() if name.partition("/")[0] == part}
+            if not own:
+                continue
+            if value is None:
+                if known and part == TARGETS:
+                    raise UsageError(
+                        [
+                            Fault(
+                                "verify.data",
+                                f"'{origin}' has the array '{next(iter(own))}', and the model was trained without "
+                                "targets. Leave it out.",
+                            )
+                        ]
+                    )
+                value = next(iter(own.values()))  # one array, for all outputs
+            names = self._name_leaves(part, value)
+            unknown = [name for name in own if name not in names]
+            if unknown:
+                message = f"'{origin}' has the array '{unknown[0]}'. Expected: {', '.join(names)}."
+                raise UsageError([Fault("verify.data", message)])
+            specs: list[InputLeaf] = []
+            if known and not isinstance(value, np.ndarray):
+                structure = _describe_structure(value, specs, names)
+            else:
+                numbers = iter(range(len(names)))
+                structure = _map_structure(value, lambda _, numbers=numbers: next(numbers))
+                for name in names:
+                    if name not in own and self._loss_of(name) is None:
+                        own[name] = self._draw_target(None, self._outputs[name.partition("/")[2]].shape)
+                specs = [_describe_array(name, own.get(name)) for name in names]
+            self.add(specs, structure, match_arrays(origin, own, specs))
+
+    def _name_leaves(self, part: str, value: Any) -> list[str]:
+        if not isinstance(value, (dict, list, tuple)):
+            return [part]
+        return [f"{part}/{name}" for name in name_outputs(self._model, value)]
+
+    def _output_of(self, name: str) -> Array | None:
+        """Returns the output that the target `name` is for, if that can be told."""
+        if len(self._outputs) == 1:
+            return next(iter(self._outputs.values()))
+        return self._outputs.get(name.partition("/")[2])
+
+    def _loss_of(self, name: str) -> Any:
+        if len(self._outputs) == 1:
+            return next(iter(self._losses.values()), None)
+        return self._losses.get(name.partition("/")[2])
+
+    def _draw(self, leaf: InputLeaf, part: str) -> Array:
+        output = self._output_of(leaf.name)
+        shape = tuple(
+            size if size is not None else self._size if axis == 0 else self._find_size(output, axis)
+            for axis, size in enumerate(leaf.shape)
+        )
+        if part == WEIGHTS:
+            return self._generator.uniform(0.5, 1.5, shape).astype(find_dtype(leaf.dtype))
+        if leaf.dtype == "string":
+            [drawn] = draw_batch(self._model, Inputs((leaf,), ()), self._size, self._seed)
+            return drawn
+        known = () if output is None else output.shape
+        return self._draw_values(_find_kind(self._loss_of(leaf.name), known), shape, known, leaf.dtype)
+
+    def _find_size(self, output: Array | None, axis: int) -> int:
+        return output.shape[axis] if output is not None and axis < output.ndim else 1
+
+    def _draw_target(self, kind: str | None, output: tuple[int, ...]) -> Array:
+        """Draws a target for an output of this shape."""
+        if kind == "classes":
+            return self._draw_values(kind, output[:-1], output, "int32")
+        if kind == "labels":  # a label and a blank take two steps each at most
+            return self._draw_values(kind, (output[0], max(1, output[1] // 2)), output, "int32")
+        return self._draw_values(kind, output, output, "float32")
+
+    def _draw_values(self, kind: str | None, shape: tuple[int, ...], output: tuple[int, ...], dtype: str) -> Array:
+        generator, classes = self._generator, output[-1] if output else 1
+        if kind == "one-hot" and shape == output:
+            drawn: Array = np.eye(classes)[generator.integers(0, classes, shape[:-1])]
+        elif kind == "classes" or (kind is None and "int" in dtype and shape != output):
+            drawn = generator.integers(0, max(classes, 2 if kind is None else 1), shape)
+        elif kind == "labels":
+            drawn = generator.integers(1, max(classes, 2), shape)
+        elif kind == "signs":
+            drawn = generator.choice([-1, 1], shape)
+        elif kind in ("flags", "one-hot") or "int" in dtype or dtype == "bool":
+            drawn = generator.integers(0, 2, shape)
+        elif kind == "numbers":
+            drawn = generator.standard_normal(shape)
+        else:
+            # Between 0 and 1 is right for `positive`, and the best guess for a loss that is not known.
+            drawn = generator.uniform(0.1, 0.9, shape)
+        return drawn.astype(find_dtype(dtype))
+
+
+def _is_kin(first: str, second: str) -> bool:
+    """Whether values of one dtype fit the other: both numbers with a fraction, both integers, or the same."""
+
+    def kind(dtype: str) -> str:
+        return "int" if "int" in dtype else "float" if "float" in dtype else dtype
+
+    # Drawn integers are small, and drawn floats have signs, which unsigned data does not.
+    return kind(first) == kind(second)
+
+
+def _describe(spec: Any, name: str) -> InputLeaf:
+    if not isinstance(spec, (tf.TensorSpec, tf.SparseTensorSpec)) or spec.shape.rank is None:
+        raise UndrawableError(f"it was trained with data of the kind {type(spec).__name__}")
+    return InputLeaf(name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))
+
+
+def _describe_structure(value: Any, leaves: list[InputLeaf], names: list[str]) -> Any:
+    def convert(spec: Any) -> int:
+        leaves.append(_describe(spec, names[len(leaves)] if names else f"x/{len(leaves)}"))
+        return len(leaves) - 1
+
+    return _map_structure(value, convert)
+
+
+def _describe_array(name: str, array: Array | None) -> InputLeaf:
+    if array is None:
+        return InputLeaf(name, (None,), "float32")
+    dtype = "string" if array.dtype.kind in "SU" else "float32" if array.dtype.kind == "f" else array.dtype.name
+    return InputLeaf(name, (None,) * array.ndim, dtype)
+
+
+def _map_structure(value: Any, convert: Any) -> Any:
+    """Returns the structure of a value as `Inputs.structure` says it; its leaves in the order of `keras.tree`."""
+    numbers = iter([convert(leaf) for leaf in keras.tree.flatten(value)])
+    numbered = keras.tree.map_structure(lambda _: next(numbers), value)
+
+    def say(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {"dict": {key: say(item) for key, item in node.items()}}
+        if isinstance(node, (list, tuple)):
+            return {"tuple" if isinstance(node, tuple) else "list": [say(item) for item in node]}
+        return node
+
+    return say(numbered)
+
+
+def _renumber(structure: Any, start: int) -> Any:
+    if isinstance(structure, int):
+        return structure + start
+    [(kind, items)] = structure.items()
+    if kind == "dict":
+        return {kind: {key: _renumber(item, start) for key, item in items.items()}}
+    return {kind: [_renumber(item, start) for item in items]}
+
+
+def _find_losses(model: keras.Model, names: Sequence[str]) -> dict[str, Any]:
+    """Finds the loss of each output, by its name; an output may have none."""
+    loss = model.loss
+    if isinstance(loss, dict):
+        flat = keras.tree.flatten_with_path(loss)
+        return {to_argument_name("_".join(str(step) for step in path)): value for path, value in flat}
+    if isinstance(loss, (list, tuple)):
+        return dict(zip(names, keras.tree.flatten(loss), strict=False))
+    return dict.fromkeys(names, loss)
+
+
+def _find_kind(loss: Any, output: tuple[int, ...]) -> str | None:
+    """Finds what a loss takes as targets for an output of this shape; None if it is not one of Keras's own."""
+    if isinstance(loss, str) and loss in ("crossentropy", "ce"):  # Keras decides by the shapes
+        return "classes" if output and output[-1] > 1 else "flags"
+    return _KINDS.get(_name_loss(loss))
+
+
+def _name_loss(loss: Any) -> str:
+    """Returns the name of the loss of Keras's own that this one is or is made of, in snake case; else ''."""
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return ""
+    if isinstance(loss, keras.losses.Loss):
+        names = [to_snake_case(kind.__name__) for kind in type(loss).__mro__ if kind.__module__.startswith("keras.")]
+        names.append(getattr(getattr(loss, "fn", None), "__name__", ""))
+        return next((name for name in names if name in _KINDS), "")
+    return str(getattr(loss, "__name__", ""))

@@ -1,0 +1,1 @@
+"""Processes: fresh ones, confined ones, how they end, and what they hand over."""

@@ -1,0 +1,1 @@
+"""What a configuration says of layers, classes and functions."""

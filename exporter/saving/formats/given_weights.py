@@ -1,0 +1,58 @@
+"""The weights of a file, for a model that is there already."""
+
+from pathlib import Path
+
+import h5py
+import keras
+
+from exporter.errors import ArtifactError
+from exporter.saving.formats import find_format
+from exporter.saving.formats.hdf5 import open_hdf5_weights
+from exporter.saving.formats.keras_archive import open_archived_weights
+from exporter.saving.formats.weights_file import StoredArrays, load_as_keras
+from exporter.saving.layout.checksums import damage_explained
+from exporter.saving.private_api import load_weights_from_hdf5_group
+from exporter.storage.exchange import read_whole
+from exporter.text.showing import escape
+
+# Of a group in the legacy layout; Keras numbers them where one would be too long.
+_LAYERS = ("layer_names", "layer_names0")
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Gives a model the weights of a file, and of an optimizer's state what is there.
+
+    Args:
+        model: A built model.
+        path: A file of weights, a whole model in HDF5, or a `.keras` archive, by Keras or by us and of any name.
+
+    Raises:
+        ArtifactError: It is damaged, refused, or none of these.
+        Exception: What Keras raises where the weights are not those of the model.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{escape(str(path))} is not a file. Give the path of a file that holds weights.")
+    try:
+        read_whole(path, lambda: _load(model, path))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
+
+
+def _load(model: keras.Model, path: Path) -> None:
+    open_weights = open_hdf5_weights if find_format(path) == "h5" else open_archived_weights
+    with open_weights(path) as arrays:
+        arrays.check()
+        legacy = _find_legacy(arrays)
+        if legacy is None:
+            load_as_keras(model, arrays.file)
+        else:
+            load_weights_from_hdf5_group(legacy, model)
+
+
+def _find_legacy(arrays: StoredArrays) -> h5py.Group | None:
+    """Finds the weights in the legacy layout: in the root of a file of weights, below it in that of a model."""
+    with damage_explained(arrays.place):
+        for group in (arrays.file, arrays.file.get("model_weights")):
+            if isinstance(group, h5py.Group) and any(name in group.attrs for name in _LAYERS):
+                return group
+    return None

@@ -1,0 +1,1 @@
+"""A model made again from its configuration and the record of its state."""

@@ -1,0 +1,120 @@
+"""A model's configuration, to and from JSON."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from exporter.errors import ArtifactError, ModelError
+from exporter.saving.configuration.configurations import Config, settle
+from exporter.saving.configuration.faults import LOAD_FAULTS, explain, first_line
+from exporter.saving.private_api import ObjectSharingScope
+from exporter.saving.rebuilding.compilation import compile_configs_replaced, complete_compile_config
+from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.state.policies import complete_policy_maps, policies_kept
+
+_LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
+
+
+def serialize_model(model: keras.Model, include_optimizer: bool = True, lost: dict[str, str] | None = None) -> Config:
+    """Returns a model's configuration in Keras's own format.
+
+    Args:
+        model: A built model.
+        include_optimizer: Whether the compile configuration (optimizer, loss, metrics) is part of it.
+        lost: Is told which parts of the compile configuration cannot be made again, and why.
+
+    Returns:
+        What `config.json` of a Keras archive holds. Objects that are shared are numbered in order of appearance,
+        where Keras itself uses memory addresses.
+
+    Raises:
+        ModelError: The model, or one of its layers, has no configuration.
+    """
+    told = {} if lost is None else lost
+    try:
+        with (
+            ObjectSharingScope(),
+            policies_kept(model),
+            compile_configs_replaced(model, told if include_optimizer else None),
+            warnings.catch_warnings(),
+        ):
+            # Keras warns about lambdas; what is said about them is the format's business, and said there.
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            config: Config = keras.saving.serialize_keras_object(model)
+    except Exception as error:  # `get_config` is the user's code, and may raise anything
+        raise ModelError(
+            f"The model {model.name!r} has no configuration: {first_line(error)} "
+            "Give each of its own classes a `get_config` method that returns its constructor's arguments."
+        ) from error
+    complete_policy_maps(config, model)
+    complete_compile_config(model, config.get("compile_config"))
+    settled: Config = settle(config, {})
+    _include_vocabularies(settled, model)
+    return settled
+
+
+def _include_vocabularies(config: Config, model: keras.Model) -> None:
+    """Puts the vocabulary itself in the place of the file that a lookup layer read it from."""
+    named = [node for node in _list_nodes(config) if isinstance(node.get("vocabulary"), str)]
+    for layer in model._flatten_layers() if named else ():
+        lookup = getattr(layer, "_lookup_layer", layer)
+        if isinstance(layer, _LOOKUPS) and isinstance(lookup.input_vocabulary, str):
+            for node in named:
+                if (node.get("name"), node["vocabulary"]) == (layer.name, lookup.input_vocabulary):
+                    node["vocabulary"] = np.asarray(layer.get_vocabulary(include_special_tokens=False)).tolist()
+
+
+def _list_nodes(config: Config) -> Iterator[Config]:
+    pending: list[Any] = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
+
+
+def rebuild_model(
+    config: Config, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> keras.Model:
+    """Builds a model from its configuration, uncompiled.
+
+    Args:
+        config: What `serialize_model` returned.
+        custom_objects: Classes and functions by the name under which they were saved.
+        safe_mode: Refuses marshalled lambdas.
+
+    Returns:
+        The model, with freshly initialised weights.
+
+    Raises:
+        ArtifactError: The configuration names a class that cannot be found, or cannot be built.
+    """
+    if not isinstance(config, dict):
+        raise ArtifactError(f"The model's configuration is damaged: it is a {type(config).__name__}, not a mapping.")
+    config = {key: value for key, value in config.items() if key != "compile_config"}
+    if safe_mode:
+        check_configuration(config, custom_objects)
+    later = values_come_later(count_layers(config))
+    given = dict(custom_objects or {})
+    try:
+        with ObjectSharingScope(), later:
+            model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
+    except ArtifactError:
+        raise
+    except LOAD_FAULTS as error:
+        raise ArtifactError(f"The model's configuration cannot be rebuilt: {explain(error)}") from error
+    if not isinstance(model, keras.Model):
+        raise ArtifactError(f"The configuration describes a {type(model).__name__}, not a keras.Model.")
+    return model
+
+
+def count_layers(config: Config) -> int:
+    """Counts the layers that a configuration lists."""
+    listed = (node.get("layers") for node in _list_nodes(config))
+    return sum(len(layers) for layers in listed if isinstance(layers, list))

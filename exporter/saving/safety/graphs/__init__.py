@@ -1,0 +1,1 @@
+"""Whether the graph of a SavedModel does nothing but compute."""

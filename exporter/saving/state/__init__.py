@@ -1,0 +1,1 @@
+"""The state of a model: every variable, table, generator and policy, by its path."""

@@ -1,0 +1,118 @@
+"""One job of a sweep, in the process that a launcher runs it in."""
+
+import atexit
+import json
+import logging
+import platform
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+from exporter.config import JobConfig, OnError
+from exporter.errors import ExportError
+from exporter.processes.fresh_process import FreshProcess, ProcessEndedError
+from exporter.storage.own_files import read_bytes, replace_bytes
+from exporter.sweeps.records.progress import read_progress, remove_progress
+from exporter.sweeps.records.results import (
+    ROW,
+    STOPPED,
+    Cell,
+    Outcome,
+    Row,
+    describe_death,
+    describe_missing,
+    is_intact,
+    read_row,
+    write_row,
+)
+from exporter.sweeps.records.results_store import receive_jobs, send_job
+
+_GIVEN_UP = "given-up"
+
+# Launchers run many jobs in one process: they share the worker, which shares models and the process of the proofs.
+_worker: FreshProcess | None = None
+
+
+def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
+    """Runs one job, unless it is finished already.
+
+    Args:
+        config: The job.
+        cell: The same, as the sweep knows it.
+        sweep_directory: Of the whole sweep.
+
+    Returns:
+        The row of the job, which also stands in its directory, unless the job was not run.
+    """
+    directory = Path(cell.directory)
+    try:
+        receive_jobs(config.meeting, (cell,))
+    except ExportError as error:
+        logging.getLogger(__name__).error("What has become of it elsewhere is not known: %s", error)
+    earlier = read_row(directory)
+    if earlier is not None and earlier.recipe_hash == cell.recipe_hash and is_intact(earlier):
+        return earlier
+    if (sweep_directory / STOPPED).exists():
+        return describe_missing(cell, read_bytes(sweep_directory / STOPPED).decode(errors="replace").strip())
+    if earlier is not None and (directory / _GIVEN_UP).exists():
+        return earlier
+    (directory / ROW).unlink(missing_ok=True)
+    remove_progress(directory)
+    worker = _open_worker()
+    try:
+        worker.ask("export", None, config=json.loads(json.dumps(asdict(config))), cell=asdict(cell))
+    except ProcessEndedError as error:
+        row = _describe_end(worker, cell)
+        logging.getLogger(__name__).error("%s", row.error, exc_info=error)
+        if read_row(directory) is None:  # else it ended after its work
+            write_row(row, directory)
+    send_job(config.meeting, cell)
+    row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
+    if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
+        replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
+    return row
+
+
+def give_up(cell: Cell) -> None:
+    """Writes the row of a job that began and has ended without one, and lets it rest until the sweep is resumed."""
+    directory = Path(cell.directory)
+    progress = read_progress(directory)
+    during = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
+    host, started = ("", None) if progress is None else (progress.host, progress.started)
+    write_row(describe_death(cell, f"ended without a word{during} (killed?)", host, started), directory)
+    replace_bytes(directory / _GIVEN_UP, b"")
+
+
+def forgive(cell: Cell) -> None:
+    """Lets a job run that an earlier run of the sweep has given up on."""
+    (Path(cell.directory) / _GIVEN_UP).unlink(missing_ok=True)
+
+
+def _open_worker() -> FreshProcess:
+    global _worker
+    if _worker is not None and not _worker.is_ready():
+        _worker.close()
+        _worker = None
+    if _worker is None:
+        _worker = FreshProcess("exporter.sweeps.worker")
+        atexit.register(_worker.close)
+    return _worker
+
+
+def close_worker() -> None:
+    """Ends the worker of this process, if there is one; an export that it is in the middle of leaves nothing behind."""
+    global _worker
+    if _worker is not None:
+        _worker.interrupt()
+        _worker = None
+
+
+def _describe_end(worker: FreshProcess, cell: Cell) -> Row:
+    progress = read_progress(Path(cell.directory))
+    end = worker.describe_end()
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
+        end = end.replace(f"signal {int(number)}", f"signal {int(number)} ({number.name})")
+    where = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
+    return describe_death(
+        cell, f"its process {end}{where}", platform.node(), None if progress is None else progress.started
+    )

@@ -1,0 +1,266 @@
+"""The charts of a sweep's report, as SVG that takes its colours from the page around it."""
+
+import io
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from exporter.artifacts.records import Check
+from exporter.saving.contents import format_bytes
+from exporter.sweeps.records.results import Row
+from exporter.sweeps.showing.table import Sweep, word_difference
+from exporter.sweeps.showing.words import format_seconds
+from exporter.text.showing import escape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stand for the page's own colours while a chart is drawn, and are replaced by the names of these in its SVG.
+_INK, _FAINT, _GRID, _PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
+_SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _FAINT: "var(--faint)",
+    _GRID: "var(--grid)",
+    _PAPER: "var(--paper)",
+    **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES)},
+}
+_FORMATS = ("tf", "h5", "keras")
+_MARKERS = {"tf": "o", "h5": "s", "keras": "^"}
+_HATCHES = {"tf": "", "h5": "////", "keras": "xxxx"}
+_MOST_BARS = 24
+_LONGEST_NAME = 30
+
+
+def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """Draws the charts that the rows of a sweep have figures for.
+
+    Args:
+        sweep: The sweep.
+
+    Returns:
+        The title of each chart, what it says in words, and its SVG. One that fails is left out and named in the log.
+    """
+    rows = [row for row in sweep.rows if row.is_finished]
+    measured = [row for row in rows if row.measurements]
+    compared = [row for row in sweep.rows if any(check.difference is not None for check in row.checks)]
+    labels = {row.number: escape(label) for row, label in zip(sweep.rows, sweep.labels, strict=True)}
+    drawn = ((_draw_bytes, rows), (_draw_seconds, rows), (_draw_front, measured), (_draw_differences, compared))
+    charts = []
+    for draw, shown in drawn:
+        if shown:
+            try:
+                charts.append(draw(shown, labels))
+            except Exception:  # of Matplotlib's, on whatever figures: it costs this chart, and neither report nor table
+                logging.getLogger(__name__).exception("A chart of the report could not be drawn.")
+    return charts
+
+
+def _draw_bytes(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+    shown = rows[:_MOST_BARS]
+    figure, axes = _make_axes(height=0.9 + 0.36 * len(shown))
+    values = [row.total_bytes or 0 for row in shown]
+    for position, (row, value) in enumerate(zip(shown, values, strict=True)):
+        color, hatch = _SERIES[_FORMATS.index(row.format)], _HATCHES[row.format]
+        axes.barh(position, value, height=0.62, color=color, hatch=hatch, edgecolor=_PAPER, linewidth=0)
+        _name_value(axes, value, position, format_bytes(value))
+    _name_bars(axes, shown, labels)
+    axes.set_xlim(0, max(values) * 1.22 or 1)
+    axes.xaxis.set_visible(False)
+    smallest = min(shown, key=lambda row: row.total_bytes or 0)
+    words = f"Bytes of each artifact; the smallest is {labels[smallest.number]}."
+    return "Size", words, _to_svg(figure)
+
+
+def _draw_seconds(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+    shown = rows[:_MOST_BARS]
+    kinds = [("save", [row.save_seconds for row in shown])]
+    if any(row.measurements for row in shown):
+        kinds.append(("load", [row.measurements.load_seconds if row.measurements else None for row in shown]))
+        kinds.append(("first answer", [row.measurements.first_seconds if row.measurements else None for row in shown]))
+    figure, axes = _make_axes(height=1.2 + 0.36 * len(shown) * len(kinds) * 0.7)
+    height = 0.8 / len(kinds)
+    for number, (name, values) in enumerate(kinds):
+        offset = (number - (len(kinds) - 1) / 2) * height
+        places = [position + offset for position in range(len(shown))]
+        axes.barh(
+            places,
+            [value or 0 for value in values],
+            height=height * 0.86,
+            color=_SERIES[3 + number],
+            hatch=list(_HATCHES.values())[number],
+            edgecolor=_PAPER,
+            linewidth=0,
+            label=name,
+        )
+        for place, value in zip(places, values, strict=True):
+            if value is not None:
+                _name_value(axes, value, place, format_seconds(value))
+    _name_bars(axes, shown, labels)
+    largest = max(value or 0 for _, values in kinds for value in values)
+    axes.set_xlim(0, largest * 1.22 or 1)
+    axes.xaxis.set_visible(False)
+    _add_legend(axes)
+    return "Time", "Seconds to save, to load in a fresh process, and to the first answer.", _to_svg(figure)
+
+
+def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Finds the Pareto front: the points that no other one is at least as good as in both figures.
+
+    Args:
+        points: Two figures each, the smaller the better.
+
+    Returns:
+        The indices of the points on the front, by the first figure.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: points[index]):
+        if not front or points[index][1] < points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def _draw_front(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+    figure, axes = _make_axes(height=3.4)
+    points = [(float(row.total_bytes or 0), row.measurements.median_seconds) for row in rows if row.measurements]
+    front = find_front(points)
+    axes.plot(
+        [points[index][0] for index in front],
+        [points[index][1] for index in front],
+        color=_FAINT,
+        linewidth=1.2,
+        linestyle="--",
+        drawstyle="steps-post",
+        zorder=1,
+    )
+    for name in _FORMATS:
+        chosen = [index for index, row in enumerate(rows) if row.format == name]
+        if chosen:
+            axes.scatter(
+                [points[index][0] for index in chosen],
+                [points[index][1] for index in chosen],
+                s=58,
+                marker=_MARKERS[name],
+                color=_SERIES[_FORMATS.index(name)],
+                edgecolors=_PAPER,
+                linewidths=1,
+                label=name,
+                zorder=3,
+            )
+    for index, row in enumerate(rows):
+        axes.annotate(
+            str(row.number),
+            points[index],
+            xytext=(7, 5),
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold" if index in front else "normal",
+            color=_INK if index in front else _FAINT,
+        )
+    axes.margins(0.12, 0.18)
+    axes.set_xlabel("bytes")
+    axes.set_ylabel("median latency")
+    axes.xaxis.set_major_formatter(lambda value, _: format_bytes(max(round(value), 0)))
+    axes.yaxis.set_major_formatter(lambda value, _: format_seconds(value) if value > 0 else "")
+    axes.xaxis.set_major_locator(_make_locator())
+    axes.grid(color=_GRID, linewidth=0.8)
+    _add_legend(axes)
+    names = "; ".join(f"{rows[index].number} {labels[rows[index].number]}" for index in front)
+    words = f"No job is both smaller and faster than one on the dashed line: {names}."
+    return "Latency against size", words, _to_svg(figure)
+
+
+def _draw_differences(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+    shown = rows[:_MOST_BARS]
+    compared = [check for row in shown for check in row.checks if check.difference is not None]
+    names = list(dict.fromkeys(escape(check.name) for check in compared))
+    figure, axes = _make_axes(height=1.3 + 0.34 * len(shown))
+    for position, row in enumerate(shown):
+        checks = {escape(check.name): check for check in row.checks}
+        for column, name in enumerate(names):
+            _draw_cell(axes, column, position, checks.get(name))
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_xticks(range(len(names)), names, rotation=25, ha="left", fontsize=8.5)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    _name_bars(axes, shown, labels)
+    equal = all(check.difference == 0 for check in compared)
+    words = "Largest difference between artifact and model in each check: " + (
+        "all are bit-equal." if equal else "a square is bit-equal, a cross with its figure is not."
+    )
+    return "Difference per check", words, _to_svg(figure)
+
+
+def _draw_cell(axes: "Axes", column: int, position: int, check: Check | None) -> None:
+    if check is None or (check.difference is None and check.passed):
+        axes.text(column, position, "·", ha="center", va="center", color=_FAINT)
+    elif check.difference == 0:
+        axes.scatter(column, position, marker="s", s=70, color=_SERIES[2])
+    else:
+        axes.scatter(column, position, marker="X", s=70, color=_SERIES[4])
+        if check.difference is not None:
+            axes.text(column, position + 0.36, word_difference(check.difference), ha="center", color=_INK, fontsize=7.5)
+
+
+def _make_axes(height: float) -> tuple["Figure", "Axes"]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["text.parse_math"] = False  # a label may hold any number of $
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: it can be read out, found and copied
+    matplotlib.rcParams["svg.hashsalt"] = "exporter"
+    matplotlib.rcParams["hatch.linewidth"] = 1.1
+    matplotlib.rcParams["font.family"] = "sans-serif"
+    figure = Figure(figsize=(4.8, height * 0.88), layout="constrained")
+    axes = figure.add_subplot()
+    figure.patch.set_alpha(0)
+    axes.patch.set_alpha(0)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=_FAINT, labelsize=8.5, length=0)
+    axes.xaxis.label.set_color(_FAINT)
+    axes.yaxis.label.set_color(_FAINT)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _make_locator() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
+
+
+def _name_bars(axes: "Axes", rows: Sequence[Row], labels: dict[int, str]) -> None:
+    names = [f"{row.number} · {_fit(labels[row.number])}" for row in rows]
+    axes.set_yticks(range(len(names)), names, fontsize=8.5, color=_INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _fit(label: str) -> str:
+    """Leaves the keys out where they do not fit: the values are what tells the jobs apart."""
+    if len(label) > _LONGEST_NAME:
+        label = " ".join(word.partition("=")[2] or word for word in label.split(" "))
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
+
+
+def _name_value(axes: "Axes", value: float, position: float, words: str) -> None:
+    axes.annotate(words, (value, position), (5, 0), textcoords="offset points", va="center", color=_INK, fontsize=8.5)
+
+
+def _add_legend(axes: "Axes") -> None:
+    legend = axes.figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=_INK)
+    for handle in legend.legend_handles:
+        if handle is not None and hasattr(handle, "set_linewidth"):
+            handle.set_linewidth(0)
+
+
+def _to_svg(figure: "Figure") -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = file.getvalue()
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])  # every chart would have the same ones
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, variable)
+    return svg

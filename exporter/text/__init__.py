@@ -1,0 +1,1 @@
+"""Texts: what may be shown, what stays hidden, and the pages of a terminal."""

@@ -1,0 +1,102 @@
+"""Pages of labelled lines on a terminal: the summary of an export, and what the other commands print."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from exporter.text.showing import escape, escape_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+LABEL_WIDTH = 11
+
+# Piped output has no width of its own; a narrower one would break lines that a pipe could carry whole.
+_PIPED_WIDTH = 120
+
+
+def make_console(stream: TextIO) -> "Console":
+    """Makes a console that knows whether it writes to a person; elsewhere it has neither colour nor movement."""
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+class Page:
+    """Lines of a page: a label, then the text with its own indentation.
+
+    Paths and commands are never broken into lines of their own, so that they can be copied. A text is one line or one
+    cell, whatever it holds: see `escape_markup`.
+    """
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+
+    def rows(self, pairs: list[tuple[str, str]]) -> None:
+        """Prints names, each with a text that is broken where the terminal ends."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        for name, text in pairs:
+            grid.add_row(escape_markup(name), escape_markup(text))
+        self._grid(grid)
+
+    def _grid(self, grid: "Table") -> None:
+        """Prints a grid without the spaces that fill up its last column."""
+        from rich.text import Text
+
+        for segments in self._console.render_lines(grid, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self._console.print(line, soft_wrap=True)
+
+    def _line(self, label: str, markup: str, bare: bool = False) -> None:
+        head = "" if bare else f"[dim]{label:<{LABEL_WIDTH}}[/]"
+        self._console.print(f"{head}{escape(markup)}", soft_wrap=True)
+
+    def _wrapped(self, label: str, markup: str) -> None:
+        from rich.table import Table
+
+        grid = Table.grid(padding=0)
+        grid.add_column(width=LABEL_WIDTH, no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        grid.add_row(label, escape(markup))
+        self._grid(grid)
+
+    def _pairs(self, label: str, pairs: list[tuple[str, str]]) -> None:
+        from rich.table import Table
+
+        if not pairs:
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=LABEL_WIDTH - 2, no_wrap=True, style="dim")
+        grid.add_column(no_wrap=True, width=max(len(what) for what, _ in pairs))
+        grid.add_column(overflow="fold")
+        for number, (what, detail) in enumerate(pairs):
+            grid.add_row(label if number == 0 else "", escape_markup(what), escape_markup(detail))
+        self._grid(grid)
+
+    def _flow(self, taken: Mapping[str, str], returned: Mapping[str, str]) -> None:
+        """Prints what goes in and what comes out, each with a text behind its name."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=LABEL_WIDTH - 2)
+        grid.add_column(overflow="fold")
+        grid.add_column(no_wrap=True)
+        for arrow, texts in (("  ", taken), ("→ ", returned)):
+            for name, text in texts.items():
+                grid.add_row("", f"{arrow}{escape_markup(name)}", escape_markup(text))
+        self._grid(grid)
+
+
+def escape_markup(text: str) -> str:
+    """Returns a text that is printed as it is, whatever brackets it has, on one line, and that is only text."""
+    from rich.markup import escape
+
+    return escape(escape_line(text))
