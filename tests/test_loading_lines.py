@@ -260,7 +260,7 @@ def test_what_a_main_script_defines_is_not_asked_for(interpreter: Interpreter, t
     script = tmp_path / "script.py"
     script.write_text(
         "import exporter, keras, numpy\n"
-        "from exporter.exporting.reporting import print_summary\n"
+        "from exporter.artifacts.summary import print_summary\n"
         "class Own(keras.layers.Layer):\n"
         "    def call(self, inputs):\n"
         "        return inputs * 2.0\n"

@@ -30,7 +30,7 @@ def make_validator(path: Path) -> Any:
     ids=["receipt", "recipe"],
 )
 def test_the_file_is_what_the_classes_say(path: Path, build: Any) -> None:
-    # To write it anew: json.dumps(build(), indent=2, ensure_ascii=False) and a newline.
+    # To write it anew: python -m exporter.artifacts.json_schemas
     assert path.read_text(encoding="utf-8") == json.dumps(build(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -5,6 +5,7 @@ in other languages. The dialect is that of https://json-schema.org/draft/2020-12
 """
 
 import inspect
+import json
 import re
 import types
 from collections.abc import Mapping
@@ -130,3 +131,13 @@ def _read_attributes(kind: Any) -> dict[str, str]:
         entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
         found |= {name: " ".join(text.split()) for name, text in entries}
     return found
+
+
+def write_schemas() -> None:
+    """Writes both schemas to their files: `python -m exporter.artifacts.json_schemas`, anew."""
+    for path, schema in ((RECEIPT_SCHEMA, build_receipt_schema()), (RECIPE_SCHEMA, build_recipe_schema())):
+        path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas()

@@ -23,7 +23,7 @@ RESOURCE = {"_create_resource", "_destroy_resource", "_initialize"}
 _PROGRAM = """
 import json, runpy
 import tensorflow_text
-from exporter.saving.safety import registry
+from exporter.saving.safety.graphs import registry
 print(json.dumps(registry.list_registered()))
 runpy.run_path(registry.__file__, run_name="__main__")
 """

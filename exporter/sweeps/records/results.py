@@ -58,7 +58,7 @@ class Row:
         error: The first line of the error; empty where there was none.
         filepath: Absolute path of the artifact; the same path that a failed job would have written.
         format: `tf`, `h5` or `keras`.
-        sha256: Of the whole artifact; see `exporter.artifacts.receipt.digest_files`.
+        sha256: Of the whole artifact; see `exporter.storage.digests.digest_files`.
         total_bytes: Of the artifact.
         held: What the artifact holds.
         left_out: What it does not hold, and why.
