@@ -15,6 +15,7 @@ from pathlib import Path
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
 from exporter.saving.layout.names import MANIFEST
+from exporter.saving.layout.records import read_record
 from exporter.storage.digests import FileRecord, record_files
 from exporter.storage.sidecars import name_receipt
 
@@ -23,6 +24,12 @@ VERSION = 1
 _SEAL_HEAD = b"\nexporter sha256 "
 _SEAL_SIZE = len(_SEAL_HEAD) + 64 + 1
 _CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    version: int
+    files: tuple[FileRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ def seal(artifact: Path, name: str) -> tuple[FileRecord, ...]:
     if not artifact.is_dir():
         return (_seal_file(artifact, name),)
     files = record_files(artifact, name)
-    fields = {"version": VERSION, "files": [asdict(record) for record in files]}
+    fields = asdict(_Manifest(VERSION, files))
     manifest = artifact / MANIFEST
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
@@ -184,7 +191,7 @@ def _describe(before: FileRecord, after: FileRecord) -> str:
     return "has other bytes of the same number"
 
 
-def _read_manifest(path: Path) -> list[FileRecord]:
+def _read_manifest(path: Path) -> tuple[FileRecord, ...]:
     try:
         fields = json.loads(path.read_bytes())
         if fields["version"] != VERSION:
@@ -192,10 +199,7 @@ def _read_manifest(path: Path) -> list[FileRecord]:
                 f"{path} is of version {fields['version']!r}; this exporter reads version {VERSION}. "
                 "Verify it with the exporter that wrote it."
             )
-        records = [FileRecord(**record) for record in fields["files"]]
-        if not all(isinstance(each.path, str) and type(each.size) is int for each in records):
-            raise TypeError("a file needs a path and a size")
-        return records
+        return read_record(_Manifest, fields).files
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, ArtifactError):
             raise

@@ -6,27 +6,17 @@ gives the same bytes.
 
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 from exporter.artifacts.receipt_table import format_receipt
 from exporter.artifacts.records import (
     SCHEMA_VERSION,
-    Check,
-    Input,
-    Loading,
-    Machine,
-    Measurements,
     ReceiptFields,
-    Repository,
-    Request,
-    Status,
 )
 from exporter.artifacts.summary import print_summary
 from exporter.errors import ArtifactError
-from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
-from exporter.storage.digests import FileRecord
+from exporter.saving.layout.records import RecordError, read_record
 from exporter.storage.sidecars import locate_receipt
 from exporter.text.showing import escape_line, write_json
 
@@ -76,32 +66,6 @@ class Receipt(ReceiptFields):
                 "Read it with the version of exporter that it names under `versions`."
             )
         try:
-            fields["status"] = Status(fields["status"])
-            fields["read"] = tuple(fields["read"])
-            fields["inputs"] = tuple(Input(**each) for each in fields["inputs"])
-            fields["repository"] = None if fields["repository"] is None else Repository(**fields["repository"])
-            fields["machine"] = Machine(**{**fields["machine"], "gpus": tuple(fields["machine"]["gpus"])})
-            fields["files"] = tuple(FileRecord(**record) for record in fields["files"])
-            fields["signatures"] = {name: _read_endpoint(endpoint) for name, endpoint in fields["signatures"].items()}
-            fields["request"] = None if fields["request"] is None else Request(**fields["request"])
-            fields["held"] = tuple(Holding(**holding) for holding in fields["held"])
-            fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
-            fields["checks"] = tuple(Check(**check) for check in fields["checks"])
-            fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
-            if "loading" in fields:
-                loading = fields["loading"]
-                fields["loading"] = Loading(**{**loading, "imports": tuple(loading["imports"])})
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return read_record(cls, fields)
+        except RecordError as error:
             raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error
-
-
-def _read_endpoint(fields: Mapping[str, Any]) -> Endpoint:
-    return Endpoint(inputs=_read_tensors(fields["inputs"]), outputs=_read_tensors(fields["outputs"]))
-
-
-def _read_tensors(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        name: Tensor(shape=None if tensor["shape"] is None else tuple(tensor["shape"]), dtype=tensor["dtype"])
-        for name, tensor in tensors.items()
-    }
