@@ -13,7 +13,7 @@ from exporter.cli.composing import compose
 from exporter.cli.preflight import convert_values
 from exporter.config import ExportConfig
 from exporter.errors import Fault, UsageError
-from exporter.exporting.job import export as run_job
+from exporter.exporting.job import run_export
 
 if TYPE_CHECKING:
     import keras
@@ -103,7 +103,7 @@ def export(
                 raise UsageError([Fault("filepath", f"received {given}; it belongs to the config; set it there")])
     had_frozen = gc.get_freeze_count() > 0
     try:
-        return run_job(config, run_directory=run_directory, reporter=reporter)
+        return run_export(config, run_directory=run_directory, reporter=reporter)
     finally:
         if not had_frozen:
             gc.unfreeze()  # this process is the caller's, and so is what was alive when TensorFlow was imported

@@ -7,7 +7,7 @@ import numpy as np
 
 from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig, VerifyConfig, VerifyMode
-from exporter.exporting.job import export
+from exporter.exporting.job import run_export
 
 
 @cache
@@ -25,4 +25,4 @@ def make_model() -> Any:
 def run(filepath: str, model: Any = None, **settings: Any) -> Receipt:
     """Exports the model, or what else is given, without a proof unless the settings say so."""
     settings.setdefault("verify", VerifyConfig(mode=VerifyMode.NONE))
-    return export(ExportConfig(model=model or make_model(), filepath=filepath, **settings))
+    return run_export(ExportConfig(model=model or make_model(), filepath=filepath, **settings))

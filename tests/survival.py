@@ -86,7 +86,7 @@ def export(folder: Path, kind: str, number: int, connection: Connection) -> None
     folder.mkdir(exist_ok=True)
     os.chdir(folder)  # an artifact knows the path that it was made for
     connection.send("begins")
-    job.export(make_config(Path(), kind, model))
+    job.run_export(make_config(Path(), kind, model))
 
 
 def export_to_store(url: str, settings: dict[str, str], number: int, connection: Connection) -> None:
@@ -99,7 +99,7 @@ def export_to_store(url: str, settings: dict[str, str], number: int, connection:
     os.environ.update(settings)
     model = make_model(number)
     connection.send("begins")
-    job.export(replace(make_config(Path(), "tf", model), filepath=url))
+    job.run_export(replace(make_config(Path(), "tf", model), filepath=url))
 
 
 def export_originals(folder: Path, connection: Connection) -> None:
@@ -114,7 +114,7 @@ def export_originals(folder: Path, connection: Connection) -> None:
             place.mkdir()
             os.chdir(place)
             started = time.perf_counter()
-            job.export(make_config(Path(), kind, model))
+            job.run_export(make_config(Path(), kind, model))
             seconds.setdefault(kind, time.perf_counter() - started)
     connection.send(seconds)
 
@@ -278,11 +278,11 @@ def fill_disks(folder: Path, connection: Connection) -> None:
 
     for kind in NAMES:
         model = make_model(1)
-        job.export(make_config(folder, kind, make_model(0)))
+        job.run_export(make_config(folder, kind, make_model(0)))
         before = _describe(folder)
         for free in _give_space(folder):
             try:
-                job.export(make_config(folder, kind, model))
+                job.run_export(make_config(folder, kind, model))
             except ExportError as error:
                 outcomes.append((kind, free, str(error)))
                 assert _describe(folder) == before

@@ -32,7 +32,7 @@ from exporter.config import (
 from exporter.errors import ExportError
 from exporter.exporting import job
 from exporter.exporting.provenance import describe_recipe
-from exporter.exporting.session import Workshop
+from exporter.exporting.session import ExportSession
 from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor
 from exporter.saving.graph.signatures import read_meta_graph
@@ -41,14 +41,14 @@ PHASES = ["start TensorFlow", "build the model", "write the artifact", "prove it
 
 
 # As in a sweep, one process proves an artifact after the other.
-WORKSHOP = Workshop()
-export = partial(job.export, workshop=WORKSHOP)
+SESSION = ExportSession()
+export = partial(job.run_export, session=SESSION)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def workshop_closed() -> Iterator[None]:
     yield
-    WORKSHOP.close()
+    SESSION.close()
 
 
 def make_model(seed: int = 1) -> Any:
@@ -74,7 +74,7 @@ def test_a_live_model_is_exported_and_proven(save_format: SaveFormat, name: str,
     model = make_model()
     run_directory = tmp_path / "run"
 
-    receipt = job.export(
+    receipt = job.run_export(
         ExportConfig(model=model, filepath=str(tmp_path / "out" / name), save_format=save_format),
         run_directory=run_directory,
     )

@@ -18,7 +18,7 @@ from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Loading
 from exporter.artifacts.summary import print_summary
 from exporter.config import ExportConfig, SaveFormat, VerifyConfig, VerifyMode
-from exporter.exporting.session import Workshop
+from exporter.exporting.session import ExportSession
 from exporter.text.page import LABEL_WIDTH
 
 MODULE = """
@@ -104,9 +104,9 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def workshop(module: Any) -> Iterator[Workshop]:
+def session(module: Any) -> Iterator[ExportSession]:
     """What the exports share; it can import the modules."""
-    with Workshop() as shared:
+    with ExportSession() as shared:
         yield shared
 
 
@@ -154,14 +154,14 @@ def compiled(*layers: Any, loss: Any = "mean_squared_error") -> Any:
     return model
 
 
-def export(workshop: Workshop, model: Any, path: Path, save_format: str, **settings: Any) -> Receipt:
+def export(session: ExportSession, model: Any, path: Path, save_format: str, **settings: Any) -> Receipt:
     config = ExportConfig(
         model=model,
         filepath=str(path.with_suffix(SUFFIXES[save_format])),
         save_format=SaveFormat(save_format),
         **settings,
     )
-    return exporter.exporting.job.export(config, workshop=workshop)
+    return exporter.exporting.job.run_export(config, session=session)
 
 
 def list_programs(receipt: Receipt) -> dict[str, str]:
@@ -214,11 +214,11 @@ LOADED = [(case, save_format) for case in CASES for save_format in (FORMATS if c
 
 @pytest.mark.parametrize(("case", "save_format"), LOADED, ids=[f"{case}-{each}" for case, each in LOADED])
 def test_the_lines_of_the_summary_load_the_model(
-    case: str, save_format: str, module: Any, workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+    case: str, save_format: str, module: Any, session: ExportSession, interpreter: Interpreter, tmp_path: Path
 ) -> None:
     make, loading = CASES[case]
     model = make(module)
-    receipt = export(workshop, model, tmp_path / "model", save_format)
+    receipt = export(session, model, tmp_path / "model", save_format)
     assert receipt.loading == loading
     assert Receipt.from_json(receipt.to_json()).loading == loading
     expected = model.predict(np.ones((3, 4), "float32"), verbose=0)
@@ -229,10 +229,10 @@ def test_the_lines_of_the_summary_load_the_model(
 
 
 def test_the_lines_of_the_summary_call_an_endpoint(
-    workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+    session: ExportSession, interpreter: Interpreter, tmp_path: Path
 ) -> None:
     model = compiled()
-    lines = list_programs(export(workshop, model, tmp_path / "model", "tf"))["serve"].partition("docker")[0]
+    lines = list_programs(export(session, model, tmp_path / "model", "tf"))["serve"].partition("docker")[0]
     program = (
         f"{lines}class model:\n"
         "    def predict(rows, verbose):\n"
@@ -244,10 +244,10 @@ def test_the_lines_of_the_summary_call_an_endpoint(
 
 
 def test_the_lines_are_known_without_a_proof(
-    module: Any, workshop: Workshop, interpreter: Interpreter, tmp_path: Path
+    module: Any, session: ExportSession, interpreter: Interpreter, tmp_path: Path
 ) -> None:
     model = make_unregistered(module)
-    receipt = export(workshop, model, tmp_path / "model", "keras", verify=VerifyConfig(mode=VerifyMode.NONE))
+    receipt = export(session, model, tmp_path / "model", "keras", verify=VerifyConfig(mode=VerifyMode.NONE))
     assert receipt.loading == CASES["not registered"][1]
     np.testing.assert_allclose(
         run(interpreter, list_programs(receipt)["load"], tmp_path),

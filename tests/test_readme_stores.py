@@ -16,8 +16,8 @@ from stored_models import run
 from exporter import load_model
 from exporter.artifacts.records import Status
 from exporter.cli.composing import compose
-from exporter.exporting.job import export
-from exporter.exporting.session import Workshop
+from exporter.exporting.job import run_export
+from exporter.exporting.session import ExportSession
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 [BLOCK] = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "s3://my-bucket" in block]
@@ -39,9 +39,9 @@ def test_every_command_for_a_store_runs(tmp_path: Path, monkeypatch: pytest.Monk
             monkeypatch.setenv(name, value)
         fsspec.filesystem("s3").mkdir("my-bucket")
         run("s3://my-bucket/models/old.h5")
-        with Workshop() as workshop:  # one process proves all: it is TensorFlow's start that takes time
+        with ExportSession() as session:  # one process proves all: it is TensorFlow's start that takes time
             assert {program for program, *_ in COMMANDS} == {"exporter"}
-            receipts = [export(compose(overrides=words), workshop=workshop) for _, *words in COMMANDS]
+            receipts = [run_export(compose(overrides=words), session=session) for _, *words in COMMANDS]
         assert [receipt.filepath for receipt in receipts] == [
             "s3://my-bucket/models/digits",
             "gs://my-bucket/served/digits/1",

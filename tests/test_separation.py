@@ -11,8 +11,8 @@ import pytest
 
 from exporter.config import ExportConfig, VerifyConfig
 from exporter.errors import ProofError
-from exporter.exporting.job import export
-from exporter.exporting.session import Workshop
+from exporter.exporting.job import run_export
+from exporter.exporting.session import ExportSession
 from exporter.saving.api import plan_save
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import prove, warm_up
@@ -103,9 +103,9 @@ def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def workshop(layers: Any) -> Iterator[Workshop]:
+def session(layers: Any) -> Iterator[ExportSession]:
     """One for several artifacts; its process can import the module."""
-    with Workshop() as shared:
+    with ExportSession() as shared:
         yield shared
 
 
@@ -115,8 +115,8 @@ def make_model(*layers: Any) -> Any:
     return model
 
 
-def write_and_prove(workshop: Workshop, model: Any, staged: Path, seed: int = 0) -> None:
-    process = workshop.open_process()
+def write_and_prove(session: ExportSession, model: Any, staged: Path, seed: int = 0) -> None:
+    process = session.open_process()
     warm_up(process)
     trial = prepare_trial(model, VerifyConfig(), seed)
     plan_save(model, staged).write(staged)
@@ -125,22 +125,22 @@ def write_and_prove(workshop: Workshop, model: Any, staged: Path, seed: int = 0)
 
 @pytest.mark.parametrize("source", ["python", "numpy", "keras", "tensorflow", "initializer"])
 def test_what_was_not_saved_is_found_in_every_artifact_of_one_process(
-    source: str, layers: Any, workshop: Workshop, tmp_path: Path
+    source: str, layers: Any, session: ExportSession, tmp_path: Path
 ) -> None:
     for number in range(3):
         keras.utils.set_random_seed(0)
         model = make_model(layers.Drawn(source))
         with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-            write_and_prove(workshop, model, tmp_path / f"model-{number}.keras")
+            write_and_prove(session, model, tmp_path / f"model-{number}.keras")
 
 
 def test_what_one_artifact_did_to_a_module_is_gone_for_the_next(
-    layers: Any, workshop: Workshop, tmp_path: Path
+    layers: Any, session: ExportSession, tmp_path: Path
 ) -> None:
-    write_and_prove(workshop, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
+    write_and_prove(session, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
     assert layers.FACTOR == 3.0
     with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-        write_and_prove(workshop, make_model(layers.Scaled()), tmp_path / "second.keras")
+        write_and_prove(session, make_model(layers.Scaled()), tmp_path / "second.keras")
 
 
 def test_a_proof_is_far_from_where_the_artifact_was_made(
@@ -148,6 +148,6 @@ def test_a_proof_is_far_from_where_the_artifact_was_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(layers, "HOME", str(tmp_path / "out"))
-    receipt = export(ExportConfig(model=make_model(layers.Homesick()), filepath="out/model.keras"))
+    receipt = run_export(ExportConfig(model=make_model(layers.Homesick()), filepath="out/model.keras"))
     assert {check.name: check.passed for check in receipt.checks}["load"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.keras", "model.keras.receipt.json"]

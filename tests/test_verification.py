@@ -24,7 +24,7 @@ from saving.resume_worker import compare, watch
 from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
-from exporter.exporting.session import Workshop
+from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
@@ -59,14 +59,14 @@ def started() -> Iterator[FreshProcess]:
 
 
 # By what can be imported: as in a sweep, one process proves an artifact after the other.
-WORKSHOPS: dict[tuple[str, ...], Workshop] = {}
+SESSIONS: dict[tuple[str, ...], ExportSession] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def workshops_closed() -> Iterator[None]:
+def sessions_closed() -> Iterator[None]:
     yield
-    for workshop in WORKSHOPS.values():
-        workshop.close()
+    for session in SESSIONS.values():
+        session.close()
 
 
 def write_and_prove(
@@ -80,7 +80,7 @@ def write_and_prove(
 ) -> Proof:
     settings = settings or VerifyConfig()
     plan = plan_save(model, staged, include_optimizer=include_optimizer, signatures=signatures)
-    process = WORKSHOPS.setdefault(tuple(sys.path), Workshop()).open_process()
+    process = SESSIONS.setdefault(tuple(sys.path), ExportSession()).open_process()
     warm_up(process)
     trial = prepare_trial(model, settings, 0, signatures)
     plan.write(staged)

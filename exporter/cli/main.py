@@ -123,13 +123,13 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
     try:
         # Not above: a usage fault and --help do not pay for them.
         from exporter.artifacts.summary import print_summary
-        from exporter.exporting.job import export
+        from exporter.exporting.job import run_export
         from exporter.exporting.reporting import TerminalReporter
         from exporter.storage.sidecars import locate_receipt
 
         config = read_config()
         with TerminalReporter(run_directory / "tensorflow.log") as reporter:
-            receipt = export(config, run_directory=run_directory, reporter=reporter)
+            receipt = run_export(config, run_directory=run_directory, reporter=reporter)
         print_summary(receipt, locate_receipt(receipt.filepath))
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")

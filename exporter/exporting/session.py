@@ -18,7 +18,7 @@ from exporter.sources import build_model
 _KEPT_MODELS = 4
 
 
-class Workshop:
+class ExportSession:
     """Keeps both from one export to the next; use it as a context manager."""
 
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ from exporter.artifacts.summary import print_summary
 from exporter.config import JobConfig, MeasureMode, Origin
 from exporter.config.checking import convert
 from exporter.errors import ExporterError, UsageError
-from exporter.exporting.job import export
-from exporter.exporting.session import Workshop
+from exporter.exporting.job import run_export
+from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import answer_requests
 from exporter.storage.logs import open_log
 from exporter.storage.own_files import open_to_append
@@ -35,7 +35,7 @@ class Worker:
     """Exports jobs that share their models and the process of their proofs."""
 
     def __init__(self) -> None:
-        self._workshop = Workshop()
+        self._session = ExportSession()
 
     def export(self, config: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one job and writes its row.
@@ -61,7 +61,9 @@ class Worker:
     def _export(self, config: Mapping[str, Any], job: Cell, progress: ProgressWriter) -> Row:
         directory = Path(job.directory)
         try:
-            receipt = export(_read_config(config), run_directory=directory, reporter=progress, workshop=self._workshop)
+            receipt = run_export(
+                _read_config(config), run_directory=directory, reporter=progress, session=self._session
+            )
             row = describe_success(job, receipt)
             print_summary(receipt, locate_receipt(receipt.filepath))
         except ExporterError as error:

@@ -540,11 +540,11 @@ def test_the_commands_refuse_the_same(
 
 
 def test_what_would_be_read_reaches_the_artifact(write: Change, place: Path) -> None:
-    from exporter.exporting.job import export
+    from exporter.exporting.job import run_export
 
     layers = [{"_target_": "keras.Input", "shape": [1], "dtype": "string"},
               {"_target_": "keras.layers.StringLookup", "vocabulary": "secrets.txt"}]  # fmt: skip
-    receipt = export(plan_rerun(write(sequential(*layers)), inputs=["secrets.txt"]))
+    receipt = run_export(plan_rerun(write(sequential(*layers)), inputs=["secrets.txt"]))
     found = [
         file for file in Path(receipt.filepath).rglob("*") if file.is_file() and CANARY.encode() in file.read_bytes()
     ]

@@ -143,7 +143,7 @@ def rebuild(path: str, folder: str, trust: list[str], environment: list[str], in
         The path of the new one.
     """
     from exporter.cli.rerunning import plan_rerun
-    from exporter.exporting.job import export
+    from exporter.exporting.job import run_export
     from exporter.exporting.provenance import describe_recipe
     from exporter.exporting.reporting import TerminalReporter
 
@@ -152,7 +152,7 @@ def rebuild(path: str, folder: str, trust: list[str], environment: list[str], in
     config.origin.written |= {"verify": describe_recipe(config)["verify"]}
     config.verify.mode = VerifyMode.NONE
     with TerminalReporter() as reporter:
-        return export(config, reporter=reporter).filepath
+        return run_export(config, reporter=reporter).filepath
 
 
 def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
