@@ -9,8 +9,9 @@ from exporter._arrays import write_arrays
 from exporter.config import MeasureConfig
 from exporter.errors import ExportError
 from exporter.proof.custom_objects import find_needs
+from exporter.proof.drawings import find_drawing
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
-from exporter.proof.predictions import choose_batch_sizes, draw_batch
+from exporter.proof.predictions import Predictor, choose_batch_sizes, draw_batch
 from exporter.receipts import Measurements
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.signatures import describe_inputs, read_endpoints
@@ -46,7 +47,8 @@ def measure(
     """
     inputs = describe_inputs(model)
     [size, *_] = choose_batch_sizes(inputs.leaves, [settings.batch_size])
-    batch = draw_batch(model, inputs, size, seed)
+    drawing = find_drawing(model, inputs, Predictor(model, inputs), size, seed)
+    batch = draw_batch(model, inputs, size, seed, drawing)
     endpoint = read_endpoints(staged).get(SERVING_DEFAULT) if staged.is_dir() else None
     is_served = endpoint is not None and set(endpoint.inputs) == {leaf.name for leaf in inputs.leaves}
     with tempfile.TemporaryDirectory(prefix="exporter-measure-") as folder:

@@ -20,7 +20,7 @@ from exporter._arrays import Array, read_arrays, write_arrays
 from exporter._text import find_first_line, list_first
 from exporter.config import VerifyMode
 from exporter.endpoints.served_tensors import flatten_leaves
-from exporter.errors import Fault, ProofError, UsageError
+from exporter.errors import ExportError, Fault, ModelError, ProofError, UsageError
 from exporter.proof.calls import call_endpoint, variables_kept
 from exporter.proof.comparisons import (
     check_equal,
@@ -34,7 +34,7 @@ from exporter.proof.comparisons import (
 from exporter.proof.custom_objects import find_needs
 from exporter.proof.facts import describe_model, describe_variables, read_values
 from exporter.proof.fresh_process import FreshProcess, wait_seconds
-from exporter.proof.predictions import Predictor
+from exporter.proof.predictions import Predictor, format_leaves
 from exporter.proof.randomness import choose_seed, generators_seeded, has_accelerator, operations_deterministic
 from exporter.proof.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.proof.training_steps import everything_kept, take_step, warnings_kept_back
@@ -221,6 +221,7 @@ class _Session:
         self._send_predict("predicted")
         predicted = self._receive("predict")
         if "error" in predicted:
+            self._ask_model()  # which may refuse the batches as well
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
         return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
 
@@ -311,14 +312,19 @@ class _Session:
         return "eager" if self._is_eager else "graph"
 
     def _ask_model(self) -> list[Any]:
-        """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time."""
+        """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time.
+
+        Raises:
+            ModelError: The model takes none of the batches that were drawn for it.
+            UsageError: It does not take the one that the user named.
+        """
         try:
             answers = self._answer(self._trial.batches)
-        except Exception:  # the code may be anybody's, and run in a graph only
+        except Exception as error:  # the code may be anybody's, and run in a graph only
             if not self._is_eager or not self._may_trace:
-                raise
+                raise self._explain_refusal(error) from error
             self._is_eager = False
-            answers = self._answer(self._trial.batches)
+            return self._ask_model()
         number = self._find_largest()
         [again] = self._answer([self._trial.batches[number]], self._seed + 1)
         self._random = find_unsteady(self._name_answers([answers[number]]), self._name_answers([again]))
@@ -326,6 +332,19 @@ class _Session:
             return answers
         self._seeds_operations = True
         return self._answer(self._trial.batches)
+
+    def _explain_refusal(self, error: Exception) -> ExportError | UsageError:
+        text = f"{type(error).__name__}: {find_first_line(error)}"
+        if self._trial.data is not None:
+            return UsageError(
+                [Fault("verify.data", f"the model does not take the arrays of '{self._trial.data}': {text}")]
+            )
+        return ModelError(
+            f"The model takes no batch that was drawn to verify it, and nothing was published. {text}",
+            f"It says that it takes: {format_leaves(self._trial.inputs.leaves)}.",
+            "Name an .npz file with an array for each of these, which the model takes, in `verify.data`, or publish "
+            "without a proof: verify=none.",
+        )
 
     def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
         eager = Predictor(self._model, self._trial.inputs, eager=True)
