@@ -218,6 +218,24 @@ def test_one_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
     assert caught.value.exit_code == 4
 
 
+def test_says_where_code_must_be_defined_that_another_process_needs(tmp_path: Path) -> None:
+    class Doubling(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return 2 * inputs
+
+    model = keras.Sequential([keras.Input((3,)), Doubling()])
+    with pytest.raises(ProofError) as caught:
+        write_and_prove(model, tmp_path / "model.keras")
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith(
+        f"Another process cannot import {__name__}.{Doubling.__qualname__}: it is defined inside of a function. Define "
+        "it at the top level of a module, or choose save_format='tf', which needs no code of it."
+    )
+    assert lines[2] == "`verify=none` publishes without a proof."
+
+    assert write_and_prove(model, tmp_path / "model").checks[0].passed
+
+
 def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
         write_and_prove(make_model(), tmp_path / "model.keras", tamper=change_the_optimizer)

@@ -125,11 +125,12 @@ def prove(
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
+        report = "" if session.lacks_code else "Please report it with the model; "
         raise ProofError(
             f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
             "nothing was published.",
             *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
-            "Please report it with the model; `verify=none` publishes without a proof.",
+            f"{report}`verify=none` publishes without a proof.",
             checks=checks,
         )
     return Proof(tuple(checks), tuple(left_out), session.loading)
@@ -204,6 +205,7 @@ class _Session:
         self._needs = find_needs(model)
         self._opens_safely = safe_mode or self._needs.safe_mode
         self._loading = self._needs.to_loading()
+        self.lacks_code = False  # whether the artifact cannot be loaded, and code that it may need cannot be imported
 
     @property
     def loading(self) -> Loading:
@@ -666,14 +668,9 @@ class _Session:
         if "error" not in reply:
             self._loading = replace(self._needs.to_loading(reply["imported"]), safe_mode=self._opens_safely)
             return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
-        own = self._needs.unreachable
-        hint = (
-            f" The main script defines {', '.join(own)}, which another process cannot import. Move this code to a "
-            "module, and import it from there."
-            if own
-            else ""
-        )
-        return Check("load", False, "the artifact cannot be loaded", f"{reply['error']}{hint}")
+        hint = self._needs.explain()
+        self.lacks_code = bool(hint)
+        return Check("load", False, "the artifact cannot be loaded", f"{reply['error']} {hint}".rstrip())
 
     def _check_predictions(self, reply: Mapping[str, Any], reference: Mapping[str, Array]) -> Check | LeftOut:
         if "error" in reply:
