@@ -125,6 +125,7 @@ def export(
                         mode=config.verify.mode,
                         include_optimizer=config.include_optimizer,
                         tags=config.options.extra_tags,
+                        omissions=left_out,
                     )
                 _refuse_left_out(config, plan, proof.left_out)
 

@@ -61,7 +61,7 @@ class Needs:
         if self.hidden:
             hints.append(
                 f"Another process cannot import {', '.join(self.hidden)}: it is defined inside of a function. Define "
-                "it at the top level of a module, or choose save_format='tf', which needs no code of it."
+                "it at the top level of a module."
             )
         return " ".join(hints)
 

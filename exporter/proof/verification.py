@@ -94,6 +94,7 @@ def prove(
     include_optimizer: bool,
     tags: Sequence[str] = (),
     safe_mode: bool = False,
+    omissions: Sequence[LeftOut] = (),
 ) -> Proof:
     """Proves that a staged artifact is the model.
 
@@ -106,6 +107,7 @@ def prove(
         include_optimizer: Whether the optimizer was saved.
         tags: Of the SavedModel's graph, beside `serve`.
         safe_mode: Whether code inside the artifact is refused.
+        omissions: What the artifact is known not to hold, which may be why it is not the same model.
 
     Returns:
         The checks, all of which passed.
@@ -125,11 +127,13 @@ def prove(
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
-        report = "" if session.lacks_code else "Please report it with the model; "
+        known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
+        report = "" if known or session.lacks_code else "Please report it with the model; "
         raise ProofError(
             f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
             "nothing was published.",
             *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
+            *known,
             f"{report}`verify=none` publishes without a proof.",
             checks=checks,
         )

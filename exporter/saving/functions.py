@@ -23,6 +23,7 @@ from exporter.safety.documents import parse_json
 from exporter.safety.records import RecordError, read_record
 from exporter.saving.compilation import serialize_compile_config
 from exporter.saving.configurations import REVIVED_MODULE, Config, find_foreign_names
+from exporter.saving.faults import tracing_explained
 from exporter.saving.internals import AutoTrackable
 from exporter.saving.kinds import OPTIMIZER, Kind, find_kind, is_below
 from exporter.saving.policies import find_policy
@@ -449,7 +450,7 @@ class _Tracer:
                 return outputs, {"losses": losses, "masks": masks}
 
             traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-            with calls_undone(self._model):
+            with tracing_explained(layer.name), calls_undone(self._model):
                 traced.get_concrete_function()
             return traced
 

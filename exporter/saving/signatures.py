@@ -17,6 +17,7 @@ from exporter._text import describe_value
 from exporter.errors import ArgumentError, ArtifactError, ModelError
 from exporter.safety.records import read_record
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
+from exporter.saving.faults import tracing_explained
 from exporter.saving.internals import global_state
 
 # What `fit` and `evaluate` give their traced functions.
@@ -402,6 +403,9 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
 
     Returns:
         A concrete function of keyword arguments which returns a dict.
+
+    Raises:
+        ModelError: It cannot be traced.
     """
     call = call or make_call(model, inputs)
     names = [leaf.name for leaf in inputs.leaves]
@@ -409,7 +413,7 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
     def serve(**tensors: Any) -> dict[str, Any]:
         return name_outputs(model, call(*(tensors[name] for name in names)))
 
-    with calls_undone(model):
+    with tracing_explained(model.name), calls_undone(model):
         return tf.function(serve, autograph=False).get_concrete_function(
             **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
         )
