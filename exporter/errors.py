@@ -129,7 +129,7 @@ class ProofError(ExportError):
     """The artifact that was written is not the same model; nothing was published.
 
     Attributes:
-        checks: Every comparison that was made, as `exporter.artifacts.receipt.Check`, also those that passed.
+        checks: Every comparison that was made, as `exporter.artifacts.records.Check`, also those that passed.
     """
 
     exit_code = 4

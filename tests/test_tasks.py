@@ -12,6 +12,7 @@ import tensorflow as tf
 from test_presets import TEXTS, make_classifier
 
 import exporter
+from exporter.errors import UsageError
 
 # KerasHub's own `predict` is Python code around the steps, which a model without that code does not have.
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not hold everything. predict")
@@ -83,6 +84,11 @@ def test_a_language_model_generates_as_an_endpoint(tmp_path: Path) -> None:
     model = keras_hub.models.GemmaCausalLM(backbone)
     prompt = {"token_ids": np.array([[1, 2, 3, 0, 0, 0]]), "padding_mask": np.array([[1, 1, 1, 0, 0, 0]])}
     expected = model.generate(prompt, stop_token_ids=None)
+
+    with pytest.raises(UsageError) as caught:
+        exporter.export(model, tmp_path / "model", save_format="tf", signatures={"generate": {"method": "generate"}})
+    assert str(caught.value).startswith("signatures.generate: 'generate' cannot be traced: ValueError: ")
+    assert "Name its step instead: method: generate_step. " in str(caught.value)
 
     # `generate` itself runs Python around this step, which is what can be traced.
     exporter.export(model, tmp_path / "model", save_format="tf", signatures={"generate": {"method": "generate_step"}})

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.storage.logs import DiscreetFormatter
-from exporter.text.showing import escape, escape_line, write_json
+from exporter.text.printable import escape
+from exporter.text.showing import escape_line, find_first_line, write_json
 
 TEXTS = st.text(st.characters() | st.sampled_from("\x1b\x07\x9b\u202e\u2028\r\n\x7f\\\"'é✓模\ud800\U0001f600"))
 
@@ -72,3 +73,26 @@ def test_a_traceback_is_indented_and_keeps_its_lines() -> None:
     assert all(line.startswith("  ") for line in others)
     assert "kept by another" not in "".join(others)
     assert record.exc_text == "✓ kept by another handler"  # another handler writes what is its own
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("\n first \nsecond", "first", id="the first"),
+        pytest.param("", "nothing", id="none"),
+        pytest.param(
+            'Graph execution error:\n\nDetected at node a (most recent call last):\n  File "a.py", line 1\n'
+            "\nExpected size[0] in [0, 6], but got 7\n\t [[{{node a/Slice}}]]",
+            "Expected size[0] in [0, 6], but got 7",
+            id="TensorFlow's, below where it was",
+        ),
+        pytest.param(
+            "Exception encountered when calling Picky.call().\n\n\x1b[1mtoo large\x1b[0m\n\nArguments received:",
+            "too large",
+            id="Keras's, below where it was",
+        ),
+        pytest.param("Graph execution error:", "Graph execution error:", id="a heading alone"),
+    ],
+)
+def test_the_line_that_says_something_is_found(text: str, expected: str) -> None:
+    assert find_first_line(text, "nothing") == expected

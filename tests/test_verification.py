@@ -21,6 +21,7 @@ import pytest
 import tensorflow as tf
 from saving.resume_worker import compare, watch
 
+import exporter
 from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
@@ -216,6 +217,44 @@ def test_one_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
     assert "\n  weights: of 8 tensors, 1 changed, largest difference " in message
     assert "; layers/dense_1/vars/0\n" in message
     assert caught.value.exit_code == 4
+
+
+def test_says_where_code_must_be_defined_that_another_process_needs(tmp_path: Path) -> None:
+    class Doubling(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return 2 * inputs
+
+    model = keras.Sequential([keras.Input((3,)), Doubling()])
+    with pytest.raises(ProofError) as caught:
+        write_and_prove(model, tmp_path / "model.keras")
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith(
+        f"Another process cannot import {__name__}.{Doubling.__qualname__}: it is defined inside of a function. Define "
+        "it at the top level of a module."
+    )
+    assert lines[2] == "`verify=none` publishes without a proof."
+
+
+class Exponent(keras.losses.Loss):
+    """Has an argument that its configuration does not tell."""
+
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.power = power
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.mean((y_true - y_pred) ** self.power)
+
+
+def test_says_which_omission_may_be_why_the_model_is_not_the_same(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", Exponent(4))
+    with pytest.raises(ProofError) as caught:
+        exporter.export(model, tmp_path / "model.keras")
+    lines = str(caught.value).splitlines()
+    assert lines[-2].startswith("  not held: loss Exponent: it cannot be made again: ")
+    assert "Give its class a `get_config` that returns the arguments of its constructor" in lines[-2]
+    assert lines[-1] == "`verify=none` publishes without a proof."
 
 
 def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.errors import MOST_FAULTS, ExporterError, UsageError, print_error
 from exporter.processes.interrupts import Terminated, raise_endings
 from exporter.text.hiding import hide
-from exporter.text.showing import escape, find_first_line, join_lines, print_line
+from exporter.text.printable import escape
+from exporter.text.showing import find_first_line, join_lines, print_line
 
 _UNEXPECTED = 1
 

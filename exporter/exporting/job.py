@@ -53,7 +53,7 @@ def run_export(
         trial = export.prepare_trial(model, endpoints)
         with export.stage() as staged:
             written = export.write(plan, staged, trial)
-            proof = export.verify(model, staged, trial)
+            proof = export.verify(model, staged, written, trial)
             measurements = export.measure(model, staged)
             receipt = export.publish(staged, written, proof, measurements)
         export.keep_receipt(receipt, run_directory)

@@ -17,7 +17,8 @@ from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from exporter.storage.own_files import open_to_append
 from exporter.text.page import escape_markup, make_console
-from exporter.text.showing import escape, escape_line
+from exporter.text.printable import escape
+from exporter.text.showing import escape_line
 
 if TYPE_CHECKING:
     from rich.console import Console

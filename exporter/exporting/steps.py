@@ -178,7 +178,7 @@ class Export:
         self._refuse_left_out(contents.left_out)
         return Written(plan, contents, files, dependencies, make_body(asked, contents.signatures))
 
-    def verify(self, model: "keras.Model", staged: Path, trial: "Trial | None") -> "Proof":
+    def verify(self, model: "keras.Model", staged: Path, written: Written, trial: "Trial | None") -> "Proof":
         """Proves in a fresh process that what was written is the same model, as far as the config asks."""
         from exporter.verification import verification
         from exporter.verification.custom_objects import find_needs
@@ -194,6 +194,7 @@ class Export:
                 mode=self._config.verify.mode,
                 include_optimizer=self._config.include_optimizer,
                 tags=self._config.options.extra_tags,
+                omissions=written.contents.left_out,
             )
         self._refuse_left_out(proof.left_out)
         return proof

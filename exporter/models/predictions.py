@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,22 @@ from exporter.saving.contents import Tensor
 from exporter.saving.graph.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
 from exporter.saving.state.collecting import list_components, untracked_kept
 
-# Sizes for dimensions that may vary: a sequence of words or steps, and the side of an image or volume. The
-# image networks of keras.applications refuse a side below 32.
-_SEQUENCE_LENGTH = 7
-_IMAGE_SIDE = 32
-_VOLUME_SIDE = 8
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a batch is drawn where the model leaves it open.
+
+    Attributes:
+        length: Of a dimension that may vary in a sequence of words or steps.
+        image_side: Of one in an image. The networks of keras.applications refuse a side below 32.
+        volume_side: Of one in a volume.
+        narrow: Whether numbers are between 0 and 1, and integers 0 or 1.
+    """
+
+    length: int = 7
+    image_side: int = 32
+    volume_side: int = 8
+    narrow: bool = False
 
 
 def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) -> tuple[int, ...]:
@@ -29,7 +41,9 @@ def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) 
     return tuple(sorted(fixed)) if fixed else tuple(dict.fromkeys(batch_sizes))
 
 
-def draw_batch(model: keras.Model, inputs: Inputs, batch_size: int, seed: int) -> tuple[Array, ...]:
+def draw_batch(
+    model: keras.Model, inputs: Inputs, batch_size: int, seed: int, drawing: Drawing = Drawing()
+) -> tuple[Array, ...]:
     """Draws one batch that fits the model.
 
     Floats are normal, integers lie within the range of embeddings and encodings or are known to a table, strings are
@@ -40,30 +54,34 @@ def draw_batch(model: keras.Model, inputs: Inputs, batch_size: int, seed: int) -
         inputs: What it takes.
         batch_size: Samples in the batch.
         seed: Of the generator; the same seed gives the same batch.
+        drawing: What is chosen where the model leaves it open.
 
     Returns:
         One array per leaf of `inputs`.
     """
     generator = np.random.default_rng([seed, batch_size])
     find_range = find_ranges(model)
-    return tuple(_draw(generator, leaf, batch_size, find_range(leaf.name)) for leaf in inputs.leaves)
+    return tuple(_draw(generator, leaf, batch_size, find_range(leaf.name), drawing) for leaf in inputs.leaves)
 
 
-def _draw(generator: np.random.Generator, leaf: InputLeaf, batch_size: int, allowed: Range) -> Array:
-    shape = _choose_shape(leaf.shape, batch_size)
+def _draw(generator: np.random.Generator, leaf: InputLeaf, batch_size: int, allowed: Range, drawing: Drawing) -> Array:
+    shape = _choose_shape(leaf.shape, batch_size, drawing)
     if leaf.dtype == "string":
         return np.array(allowed.words, dtype=object)[generator.integers(0, len(allowed.words), shape)]
     if leaf.dtype == "bool":
         return generator.integers(0, 2, shape).astype(bool)
     if "int" in leaf.dtype:
+        if drawing.narrow:
+            return generator.integers(0, 2, shape).astype(leaf.dtype)
         if isinstance(allowed.integers, range):
             return generator.integers(0, len(allowed.integers), shape).astype(leaf.dtype)
         return generator.choice(np.array(allowed.integers), shape).astype(leaf.dtype)
-    return generator.standard_normal(shape, np.float32).astype(find_dtype(leaf.dtype))
+    drawn = generator.random(shape, np.float32) if drawing.narrow else generator.standard_normal(shape, np.float32)
+    return drawn.astype(find_dtype(leaf.dtype))
 
 
-def _choose_shape(shape: tuple[int | None, ...], batch_size: int) -> tuple[int, ...]:
-    free = {4: _IMAGE_SIDE, 5: _VOLUME_SIDE}.get(len(shape), _SEQUENCE_LENGTH)
+def _choose_shape(shape: tuple[int | None, ...], batch_size: int, drawing: Drawing) -> tuple[int, ...]:
+    free = {4: drawing.image_side, 5: drawing.volume_side}.get(len(shape), drawing.length)
     return (batch_size, *(free if size is None else size for size in shape[1:])) if shape else ()
 
 
@@ -100,7 +118,7 @@ def read_file(path: Path, leaves: Sequence[InputLeaf] = ()) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as members:
             return {name: members[name] for name in members.files}
     except (OSError, ValueError) as error:
-        message = f"'{path}' cannot be read as an .npz file: {error}. Expected arrays: {_format_leaves(leaves)}."
+        message = f"'{path}' cannot be read as an .npz file: {error}. Expected arrays: {format_leaves(leaves)}."
         raise UsageError([Fault("verify.data", message)]) from error
 
 
@@ -118,7 +136,7 @@ def match_arrays(path: Path, arrays: Mapping[str, Array], leaves: Sequence[Input
     Raises:
         UsageError: An array is missing or does not fit; every fault is named.
     """
-    expected = _format_leaves(leaves)
+    expected = format_leaves(leaves)
     faults = []
     batch_sizes = set()
     for leaf in leaves:
@@ -146,7 +164,8 @@ def match_arrays(path: Path, arrays: Mapping[str, Array], leaves: Sequence[Input
     )
 
 
-def _format_leaves(leaves: Sequence[InputLeaf]) -> str:
+def format_leaves(leaves: Sequence[InputLeaf]) -> str:
+    """Lists names, dtypes and shapes in a line."""
     return ", ".join(f"{leaf.name} {leaf.dtype} {_format_shape(leaf.shape)}" for leaf in leaves)
 
 

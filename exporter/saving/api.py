@@ -37,7 +37,8 @@ from exporter.storage.remote import fetch, is_url
 from exporter.storage.remote.addresses import redact
 from exporter.storage.sidecars import name_receipt, name_request
 from exporter.storage.staging import publish, stage_beside
-from exporter.text.showing import describe_value, escape
+from exporter.text.printable import escape
+from exporter.text.showing import describe_value
 
 if TYPE_CHECKING:
     import h5py

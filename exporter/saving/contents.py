@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 # What stock Keras reads of a SavedModel; without it, the artifact is whole for every other reader.
 TWIN = "Keras twin"

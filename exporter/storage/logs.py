@@ -11,7 +11,8 @@ from types import TracebackType
 
 from exporter.storage.own_files import open_own, open_to_append
 from exporter.text.hiding import hide
-from exporter.text.showing import escape, escape_lines
+from exporter.text.printable import escape
+from exporter.text.showing import escape_lines
 
 _FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 _INDENT = "  "

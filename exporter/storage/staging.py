@@ -27,7 +27,7 @@ from exporter.errors import ExportError, TargetExistsError
 from exporter.processes.interrupts import endings_delayed
 from exporter.storage.exchange import sync_directory, sync_tree, take_place
 from exporter.storage.locks import LONGEST_WAIT, hold, take_from_the_dead
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 _LOCK = re.compile(r"\.exporter-([0-9a-f]{16})\.lock")
 _ROOM = re.compile(r"\.exporter-([0-9a-f]{16})-[0-9a-f]{8}")

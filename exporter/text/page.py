@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from exporter.text.showing import escape, escape_line
+from exporter.text.printable import escape
+from exporter.text.showing import escape_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from exporter.text.hiding import hide
-from exporter.text.printable import escape as escape
+from exporter.text.printable import escape
 
 _SHOWN = 120  # characters of a value in a message
 _LONGEST_SHOWN = 60  # of one that stands in a recipe
@@ -87,6 +87,11 @@ def list_first(items: Sequence[str], most: int = _LISTED) -> str:
     return f"{shown}, and {len(items) - most} more" if len(items) > most else shown
 
 
+# What TensorFlow and Keras write above the words of an error that came up inside of a graph or of a layer's call.
+_HEADINGS = ("Graph execution error:", "Detected at node", 'File "', "Exception encountered when calling")
+_BOLD = re.compile(r"\x1b\[[01]m")
+
+
 def find_first_line(error: BaseException | str, otherwise: str = "no message") -> str:
     """Returns the first line of an error that says something, escaped.
 
@@ -94,7 +99,9 @@ def find_first_line(error: BaseException | str, otherwise: str = "no message") -
         error: Anybody's error, or its text.
         otherwise: What is returned where there is no such line.
     """
-    return escape(next((line.strip() for line in str(error).splitlines() if line.strip()), otherwise))
+    lines = [line.strip() for line in _BOLD.sub("", str(error)).splitlines() if line.strip()]
+    said = (line for line in lines if not line.startswith(_HEADINGS))
+    return escape(next(said, lines[0] if lines else otherwise))
 
 
 def join_lines(error: BaseException) -> str:

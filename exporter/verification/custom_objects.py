@@ -41,12 +41,29 @@ class Needs:
     Attributes:
         objects: Those that another process can import.
         unreachable: The names of those that the main script defines.
+        hidden: The names of those that are nowhere in their module, as what a function defines.
         safe_mode: False where its configuration holds a Python lambda.
     """
 
     objects: tuple[CustomObject, ...]
     unreachable: tuple[str, ...]
+    hidden: tuple[str, ...]
     safe_mode: bool
+
+    def explain(self) -> str:
+        """Says which code another process cannot have, and what to do; empty where it can have all."""
+        hints = []
+        if self.unreachable:
+            hints.append(
+                f"The main script defines {', '.join(self.unreachable)}, which another process cannot import. Move "
+                "this code to a module, and import it from there."
+            )
+        if self.hidden:
+            hints.append(
+                f"Another process cannot import {', '.join(self.hidden)}: it is defined inside of a function. Define "
+                "it at the top level of a module."
+            )
+        return " ".join(hints)
 
     def to_loading(self, imported: Mapping[str, str] | None = None) -> Loading:
         """Makes the call of it that loads the artifact.
@@ -78,18 +95,21 @@ def find_needs(model: keras.Model) -> Needs:
         It.
     """
     objects: dict[CustomObject, None] = {}
-    unreachable: dict[str, None] = {}
+    unreachable: set[str] = set()
+    hidden: set[str] = set()
     for value in _find_foreign(model):
         if value.__module__ == _MAIN:
-            unreachable[value.__name__] = None
+            unreachable.add(value.__name__)
         elif _is_where_it_says(value):
             registered = keras.saving.get_registered_name(value)
             is_registered = keras.saving.get_registered_object(registered) is value
             name = registered if is_registered else value.__name__
             objects[CustomObject(name, value.__module__, value.__qualname__, is_registered)] = None
+        elif value.__name__ != "<lambda>":
+            hidden.add(f"{value.__module__}.{value.__qualname__}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns of what `safe_mode` says
-        return Needs(tuple(objects), tuple(sorted(unreachable)), not _holds_lambda(model))
+        return Needs(tuple(objects), tuple(sorted(unreachable)), tuple(sorted(hidden)), not _holds_lambda(model))
 
 
 def import_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -14,6 +14,7 @@ from exporter.models.endpoints.building import BuiltEndpoint
 from exporter.models.endpoints.methods import EVALUATE, PREDICT, TRAIN
 from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leaves
 from exporter.models.predictions import (
+    Drawing,
     Predictor,
     choose_batch_sizes,
     describe_tensors,
@@ -28,6 +29,7 @@ from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.graph.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
 from exporter.sources._stored import find_file
 from exporter.verification.checks.calls import name_answers
+from exporter.verification.drawings import find_drawing
 
 # A ragged row has fewer items than this.
 _LONGEST_ROW = 5
@@ -145,12 +147,13 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
         batch = read_batch(path, inputs)
         targets = read_targets(path, len(batch[0]))
         origin = f"{len(batch[0])} samples of {settings.data}"
-        maker = _Maker(model, predictor, inputs, (batch,), seed, (len(batch[0]),), path, targets)
+        maker = _Maker(model, predictor, inputs, (batch,), seed, (len(batch[0]),), Drawing(), path, targets)
     else:
         sizes = choose_batch_sizes(inputs.leaves, settings.batch_sizes)
-        batches = tuple(draw_batch(model, inputs, size, seed) for size in sizes)
+        drawing = find_drawing(model, inputs, predictor, max(sizes), seed)
+        batches = tuple(draw_batch(model, inputs, size, seed, drawing) for size in sizes)
         origin = f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(map(str, sizes))}, seeded inputs"
-        maker = _Maker(model, predictor, inputs, batches, seed, sizes, None, {})
+        maker = _Maker(model, predictor, inputs, batches, seed, sizes, drawing, None, {})
     endpoints = _list_endpoints(inputs, signatures)
     steps = ("", PREDICT, TRAIN, EVALUATE)
     own = {(each.method, repr(each.takes)): each for each in endpoints if each.method not in steps}
@@ -193,6 +196,7 @@ class _Maker:
     batches: tuple[tuple[Array, ...], ...]
     seed: int
     sizes: tuple[int, ...]
+    drawing: Drawing
     data: Path | None
     targets: Mapping[str, Array]
 
@@ -245,7 +249,7 @@ class _Maker:
                     "`verify.data`, or decorate the function with exporter.transforms.takes"
                 )
         dense = [tensor for tensor in drawn if not tensor.ragged_rank]
-        arrays = draw_batch(self.model, Inputs(tuple(dense), ()), size, self.seed)
+        arrays = draw_batch(self.model, Inputs(tuple(dense), ()), size, self.seed, self.drawing)
         parts: dict[str, Array] = dict(zip([tensor.name for tensor in dense], arrays, strict=True))
         flat: dict[str, Array] = {}
         for tensor in endpoint.tensors:
@@ -268,7 +272,7 @@ class _Maker:
         """Makes the data of a training step, by the names of what the step takes."""
         batch = next((batch for batch in self.batches if len(batch[0]) == size), None)
         if batch is None:
-            batch = draw_batch(self.model, self.inputs, size, self.seed)
+            batch = draw_batch(self.model, self.inputs, size, self.seed, self.drawing)
         answer = self.predictor.answer(batch)
         targets = self.targets if self.data is not None and len(batch[0]) == size else {}
         made = make_batch(self.model, self.inputs, batch, answer, self.seed, targets, self.data if targets else None)
@@ -289,7 +293,7 @@ class _Maker:
             lengths = generator.integers(0, _LONGEST_ROW, rows)
             drawn[split.name] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
             rows = int(lengths.sum())
-        [drawn[values.name]] = draw_batch(self.model, Inputs((values,), ()), rows, self.seed)
+        [drawn[values.name]] = draw_batch(self.model, Inputs((values,), ()), rows, self.seed, self.drawing)
         return drawn
 
 

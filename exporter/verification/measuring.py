@@ -8,12 +8,13 @@ from typing import Any
 from exporter.artifacts.records import Measurements
 from exporter.config import MeasureConfig
 from exporter.errors import ExportError
-from exporter.models.predictions import choose_batch_sizes, draw_batch
+from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batch
 from exporter.processes.arrays import write_arrays
 from exporter.processes.fresh_process import FreshProcess, wait_seconds
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.signatures import describe_inputs, read_endpoints
 from exporter.verification.custom_objects import find_needs
+from exporter.verification.drawings import find_drawing
 
 
 def measure(
@@ -46,7 +47,8 @@ def measure(
     """
     inputs = describe_inputs(model)
     [size, *_] = choose_batch_sizes(inputs.leaves, [settings.batch_size])
-    batch = draw_batch(model, inputs, size, seed)
+    drawing = find_drawing(model, inputs, Predictor(model, inputs), size, seed)
+    batch = draw_batch(model, inputs, size, seed, drawing)
     endpoint = read_endpoints(staged).get(SERVING_DEFAULT) if staged.is_dir() else None
     is_served = endpoint is not None and set(endpoint.inputs) == {leaf.name for leaf in inputs.leaves}
     with tempfile.TemporaryDirectory(prefix="exporter-measure-") as folder:

@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyMode
-from exporter.errors import Fault, ProofError, UsageError
+from exporter.errors import ExportError, Fault, ModelError, ProofError, UsageError
 from exporter.models.endpoints.served_tensors import flatten_leaves
-from exporter.models.predictions import Predictor
+from exporter.models.predictions import Predictor, format_leaves
 from exporter.models.randomness import choose_seed, generators_seeded, has_accelerator, operations_deterministic
 from exporter.models.training_data import TrainingBatch, UndrawableError, make_batch
 from exporter.models.training_steps import everything_kept, take_step, warnings_kept_back
@@ -95,6 +95,7 @@ def prove(
     include_optimizer: bool,
     tags: Sequence[str] = (),
     safe_mode: bool = False,
+    omissions: Sequence[LeftOut] = (),
 ) -> Proof:
     """Proves that a staged artifact is the model.
 
@@ -107,6 +108,7 @@ def prove(
         include_optimizer: Whether the optimizer was saved.
         tags: Of the SavedModel's graph, beside `serve`.
         safe_mode: Whether code inside the artifact is refused.
+        omissions: What the artifact is known not to hold, which may be why it is not the same model.
 
     Returns:
         The checks, all of which passed.
@@ -126,11 +128,14 @@ def prove(
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
+        known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
+        report = "" if known or session.lacks_code else "Please report it with the model; "
         raise ProofError(
             f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
             "nothing was published.",
             *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
-            "Please report it with the model; `verify=none` publishes without a proof.",
+            *known,
+            f"{report}`verify=none` publishes without a proof.",
             checks=checks,
         )
     return Proof(tuple(checks), tuple(left_out), session.loading)
@@ -205,6 +210,7 @@ class _Session:
         self._needs = find_needs(model)
         self._opens_safely = safe_mode or self._needs.safe_mode
         self._loading = self._needs.to_loading()
+        self.lacks_code = False  # whether the artifact cannot be loaded, and code that it may need cannot be imported
 
     @property
     def loading(self) -> Loading:
@@ -222,6 +228,7 @@ class _Session:
         self._send_predict("predicted")
         predicted = self._receive("predict")
         if "error" in predicted:
+            self._ask_model()  # which may refuse the batches as well
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
         return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
 
@@ -312,14 +319,19 @@ class _Session:
         return "eager" if self._is_eager else "graph"
 
     def _ask_model(self) -> list[Any]:
-        """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time."""
+        """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time.
+
+        Raises:
+            ModelError: The model takes none of the batches that were drawn for it.
+            UsageError: It does not take the one that the user named.
+        """
         try:
             answers = self._answer(self._trial.batches)
-        except Exception:  # the code may be anybody's, and run in a graph only
+        except Exception as error:  # the code may be anybody's, and run in a graph only
             if not self._is_eager or not self._may_trace:
-                raise
+                raise self._explain_refusal(error) from error
             self._is_eager = False
-            answers = self._answer(self._trial.batches)
+            return self._ask_model()
         number = self._find_largest()
         [again] = self._answer([self._trial.batches[number]], self._seed + 1)
         self._random = find_unsteady(self._name_answers([answers[number]]), self._name_answers([again]))
@@ -327,6 +339,19 @@ class _Session:
             return answers
         self._seeds_operations = True
         return self._answer(self._trial.batches)
+
+    def _explain_refusal(self, error: Exception) -> ExportError | UsageError:
+        text = f"{type(error).__name__}: {find_first_line(error)}"
+        if self._trial.data is not None:
+            return UsageError(
+                [Fault("verify.data", f"the model does not take the arrays of '{self._trial.data}': {text}")]
+            )
+        return ModelError(
+            f"The model takes no batch that was drawn to verify it, and nothing was published. {text}",
+            f"It says that it takes: {format_leaves(self._trial.inputs.leaves)}.",
+            "Name an .npz file with an array for each of these, which the model takes, in `verify.data`, or publish "
+            "without a proof: verify=none.",
+        )
 
     def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
         eager = Predictor(self._model, self._trial.inputs, eager=True)
@@ -648,14 +673,9 @@ class _Session:
         if "error" not in reply:
             self._loading = replace(self._needs.to_loading(reply["imported"]), safe_mode=self._opens_safely)
             return Check("load", True, reply["class_name"], "exporter.load_model in a fresh process")
-        own = self._needs.unreachable
-        hint = (
-            f" The main script defines {', '.join(own)}, which another process cannot import. Move this code to a "
-            "module, and import it from there."
-            if own
-            else ""
-        )
-        return Check("load", False, "the artifact cannot be loaded", f"{reply['error']}{hint}")
+        hint = self._needs.explain()
+        self.lacks_code = bool(hint)
+        return Check("load", False, "the artifact cannot be loaded", f"{reply['error']} {hint}".rstrip())
 
     def _check_predictions(self, reply: Mapping[str, Any], reference: Mapping[str, Array]) -> Check | LeftOut:
         if "error" in reply:

@@ -250,7 +250,7 @@ class Prover:
             runs: Predictions that are.
 
         Returns:
-            The durations and the memory of `exporter.artifacts.receipt.Measurements`.
+            The durations and the memory of `exporter.artifacts.records.Measurements`.
         """
         described = Inputs.from_json(inputs)
         [arrays] = _read_batches(batch, described, [0])

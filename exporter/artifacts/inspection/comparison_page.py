@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from exporter.artifacts.inspection.comparison import Comparison, Difference, SignatureDifference, TensorDifference
 from exporter.saving.contents import FORMAT_NAMES, format_bytes
 from exporter.text.page import Page, escape_markup, make_console
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 # A screen has a few dozen lines; --json has everything.
 _SHOWN = 8

@@ -41,7 +41,7 @@ from exporter.storage.remote.leases import PATTERN as CLAIM
 from exporter.storage.remote.leases import Claim, claim_free, claim_of_the_dead, hold
 from exporter.storage.remote.replacing import PATTERN as FORMER
 from exporter.storage.remote.replacing import find_former, list_artifact, put_back, remove_all, replacing
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 _NO_LINK = "a store has no links; exporter.load_model and exporter verify make it again when they fetch the artifact"
 

@@ -149,6 +149,7 @@ class _Builder:
 
     def __init__(self, model: keras.Model) -> None:
         self.faults = Faults()
+        self._model = model
         self._methods = Methods(model, self.faults)
 
     # ---- before anything is traced
@@ -214,10 +215,11 @@ class _Builder:
                 self.faults.found.append(error.fault)
             return None
         except Exception as error:  # the method may be anybody's code
-            text = find_first_line(error)
-            self.faults.add(
-                path, f"{draft.declared.method!r} cannot be traced: {type(error).__name__}: {text}", draft.method
-            )
+            name, text = draft.declared.method, find_first_line(error).rstrip(".")
+            step = f"{name}_step"
+            # As with Keras's own methods, what can be traced is the step, and Python code runs around it.
+            hint = f". Name its step instead: method: {step}" if callable(getattr(self._model, step, None)) else ""
+            self.faults.add(path, f"{name!r} cannot be traced: {type(error).__name__}: {text}{hint}", draft.method)
             return None
         inputs = Inputs(flat, tuple(range(len(flat))))
         return BuiltEndpoint(

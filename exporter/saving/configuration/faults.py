@@ -1,11 +1,11 @@
-"""What Keras raises when a configuration or a file is not what it expects, in words."""
+"""What Keras raises when a configuration, a file or a model is not what it expects, in words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
 
-from exporter.errors import ArtifactError
+from exporter.errors import ArtifactError, ExporterError, ModelError
 from exporter.text.showing import find_first_line, join_lines
 
 # What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
@@ -32,6 +32,28 @@ def keras_explained(place: object, faults: tuple[type[Exception], ...] = LOAD_FA
         raise
     except faults as error:
         raise ArtifactError(f"Keras cannot load {place}: {join_lines(error)}") from error
+
+
+@contextmanager
+def tracing_explained(name: str) -> Iterator[None]:
+    """Makes a ModelError of what a model or a layer raises while it is traced, which is all that should be done there.
+
+    Args:
+        name: Of the model or the layer.
+
+    Raises:
+        ModelError: It cannot be traced.
+    """
+    try:
+        yield
+    except ExporterError:
+        raise
+    except Exception as error:  # the call may be anybody's code
+        raise ModelError(
+            f"'{name}' cannot be traced as a TensorFlow function of its inputs, which a SavedModel holds: "
+            f"{type(error).__name__}: {first_line(error)} Save it with save_format='keras', or let its `call` take "
+            "inputs of any size."
+        ) from error
 
 
 def first_line(error: BaseException | str) -> str:

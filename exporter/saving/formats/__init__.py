@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from exporter.errors import ArtifactError
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 Format = Literal["tf", "h5", "keras"]
 

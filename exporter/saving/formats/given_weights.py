@@ -13,7 +13,7 @@ from exporter.saving.formats.weights_file import StoredArrays, load_as_keras
 from exporter.saving.layout.checksums import damage_explained
 from exporter.saving.private_api import load_weights_from_hdf5_group
 from exporter.storage.exchange import read_whole
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 # Of a group in the legacy layout; Keras numbers them where one would be too long.
 _LAYERS = ("layer_names", "layer_names0")

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import REVIVED_MODULE, Config, find_foreign_names
+from exporter.saving.configuration.faults import tracing_explained
 from exporter.saving.graph.signatures import (
     build_structure,
     calls_undone,
@@ -449,7 +450,7 @@ class _Tracer:
                 return outputs, {"losses": losses, "masks": masks}
 
             traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-            with calls_undone(self._model):
+            with tracing_explained(layer.name), calls_undone(self._model):
                 traced.get_concrete_function()
             return traced
 

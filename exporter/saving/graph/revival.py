@@ -58,7 +58,8 @@ from exporter.saving.state.collecting import Array, collect, join, read_array, w
 from exporter.saving.state.kinds import OPTIMIZER, is_below
 from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import Table
-from exporter.text.showing import escape, join_lines
+from exporter.text.printable import escape
+from exporter.text.showing import join_lines
 
 
 class _Untracked:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from exporter.errors import ArgumentError, ArtifactError, ModelError
+from exporter.saving.configuration.faults import tracing_explained
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.layout.names import GRAPH
 from exporter.saving.layout.records import read_record
@@ -403,6 +404,9 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
 
     Returns:
         A concrete function of keyword arguments which returns a dict.
+
+    Raises:
+        ModelError: It cannot be traced.
     """
     call = call or make_call(model, inputs)
     names = [leaf.name for leaf in inputs.leaves]
@@ -410,7 +414,7 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
     def serve(**tensors: Any) -> dict[str, Any]:
         return name_outputs(model, call(*(tensors[name] for name in names)))
 
-    with calls_undone(model):
+    with tracing_explained(model.name), calls_undone(model):
         return tf.function(serve, autograph=False).get_concrete_function(
             **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
         )

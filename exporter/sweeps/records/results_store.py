@@ -15,7 +15,7 @@ from exporter.storage.own_files import read_bytes, replace_bytes
 from exporter.storage.remote import Store
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.results import LOG, ROW, Cell, Row, read_row
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 _OF_A_JOB = ("receipt.json", LOG, "output.log", ROW)
 

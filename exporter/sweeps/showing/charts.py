@@ -11,7 +11,7 @@ from exporter.saving.contents import format_bytes
 from exporter.sweeps.records.results import Row
 from exporter.sweeps.showing.table import Sweep, word_difference
 from exporter.sweeps.showing.words import format_seconds
-from exporter.text.showing import escape
+from exporter.text.printable import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

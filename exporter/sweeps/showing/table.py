@@ -16,7 +16,8 @@ from exporter.sweeps.records.progress import read_progress
 from exporter.sweeps.records.results import LOG, STOPPED, Cell, Outcome, Row, describe_death, describe_missing, read_row
 from exporter.sweeps.showing.words import MARKS, format_seconds, shorten_overrides
 from exporter.text.page import escape_markup, make_console
-from exporter.text.showing import escape, write_json
+from exporter.text.printable import escape
+from exporter.text.showing import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
