@@ -6,6 +6,7 @@ What is refused is a RecordError; anything else that is raised here is a fault o
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,8 @@ T = TypeVar("T")
 # Where a value is: a text, or what holds it with a key, a number or `.field`. It is written only where it is refused.
 _Place = str | tuple[Any, Any]
 _Read = Callable[[Any, _Place], Any]
+
+_LONGEST_SHOWN = 60
 
 
 class RecordError(ValueError):
@@ -25,7 +28,7 @@ def read_record(kind: type[T], value: Any, place: str = "it") -> T:
 
     Args:
         kind: A dataclass, whose fields JSON gives by name; or a type as its fields have it: `str`, `int`, `float`,
-            `bool`, `Any`, a `tuple` or `Mapping` of such, or a union of such.
+            `bool`, `Any`, an `Enum` by its values, a `tuple` or `Mapping` of such, or a union of such.
         value: What `json.loads` returned.
         place: What the value is called in an error.
 
@@ -53,6 +56,8 @@ def _find_reader(kind: Any) -> _Read:
         return _read_mapping(_find_reader(arguments[1]))
     if is_dataclass(kind):
         return _read_fields(kind)
+    if issubclass(kind, Enum):
+        return _read_choice(kind)
     return _read_plain(kind)
 
 
@@ -63,6 +68,18 @@ def _read_plain(kind: type) -> _Read:
         if type(value) not in allowed:
             raise RecordError(f"{_write(place)} is {_name(value)}, not {_name_kind(kind)}")
         return value
+
+    return read
+
+
+def _read_choice(kind: type[Enum]) -> _Read:
+    known = {each.value: each for each in kind}
+
+    def read(value: Any, place: _Place) -> Any:
+        if type(value) is not str or value not in known:
+            shown = repr(value[:_LONGEST_SHOWN]) if type(value) is str else _name(value)
+            raise RecordError(f"{_write(place)} is {shown}, not one of {', '.join(known)}")
+        return known[value]
 
     return read
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from exporter._own_files import read_bytes
+from exporter._own_files import read_end
 from exporter._staging import replace_text
 from exporter._text import escape_lines
 from exporter.errors import MissingDependencyError
 from exporter.publishing import locate_receipt
 from exporter.saving.contents import Holding, LeftOut
 from exporter.stores import is_url
+from exporter.stores.addresses import is_known
 from exporter.sweeps.rows import LOG, Outcome, Row
 from exporter.sweeps.table import COLUMNS, CSV, JSON, Sweep
 
@@ -144,14 +145,17 @@ def _describe_winners(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _link(path: Path | str, sweep: Sweep) -> str:
-    """Returns a link that stays good when the sweep and its artifacts are moved or copied together."""
+    """Returns a link that stays good when the sweep and its artifacts are moved or copied together.
+
+    There is none to what is no store: a browser runs what some addresses say.
+    """
     if is_url(path):
-        return str(path)
+        return str(path) if is_known(str(path)) else ""
     return quote(os.path.relpath(path, sweep.plan.directory))
 
 
 def _read_end(path: Path) -> str:
     try:
-        return read_bytes(path).decode(errors="replace")[-_LOG_CHARACTERS:]
+        return read_end(path, 4 * _LOG_CHARACTERS).decode(errors="replace")[-_LOG_CHARACTERS:]
     except OSError:
         return ""
