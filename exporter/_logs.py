@@ -12,6 +12,7 @@ from types import TracebackType
 from exporter._environment import hide
 from exporter._own_files import open_own, open_to_append
 from exporter._text import escape, escape_lines
+from exporter.errors import ForeignFileError
 
 _FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 _INDENT = "  "
@@ -51,9 +52,31 @@ def _indent(text: str) -> str:
     return textwrap.indent(escape_lines(hide(text)), _INDENT)
 
 
-class _OwnFileHandler(logging.FileHandler):
+class OwnFileHandler(logging.FileHandler):
+    """Appends records to a file of ours, and drops them where something else stands at that name.
+
+    Hydra makes one for each job before ours begins, where no error could be told; see `check_logs`.
+    """
+
+    refusal: ForeignFileError | None = None
+
     def _open(self) -> TextIOWrapper:
-        return open(open_to_append(Path(self.baseFilename)), "a", encoding=self.encoding)
+        try:
+            return open(open_to_append(Path(self.baseFilename)), "a", encoding=self.encoding)
+        except ForeignFileError as error:
+            self.refusal = error
+            return open(os.devnull, "a", encoding=self.encoding)
+
+
+def check_logs() -> None:
+    """Looks for a log of this process whose records are dropped.
+
+    Raises:
+        ForeignFileError: Something else stands at its name.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, OwnFileHandler) and handler.refusal is not None:
+            raise handler.refusal
 
 
 def open_log(file: Path) -> logging.Handler:
@@ -70,7 +93,7 @@ def open_log(file: Path) -> logging.Handler:
     """
     with suppress(FileNotFoundError):
         os.close(open_own(file, os.O_WRONLY))  # here, where it can be told, and not with a record
-    handler = _OwnFileHandler(file, encoding="utf-8", delay=True)
+    handler = OwnFileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(DiscreetFormatter(_FORMAT))
     logging.getLogger().addHandler(handler)
     return handler

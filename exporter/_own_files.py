@@ -135,6 +135,24 @@ def replace_bytes(file: Path, content: bytes) -> None:
         raise
 
 
+def make_directory(directory: Path) -> None:
+    """Makes a directory, unless this user, or root, has one there.
+
+    Args:
+        directory: The directory, whose parent is there.
+
+    Raises:
+        ForeignFileError: Something else stands there.
+        OSError: The file system refused.
+    """
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), _ROOT):
+            raise refuse(directory, found) from None
+
+
 def read_bytes(file: Path, most: int | None = None) -> bytes:
     """Reads a file of a directory that others may write to, but nothing that it only points at.
 

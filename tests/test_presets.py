@@ -105,13 +105,11 @@ def write_hostile_config(preset: Path) -> None:
 
 def write_other_weights(preset: Path) -> None:
     with h5py.File(preset / "model.weights.h5", "r+") as file:
-        file.visititems(
-            lambda _, item: item.write_direct(np.zeros(item.shape, item.dtype)) if is_matrix(item) else None
-        )
-
-
-def is_matrix(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim == 2
+        names: list[str] = []
+        file.visit(names.append)
+        for item in map(file.get, names):
+            if isinstance(item, h5py.Dataset):
+                item[...] = np.zeros(item.shape, item.dtype)
 
 
 def add_file(preset: Path) -> None:
