@@ -39,15 +39,13 @@ ROOMS: dict[str, str] = {
         "saving.rebuilding"
     ),
     "saving.formats": (
-        "text errors storage saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
+        "text errors saving.private_api saving.contents saving.layout storage saving.safety saving.safety.graphs "
         "saving.configuration saving.state saving.rebuilding saving.graph"
     ),
-    "saving": (
-        "text errors processes storage storage.remote saving.contents saving.layout saving.state saving.formats"
-    ),
-    "artifacts": "text errors config storage storage.remote saving.contents saving.layout",
+    "saving": "text errors processes saving.contents saving.layout storage storage.remote saving.state saving.formats",
+    "artifacts": "text errors config saving.contents saving.layout storage storage.remote",
     "artifacts.inspection": (
-        "text errors processes storage saving.contents saving.layout saving.safety saving.safety.graphs saving.state "
+        "text errors processes saving.contents saving.layout storage saving.safety saving.safety.graphs saving.state "
         "artifacts"
     ),
     "transforms": "errors",
@@ -56,35 +54,37 @@ ROOMS: dict[str, str] = {
         "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models"
     ),
     "sources": (
-        "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
+        "text errors saving.layout storage storage.remote saving.safety saving.configuration saving.formats saving "
+        "models"
     ),
     "verification.checks": (
         "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts "
         "models models.endpoints"
     ),
     "verification": (
-        "text errors config processes saving saving.private_api saving.contents saving.layout saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.formats artifacts models models.endpoints sources "
+        "text errors config processes saving.private_api saving.contents saving.layout saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.formats saving artifacts models models.endpoints sources "
         "verification.checks"
     ),
     "exporting.destinations": (
-        "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"
+        "text errors config saving.contents saving.layout storage storage.remote saving.formats saving artifacts"
     ),
     "exporting": (
-        "text errors config processes storage storage.remote saving saving.contents saving.layout saving.formats "
+        "text errors config processes saving.contents saving.layout storage storage.remote saving.formats saving "
         "artifacts transforms models models.endpoints sources verification exporting.destinations"
     ),
     "sweeps.records": (
-        "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"
+        "text errors config saving.contents saving.layout storage storage.remote saving.state saving.formats "
+        "artifacts exporting"
     ),
-    "sweeps.showing": "text errors storage storage.remote saving.contents artifacts sweeps.records",
-    "sweeps": "text errors config processes storage artifacts exporting sweeps.records sweeps.showing",
-    "cli": "text errors config processes storage artifacts exporting exporting.destinations sweeps sweeps.records",
+    "sweeps.showing": "text errors saving.contents storage storage.remote artifacts sweeps.records",
+    "sweeps": "text errors config processes storage storage.remote artifacts exporting sweeps.records sweeps.showing",
+    "cli": "text errors config processes storage artifacts exporting.destinations exporting sweeps.records sweeps",
     "cli.rerunning": (
         "text errors config storage.remote saving.formats artifacts artifacts.inspection transforms exporting cli"
     ),
     "cli.commands": (
-        "text errors config processes storage storage.remote saving.contents artifacts artifacts.inspection "
+        "text errors config processes saving.contents storage storage.remote artifacts artifacts.inspection "
         "verification exporting cli cli.rerunning"
     ),
     "api": "errors config artifacts exporting cli",

@@ -446,8 +446,8 @@ def test_every_fault_of_every_declaration_is_named() -> None:
     ) == [
         (
             "signatures.a.method",
-            "received 'prdict', and the model has no such method. Allowed: predict, train, evaluate; "
-            "did you mean predict?",
+            "received 'prdict', and the model has no such method. Allowed: predict, train, evaluate, call, "
+            "predict_step, train_step, test_step, reset_metrics; did you mean predict?",
         ),
         (
             "signatures.b.method",
@@ -466,6 +466,69 @@ def test_every_fault_of_every_declaration_is_named() -> None:
             "model's own: features float32 [null, 4] -> scores.",
         ),
     ]
+
+
+KERASS_OWN = (
+    *("save", "export", "save_weights", "load_weights", "to_json", "fit", "compile", "get_config", "build", "summary"),
+    *(
+        "from_config",
+        "quantize",
+        "compute_loss",
+        "train_function",
+        "add_weight",
+        "set_weights",
+        "add",
+        "predict_on_batch",
+    ),
+)
+
+
+@pytest.mark.parametrize("name", [*KERASS_OWN, "__reduce__", "__init__", "__class__", "__call__", "_hidden"])
+def test_a_method_of_keras_that_does_more_than_compute_is_no_endpoint(name: str) -> None:
+    model = Saver()
+    model.build((None, 4))
+    [(path, message)] = refuse(model, a=SignatureConfig(method=name))
+    assert path == "signatures.a.method"
+    assert message.startswith(("received '" + name, "received " + name))
+    if not name.startswith("_"):
+        assert message.partition("Allowed: ")[2].startswith(
+            "predict, train, evaluate, call, predict_step, train_step, test_step, reset_metrics, twice"
+        )
+    assert model.calls == []
+
+
+class Saver(keras.Model):
+    """Has a method of its own, and replaces some of Keras's."""
+
+    def __init__(self) -> None:
+        super().__init__(name="saver")
+        self.calls: list[str] = []
+
+    def build(self, shape: Any) -> None:
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + 1.0
+
+    def twice(self, inputs: Any) -> Any:
+        return inputs * 2.0
+
+    def _hidden(self, inputs: Any) -> Any:
+        self.calls.append("_hidden")
+        return inputs
+
+    def save(self, inputs: Any) -> Any:
+        self.calls.append("save")
+        return inputs
+
+
+@pytest.mark.parametrize("name", ["call", "predict_step", "twice"])
+def test_a_method_that_computes_is_an_endpoint(name: str) -> None:
+    model = Saver()
+    model(np.zeros((2, 4), np.float32))
+    built = build_endpoints(model, {"a": SignatureConfig(method=name)})["a"]
+    [output] = built.function(**{key: tf.ones((1, 4)) for key in built.function.structured_input_signature[1]}).values()
+    assert output.numpy().tolist() == [[2.0] * 4]
 
 
 def make_stateful() -> Any:

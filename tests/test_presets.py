@@ -1,16 +1,20 @@
 """A directory that `save_to_preset` of KerasHub wrote is a source of a model."""
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras_hub
 import numpy as np
 import pytest
 
 from exporter import sources
 from exporter.errors import ArtifactError, MissingDependencyError
+from exporter.saving.safety import configurations
 
 TEXTS = ["the quick fox", "brown"]
 
@@ -86,3 +90,78 @@ def test_a_damaged_preset_is_named(tmp_path: Path) -> None:
     (tmp_path / "preset" / "model.weights.h5").unlink()
     with pytest.raises(ArtifactError, match=f"^KerasHub cannot load the preset {tmp_path / 'preset'}: "):
         sources.file(str(tmp_path / "preset"))
+
+
+HOSTILE = {"module": "os", "class_name": "function", "config": "system", "registered_name": None}
+
+
+def write_hostile_config(preset: Path) -> None:
+    """Lets the configuration name code of others, in its place."""
+    place = preset / "config.json"
+    config = json.loads(place.read_text())
+    config["config"]["dtype"] = HOSTILE
+    place.write_text(json.dumps(config))
+
+
+def write_other_weights(preset: Path) -> None:
+    with h5py.File(preset / "model.weights.h5", "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        for item in map(file.get, names):
+            if isinstance(item, h5py.Dataset):
+                item[...] = np.zeros(item.shape, item.dtype)
+
+
+def add_file(preset: Path) -> None:
+    (preset / "assets").mkdir()
+    (preset / "assets" / "late.txt").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("change", "file"),
+    [
+        pytest.param(write_hostile_config, "config.json", id="configuration"),
+        pytest.param(write_other_weights, "model.weights.h5", id="weights"),
+        pytest.param(add_file, "", id="file"),
+    ],
+)
+def test_what_is_written_to_while_it_is_loaded_is_refused(
+    change: Callable[[Path], None], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = tmp_path / "preset"
+    make_backbone().save_to_preset(str(preset))
+    check, used = configurations.check_configuration, []
+
+    def check_and_change(configs: Any) -> None:
+        check(configs)
+        used.append(configs)
+        change(preset)
+
+    monkeypatch.setattr(configurations, "check_configuration", check_and_change)
+    with pytest.raises(ArtifactError) as caught:
+        sources.file(str(preset))
+    assert "it was written to while it was read; try again when nothing writes to it" in str(caught.value)
+    assert f"{preset / file}" in str(caught.value)
+    assert len(used) == 1
+
+
+def test_a_directory_that_takes_the_place_of_the_checked_one_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset, other = tmp_path / "preset", tmp_path / "other"
+    make_backbone().save_to_preset(str(preset))
+    shutil.copytree(preset, other)
+    config = json.loads((other / "config.json").read_text())
+    config["config"]["dtype"] = HOSTILE
+    (other / "config.json").write_text(json.dumps(config))
+    check = configurations.check_configuration
+
+    def check_and_replace(configs: Any) -> None:
+        check(configs)
+        if other.exists():
+            preset.rename(tmp_path / "former")
+            other.rename(preset)
+
+    monkeypatch.setattr(configurations, "check_configuration", check_and_replace)
+    with pytest.raises(ArtifactError, match="Could not locate function 'system'"):
+        sources.file(str(preset))

@@ -89,14 +89,18 @@ def test_it_replaces_nothing_unless_it_is_told(artifact: Path, capfd: pytest.Cap
     assert record_files(artifact, "") == before
 
 
-def test_a_file_that_has_changed_is_refused(artifact: Path) -> None:
+def test_a_file_that_has_changed_is_refused_or_named(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     labels = artifact.parent / "labels.txt"
     former = labels.read_text()
     labels.write_text("a\n" * 10)
     try:
         with pytest.raises(UsageError) as caught:
             plan_rerun(artifact)
-        assert plan_rerun(artifact, allow_drift=True).seed == 0
+        monkeypatch.setattr("exporter.cli.commands.rerunning.run_recipe", lambda *_: 0)
+        assert run_command(["rerun", str(artifact), "--allow-drift"]) == 0
+        [now] = record_files(labels, "")
     finally:
         labels.write_text(former)
     [fault] = caught.value.faults
@@ -105,6 +109,8 @@ def test_a_file_that_has_changed_is_refused(artifact: Path) -> None:
     assert recorded["sha256"] in fault.message
     assert fault.message.startswith(f"{labels} has the sha256 ")
     assert fault.message.endswith("or take the one that is there with --allow-drift")
+    changed = f"! {fault.path}: {labels} has changed: sha256 {recorded['sha256']} -> {now.sha256}"
+    assert changed in capfd.readouterr().err.splitlines()
 
 
 HOSTILE: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from exporter.cli import composing
 from exporter.config import ExportConfig
 from exporter.config.directories import CONFIG_DIRECTORY
-from exporter.errors import MOST_FAULTS, ExporterError, UsageError, print_error
+from exporter.errors import MOST_FAULTS, ExporterError, ForeignFileError, UsageError, print_error
 from exporter.processes.interrupts import Terminated, raise_endings
+from exporter.storage.own_files import make_directory, replace_bytes
 from exporter.text.hiding import hide
 from exporter.text.printable import escape
 from exporter.text.showing import find_first_line, join_lines, print_line
@@ -90,20 +92,36 @@ def run_job(composed: Any) -> float | None:
     if settings.mode is RunMode.MULTIRUN:
         return _run_in_a_sweep(composed, settings)
     global _exit_code_of_the_run
+    _keep_composition(composed, settings)
     _exit_code_of_the_run = _run_alone(composed, Path(settings.runtime.output_dir))
     return None
+
+
+def _keep_composition(composed: Any, settings: Any) -> None:
+    """Writes what Hydra would write into the directory of a job, and through whatever stands there."""
+    folder = Path(settings.runtime.output_dir) / ".hydra"
+    make_directory(folder)
+    parts = {"config": composed, "hydra": HydraConfig.instance().cfg, "overrides": settings.overrides.task}
+    for name, part in parts.items():
+        replace_bytes(folder / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
 
 
 def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
     from exporter.sweeps.job import run_cell
     from exporter.sweeps.records.plans import describe_cell, hash_recipe
-    from exporter.sweeps.records.results import find_objective
+    from exporter.sweeps.records.results import describe_failure, find_objective, write_row
 
     config = composing.to_config(composed)
     directory = settings.runtime.output_dir
     overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
     cell = describe_cell(settings.job.num, overrides, config, hash_recipe(config), directory)
-    row = run_cell(config, cell, Path(settings.sweep.dir))
+    try:
+        _keep_composition(composed, settings)
+    except ForeignFileError as error:
+        row = describe_failure(cell, error, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        write_row(row, Path(directory))
+    else:
+        row = run_cell(config, cell, Path(settings.sweep.dir))
     return None if config.objective is None else find_objective(row, config.objective)
 
 
@@ -126,8 +144,10 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
         from exporter.artifacts.summary import print_summary
         from exporter.exporting.job import run_export
         from exporter.exporting.reporting import TerminalReporter
+        from exporter.storage.logs import check_logs
         from exporter.storage.sidecars import locate_receipt
 
+        check_logs()
         config = read_config()
         with TerminalReporter(run_directory / "tensorflow.log") as reporter:
             receipt = run_export(config, run_directory=run_directory, reporter=reporter)

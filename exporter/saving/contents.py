@@ -126,7 +126,7 @@ class Contents:
     dependencies: tuple[Dependency, ...] = ()
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(count: float) -> str:
     """Returns a size such as `3.2 kB`, in powers of 1000."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import ArtifactError, MissingDependencyError
 from exporter.saving.layout.documents import parse_json
+from exporter.storage.exchange import read_whole
 
 if TYPE_CHECKING:
     import keras
@@ -38,18 +40,27 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
         ArtifactError: The preset is damaged, or refused.
         MissingDependencyError: KerasHub is not installed.
     """
-    import keras
-
     try:
-        import keras_hub
+        import keras_hub  # noqa: F401  it registers its classes
     except ImportError as error:
         raise MissingDependencyError(
             f"{path} is a preset of KerasHub, which cannot be imported: {error}. Install it: pip install keras-hub"
         ) from error
+    try:
+        return read_whole(path, lambda: _load(path, safe_mode))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.") from error
+
+
+def _load(path: Path, safe_mode: bool) -> keras.Model:
+    import keras
+    import keras_hub
+
     from exporter.saving.configuration.faults import LOAD_FAULTS
     from exporter.saving.safety.configurations import check_configuration
 
-    configs = {file.name: parse_json(file.read_bytes(), str(file)) for file in sorted(path.glob("*.json"))}
+    texts = {file.name: file.read_bytes() for file in sorted(path.glob("*.json"))}
+    configs = {name: parse_json(text, str(path / name)) for name, text in texts.items()}
     if safe_mode:
         check_configuration(configs)
     kind = keras_hub.models.Backbone
@@ -63,7 +74,15 @@ def load_preset(path: Path, safe_mode: bool) -> keras.Model:
                 f"{path / _TASK} names no task of KerasHub: {name!r}. Import the module that registers it."
             )
         kind = found
-    try:
-        return kind.from_preset(str(path))
-    except LOAD_FAULTS as error:
-        raise ArtifactError(f"KerasHub cannot load the preset {path}: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="exporter-preset-") as private:
+        # KerasHub opens the configurations by their paths: it gets the bytes that were checked, whatever is there now.
+        for entry in path.iterdir():
+            if entry.name in texts:
+                (Path(private) / entry.name).write_bytes(texts[entry.name])
+            else:
+                (Path(private) / entry.name).symlink_to(entry.absolute())
+        try:
+            return kind.from_preset(private)
+        except LOAD_FAULTS as error:
+            reason = str(error).replace(private, str(path))
+            raise ArtifactError(f"KerasHub cannot load the preset {path}: {reason}") from error

@@ -54,9 +54,8 @@ def digest_files(files: Sequence[FileRecord]) -> str:
         The sha256 of the file where the artifact is one file; of a directory, the sha256 of a line per file, in the
         order of their paths: the file's sha256 or where the link points, two spaces, and its path.
     """
-    [first, *others] = files
-    if not others and first.sha256 is not None and "/" not in first.path:
-        return first.sha256
+    if len(files) == 1 and files[0].sha256 is not None and "/" not in files[0].path:
+        return files[0].sha256
     lines = "".join(f"{record.sha256 or record.link}  {record.path}\n" for record in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
+from exporter.errors import ForeignFileError
 from exporter.storage.own_files import open_own, open_to_append
 from exporter.text.hiding import hide
 from exporter.text.printable import escape
@@ -52,9 +53,31 @@ def _indent(text: str) -> str:
     return textwrap.indent(escape_lines(hide(text)), _INDENT)
 
 
-class _OwnFileHandler(logging.FileHandler):
+class OwnFileHandler(logging.FileHandler):
+    """Appends records to a file of ours, and drops them where something else stands at that name.
+
+    Hydra makes one for each job before ours begins, where no error could be told; see `check_logs`.
+    """
+
+    refusal: ForeignFileError | None = None
+
     def _open(self) -> TextIOWrapper:
-        return open(open_to_append(Path(self.baseFilename)), "a", encoding=self.encoding)
+        try:
+            return open(open_to_append(Path(self.baseFilename)), "a", encoding=self.encoding)
+        except ForeignFileError as error:
+            self.refusal = error
+            return open(os.devnull, "a", encoding=self.encoding)
+
+
+def check_logs() -> None:
+    """Looks for a log of this process whose records are dropped.
+
+    Raises:
+        ForeignFileError: Something else stands at its name.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, OwnFileHandler) and handler.refusal is not None:
+            raise handler.refusal
 
 
 def open_log(file: Path) -> logging.Handler:
@@ -71,7 +94,7 @@ def open_log(file: Path) -> logging.Handler:
     """
     with suppress(FileNotFoundError):
         os.close(open_own(file, os.O_WRONLY))  # here, where it can be told, and not with a record
-    handler = _OwnFileHandler(file, encoding="utf-8", delay=True)
+    handler = OwnFileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(DiscreetFormatter(_FORMAT))
     logging.getLogger().addHandler(handler)
     return handler

@@ -4,6 +4,7 @@ Where a directory is shared, anything may stand at a name that we need: a symbol
 matters to somebody, a pipe that nobody writes to, another user's file.
 """
 
+import errno
 import os
 import pwd
 import secrets
@@ -134,18 +135,52 @@ def replace_bytes(file: Path, content: bytes) -> None:
         raise
 
 
-def read_bytes(file: Path) -> bytes:
+def make_directory(directory: Path) -> None:
+    """Makes a directory, unless this user, or root, has one there.
+
+    Args:
+        directory: The directory, whose parent is there.
+
+    Raises:
+        ForeignFileError: Something else stands there.
+        OSError: The file system refused.
+    """
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), _ROOT):
+            raise refuse(directory, found) from None
+
+
+def read_bytes(file: Path, most: int | None = None) -> bytes:
     """Reads a file of a directory that others may write to, but nothing that it only points at.
 
     Args:
         file: The file.
+        most: How many bytes of ours it can have; None for any number.
 
     Raises:
         ForeignFileError: It is no regular file, or has other names elsewhere.
-        OSError: The file system refused.
+        OSError: The file system refused, or it is larger.
     """
     with os.fdopen(open_plain(file, os.O_RDONLY), "rb") as stream:
-        return stream.read()
+        content = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(content) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return content
+
+
+def read_end(file: Path, most: int) -> bytes:
+    """Reads the last bytes of a file of a directory that others may write to; see `read_bytes`.
+
+    Args:
+        file: The file.
+        most: How many.
+    """
+    with os.fdopen(open_plain(file, os.O_RDONLY), "rb") as stream:
+        stream.seek(max(os.fstat(stream.fileno()).st_size - most, 0))
+        return stream.read(most)
 
 
 def name_user(uid: int) -> str:

@@ -12,6 +12,8 @@ from exporter.config import JobConfig, OnError
 from exporter.errors import ExportError
 from exporter.processes.fresh_process import FreshProcess, ProcessEndedError
 from exporter.storage.own_files import read_bytes, replace_bytes
+from exporter.storage.remote import is_url
+from exporter.storage.remote.addresses import split_name
 from exporter.sweeps.records.progress import read_progress, remove_progress
 from exporter.sweeps.records.results import (
     ROW,
@@ -50,7 +52,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     except ExportError as error:
         logging.getLogger(__name__).error("What has become of it elsewhere is not known: %s", error)
     earlier = read_row(directory)
-    if earlier is not None and earlier.recipe_hash == cell.recipe_hash and is_intact(earlier):
+    if earlier is not None and _is_of(earlier, cell) and is_intact(earlier):
         return earlier
     if (sweep_directory / STOPPED).exists():
         return describe_missing(cell, read_bytes(sweep_directory / STOPPED).decode(errors="replace").strip())
@@ -71,6 +73,12 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
         replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
     return row
+
+
+def _is_of(row: Row, cell: Cell) -> bool:
+    """Whether a row is of a job, and names no other store: whoever writes the file does not choose who is contacted."""
+    is_near = not is_url(row.filepath) or split_name(row.filepath)[0] == split_name(cell.filepath)[0]
+    return row.recipe_hash == cell.recipe_hash and is_near
 
 
 def give_up(cell: Cell) -> None:

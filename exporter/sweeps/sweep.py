@@ -19,6 +19,7 @@ from exporter.sweeps.showing.table import CSV, JSON, collect, print_table, write
 from exporter.text.showing import find_first_line
 
 _LAUNCHER_LOG = "launcher.log"
+_OF_HYDRA = "multirun.yaml"
 _SECONDS_OF_SILENCE = 15.0
 
 
@@ -41,6 +42,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
     interruption = None
     with open_sweep(plan):
         (directory / STOPPED).unlink(missing_ok=True)
+        (directory / _OF_HYDRA).unlink(missing_ok=True)  # it would write through whatever stands there
         if not plan.resume:
             forget_jobs(plan.meeting, plan.cells)
         receive_jobs(plan.meeting, plan.cells)

@@ -1,7 +1,9 @@
 """Every command on files that were prepared to do harm: a short message or a sound answer, and none of it runs."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 from test_receipts import RECEIPT
 
+import exporter
+from exporter import sources
 from exporter.cli.commands import run_command
-from exporter.errors import ProofError
+from exporter.errors import ExporterError, ProofError
 from exporter.storage.digests import record_files
 from exporter.storage.sidecars import name_receipt
 
@@ -102,6 +106,7 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     assert "Traceback" not in errors
     assert len(errors) <= 1_500
     assert len(errors.splitlines()) <= 8
+    assert errors.replace("\n", "").isprintable()
     return code, errors
 
 
@@ -113,9 +118,12 @@ def test_no_command_runs_what_a_file_brings(
     canary: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    server: tuple[str, list[str]],
 ) -> None:
     path = prepare(name, originals, tmp_path, canary)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # as `rerun` sets it
+    environment = dict(os.environ)
     for arguments in (
         ["inspect", str(path)],
         ["inspect", str(path), "--json"],
@@ -129,6 +137,12 @@ def test_no_command_runs_what_a_file_brings(
         assert not canary.exists(), arguments
     assert run(["rerun", str(path)], capsys)[0] != 0
     assert not canary.exists()
+    for load in (exporter.load_model, sources.file):
+        with suppress(ExporterError):  # or it is harmless
+            load(str(path))
+        assert not canary.exists(), load
+    assert server[1] == []
+    assert dict(os.environ) == environment
 
 
 @pytest.mark.parametrize("name", LOADED)

@@ -166,10 +166,21 @@ class TestFiles:
         )
         lines: list[str] = []
         assert plan_rerun(path, allow_drift=True, report=lines.append)
-        assert lines == [f"{key}: {file} is not the file that the artifact was made from"]
+        changed = [f"{key}: {file} has changed: sha256 {by_link} -> {SHA256}"]
+        assert lines == changed
+        lines.clear()
+        assert plan_rerun(path, inputs=[file], report=lines.append)
+        assert lines == changed
 
-    def test_drift_names_no_file_that_the_artifact_does_not_know(self, write: Change) -> None:
-        assert refuse(write(layer("StringLookup", vocabulary="secrets.txt")), allow_drift=True)
+    @pytest.mark.parametrize(
+        "file",
+        ["secrets.txt", "secrets--allow-drift", "http://127.0.0.1:9/--allow-drift"],
+        ids=["file", "file called like the flag", "URL called like the flag"],
+    )
+    def test_drift_names_no_file_that_the_artifact_does_not_know(self, file: str, write: Change, place: Path) -> None:
+        if file == "secrets--allow-drift":
+            (place / file).write_text(CANARY)
+        assert refuse(write(layer("StringLookup", vocabulary=file)), allow_drift=True)
 
     def test_words_of_keras_are_none(self, place: Path, write: Change) -> None:
         (place / "relu").write_text("")

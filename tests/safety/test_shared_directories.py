@@ -10,14 +10,18 @@ import pwd
 import secrets
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import exporter.exporting.job
+from exporter.cli import main
 from exporter.config import OnError
 from exporter.errors import ExporterError, ExportError, ForeignFileError, LockTimeoutError
 from exporter.storage import locks, logs, own_files, staging
@@ -361,6 +365,34 @@ def test_a_log_is_not_written_through_what_stands_there(
     (folder / "log").rename(folder / "moved")
     work(folder / "log")
     assert "a line" in (folder / "log").read_text()
+    check_unharmed(victim)
+
+
+@pytest.mark.parametrize("file", ["exporter.log", ".hydra", ".hydra/config.yaml"])
+@pytest.mark.parametrize("plant", [plant_link, plant_hard_link, plant_pipe, plant_dangling_link], ids=name)
+def test_hydra_writes_nothing_through_what_stands_in_the_directory_of_a_run(
+    folder: Path,
+    victim: Path,
+    plant: Plant,
+    file: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / file).parent.mkdir(exist_ok=True)
+    plant(folder / file, victim)
+
+    def export(*_: Any, **__: Any) -> Any:
+        raise ExportError("it was begun")
+
+    monkeypatch.setattr(sys, "argv", ["exporter", "model=digits", f"hydra.run.dir={folder}"])
+    monkeypatch.setattr(exporter.exporting.job, "run_export", export)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == ForeignFileError.exit_code == 3
+    is_replaced = file.startswith(".hydra/")
+    told = "it was begun" if is_replaced else f"{folder / file} is {KINDS[plant]} of the user"
+    assert told in capsys.readouterr().err
+    assert ("digits" in (folder / ".hydra/config.yaml").read_text()) if is_replaced else (folder / file).lstat()
     check_unharmed(victim)
 
 

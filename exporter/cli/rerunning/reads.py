@@ -1,9 +1,8 @@
 """What a stranger's recipe may read and contact: the files whose bytes the artifact knows, and what its user named."""
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from exporter.artifacts.records import Input
 from exporter.config import ExportConfig
@@ -41,7 +40,7 @@ def check_reads(
         overrides: What its user typed.
         named: Paths and URLs that it may read, whatever they hold.
         allow_drift: Whether files that the artifact knows may have other bytes.
-        report: Is given a line for each of those.
+        report: Is given a line for each file that may be read although its bytes are not those that the artifact knows.
 
     Yields:
         The faults.
@@ -53,36 +52,40 @@ def check_reads(
         if path not in typed and IMAGENET not in named:
             yield Fault(path, f"Keras would download its weights; to let it: --input {IMAGENET}")
     for path, value in list_files(recipe):
-        said = config.origin.written.get(path)  # what the message names where the value is of the environment
-        if any(_is_inside(path, place) for place in typed) or said in named or _is_named(value, named):
+        if any(_is_inside(path, place) for place in typed):
             continue
-        message = _check_read(recipe, path, value, digests.get(path))
-        if message is not None and message.endswith("--allow-drift") and allow_drift:
-            report(f"{path}: {shorten(value, _LONGEST_SHOWN)} is not the file that the artifact was made from")
-        elif message is not None:
+        said = config.origin.written.get(path)  # what the message names where the value is of the environment
+        is_allowed = said in named or _is_named(value, named)
+        shown, expected = shorten(value, _LONGEST_SHOWN), digests.get(path)
+        if expected is None or is_url(value):
+            if not is_allowed:
+                yield Fault(path, _refuse_unknown(shown, value))
+            continue
+        digest = shorten(expected, 64)
+        try:
+            found = digest_input(value, is_read_whole=is_read_whole(recipe, path))
+        except OSError as error:
+            if not is_allowed:
+                yield Fault(path, f"{shown} cannot be read: {error.strerror}; set {path} to another file")
+            continue
+        if found is None and not is_allowed:
+            message = f"{shown} is no file; the artifact was made from one with the sha256 {digest}; set {path} to it"
+            yield Fault(path, message)
+        elif found is not None and found[0] != expected and (is_allowed or allow_drift):
+            report(f"{path}: {shown} has changed: sha256 {digest} -> {found[0]}")
+        elif found is not None and found[0] != expected:
+            message = (
+                f"{shown} has the sha256 {found[0]}, and the artifact was made from one with {digest}; "
+                f"set {path} to that file, or take the one that is there with --allow-drift"
+            )
             yield Fault(path, message)
 
 
-def _check_read(recipe: Mapping[str, Any], path: str, value: str, expected: str | None) -> str | None:
-    shown = shorten(value, _LONGEST_SHOWN)
+def _refuse_unknown(shown: str, value: str) -> str:
     remedy = f"to let it: --input {shlex.quote(shown)}"
     if is_url(value):
         return f"{shown} would be contacted; {remedy}"
-    if expected is None:
-        return f"{shown} is no input that the artifact vouches for, and would be read; {remedy}"
-    try:
-        found = digest_input(value, is_read_whole=is_read_whole(recipe, path))
-    except OSError as error:
-        return f"{shown} cannot be read: {error.strerror}; set {path} to another file"
-    if found is None:
-        digest = shorten(expected, 64)
-        return f"{shown} is no file; the artifact was made from one with the sha256 {digest}; set {path} to it"
-    if found[0] != expected:
-        return (
-            f"{shown} has the sha256 {found[0]}, and the artifact was made from one with {shorten(expected, 64)}; "
-            f"set {path} to that file, or take the one that is there with --allow-drift"
-        )
-    return None
+    return f"{shown} is no input that the artifact vouches for, and would be read; {remedy}"
 
 
 def _read_typed(override: str) -> str | None:

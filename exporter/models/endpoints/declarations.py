@@ -61,7 +61,7 @@ def check_declarations(signatures: Mapping[str, SignatureConfig]) -> Iterator[Fa
         path = f"signatures.{name}"
         if not name or name in _RESERVED:
             yield Fault(path, f"received the name {name!r}, which cannot be given to an endpoint; choose another")
-        if not declared.method.isidentifier():
+        if not declared.method.isidentifier() or declared.method.startswith("_"):
             received = f"received {show(declared.method)}"
             yield Fault(f"{path}.method", f"{received}; expected predict, train, evaluate or the name of a method")
         if isinstance(declared.batch, int) and not 1 <= declared.batch <= _LARGEST_SIZE:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from inspect import Parameter, signature
 from typing import Any
 
@@ -29,6 +30,9 @@ from exporter.text.showing import show
 
 PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"
 STEPS = {TRAIN: "train_step", EVALUATE: "test_step"}
+# Of Keras's own methods, those that an endpoint may call by their names, also where a class overrides them.
+COMPUTING = ("call", "predict_step", "train_step", "test_step", "reset_metrics")
+_FUNCTIONS = (type(lambda: None), tf.types.experimental.PolymorphicFunction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,11 @@ class Methods:
             weighted = "sample_weight" in given.structures
             return self._share((name, weighted), lambda: self._make_step(name, weighted))
         found = getattr(self._model, name, None)
-        if not callable(found):
-            known = [PREDICT, TRAIN, EVALUATE, *_list_methods(self._model)]
+        if not callable(found) or not is_allowed(self._model, name):
+            known = [PREDICT, TRAIN, EVALUATE, *COMPUTING, *_list_methods(self._model)]
             listed = f"{', '.join(known)}{suggest(name, known) or '.'}"
-            self._faults.add(
-                f"{path}.method", f"received {name!r}, and the model has no such method. Allowed: {listed}"
-            )
+            reason = "which is no method that computes" if callable(found) else "and the model has no such method"
+            self._faults.add(f"{path}.method", f"received {name!r}, {reason}. Allowed: {listed}")
             return None
         return self._make_own(path, name, found, given)
 
@@ -292,16 +295,33 @@ def _choose_by_size(
     return run
 
 
+def is_allowed(model: keras.Model, name: str) -> bool:
+    """Whether an endpoint may call a method: it is not Keras's own, which read, write and change, or it computes.
+
+    Args:
+        model: The model.
+        name: Of the method.
+    """
+    if name in COMPUTING:
+        return True
+    return not name.startswith("_") and name not in _list_kerass_own()
+
+
+@cache
+def _list_kerass_own() -> frozenset[str]:
+    """Lists what any model has: apart from what computes, it reads and writes files, or changes the model."""
+    return frozenset(name for model in (keras.Model(name="any"), keras.Sequential(name="any")) for name in dir(model))
+
+
 def _list_methods(model: keras.Model) -> list[str]:
-    """Lists the public methods that a user's own class adds to those of Keras."""
+    """Lists the methods that an endpoint may call: those that a class adds to Keras's own, and those that compute."""
     names: dict[str, None] = {}
     for owner in type(model).__mro__:
         if owner.__module__.partition(".")[0] == "keras":
             break
-        names.update(
-            (name, None) for name, value in vars(owner).items() if callable(value) and not name.startswith("_")
-        )
-    return [name for name in names if not hasattr(keras.Model, name)]
+        names.update((name, None) for name, value in vars(owner).items() if callable(value))
+    names.update((name, None) for name, value in vars(model).items() if isinstance(value, _FUNCTIONS))
+    return [name for name in names if is_allowed(model, name) and name not in COMPUTING]
 
 
 def _list_positions(structure: Any) -> list[int]:

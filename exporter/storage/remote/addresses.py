@@ -27,6 +27,12 @@ def is_url(text: object) -> bool:
     return isinstance(text, str) and _URL.match(text) is not None
 
 
+def is_known(url: str) -> bool:
+    """Whether a URL is one of a store, of any protocol that a store can have here."""
+    match = _URL.match(url)
+    return match is not None and "::" not in url and (match[1] in (*_EXTRAS, *_AT_HAND) or _is_registered(match[1]))
+
+
 def redact(url: str) -> str:
     """Replaces the credentials in a URL by dots."""
     return _SECRET.sub("…@", url)
@@ -54,7 +60,7 @@ def explain_url(url: str) -> str | None:
     if "::" in url:
         return f"received {shown}, a chain of URLs; expected a single one, of {_ALLOWED}"
     protocol = match[1]
-    if protocol not in _EXTRAS and protocol not in _AT_HAND and not _is_registered(protocol):
+    if not is_known(url):
         return f"received {shown}; there is no store of the protocol {protocol!r}; use {_ALLOWED}"
     if not url[match.end() :].strip("/"):
         return f"received {shown}; expected a bucket and a path, such as {protocol}://bucket/models/digits"

@@ -16,6 +16,8 @@ from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError, LockTimeoutError
 from exporter.exporting.provenance import describe_machine, describe_recipe
 from exporter.saving.formats import SUFFIXES
+from exporter.saving.layout.documents import MAX_JSON, parse_json
+from exporter.saving.layout.records import RecordError, read_record
 from exporter.storage.locks import hold
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import is_url
@@ -119,13 +121,8 @@ class Plan:
             ArtifactError: The text is no plan that this version can read.
         """
         try:
-            fields = json.loads(text)
-            fields["command"] = tuple(fields["command"])
-            fields["job_command"] = tuple(fields["job_command"])
-            fields["cells"] = tuple(Cell(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in fields["cells"])
-            fields["on_error"] = OnError(fields["on_error"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+            return read_record(cls, parse_json(text, "The plan of the sweep"), "the plan")
+        except RecordError as error:
             raise ArtifactError(f"The plan of the sweep is damaged: {error}. Start a new sweep.") from error
 
 
@@ -142,7 +139,7 @@ def make_plan(**fields: Any) -> Plan:
 def read_plan(directory: Path) -> Plan | None:
     """Reads the plan of a sweep; None where there is none that can be read."""
     try:
-        return Plan.from_json(read_bytes(directory / PLAN).decode(errors="replace"))
+        return Plan.from_json(read_bytes(directory / PLAN, MAX_JSON).decode(errors="replace"))
     except (OSError, ArtifactError):
         return None
 

@@ -13,11 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from exporter.errors import ArtifactError
+from exporter.saving.layout.documents import parse_json
+from exporter.saving.layout.records import RecordError, read_record
 from exporter.storage.own_files import open_own, read_bytes, replace_bytes
+from exporter.sweeps.records.results import is_moment
 
 _FILE = "progress.json"
 _SECONDS_BETWEEN_NOTES = 0.5
 _SECONDS_BETWEEN_BEATS = 2.0
+_LONGEST = 100_000  # bytes of the file; its note may hold names of anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,11 @@ class ProgressWriter:
 def read_progress(directory: Path) -> Progress | None:
     """Reads how far a job has come; None where it has not begun."""
     try:
-        return Progress(**json.loads(read_bytes(directory / _FILE)))
-    except (OSError, ValueError, TypeError):
+        content = read_bytes(directory / _FILE, _LONGEST)
+        progress = read_record(Progress, parse_json(content, "The progress"), "the progress")
+    except (OSError, ArtifactError, RecordError):
         return None
+    return progress if is_moment(progress.started) else None
 
 
 def find_sign_of_life(directory: Path) -> float | None:

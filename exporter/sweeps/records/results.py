@@ -1,8 +1,8 @@
 """A row of the sweep's table: what became of one job, as it stands in the job's directory."""
 
-import json
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,9 +11,11 @@ from typing import Any, Self
 
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Check, Measurements
-from exporter.config import Objective
+from exporter.config import Objective, SaveFormat
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.layout.documents import MAX_JSON, parse_json
+from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.state.kinds import Kind
 from exporter.storage.digests import digest_files, record_files
 from exporter.storage.own_files import read_bytes
@@ -23,16 +25,20 @@ from exporter.storage.remote.replacing import find_former
 from exporter.storage.sidecars import name_receipt
 from exporter.storage.staging import replace_text
 from exporter.text.hiding import hide
-from exporter.text.showing import find_first_line, write_json
+from exporter.text.showing import describe_value, find_first_line, write_json
 
 SCHEMA_VERSION = 1
 ROW = "row.json"
 LOG = "exporter.log"
 STOPPED = "stopped"
 
+# From the mildest to the worst exit code of a job.
+EXIT_CODES = (0, 2, 3, 4, 1)
+
 _UNEXPECTED = 1
 _STATE = tuple(map(str, Kind))  # the checks of the verification
 _STEP = "training step"
+_MOST = 2**63 - 1  # of bytes, of seconds, and of whatever else is counted
 
 
 class Outcome(StrEnum):
@@ -120,21 +126,49 @@ class Row:
             ArtifactError: The text is no row that this version can read.
         """
         try:
-            fields = json.loads(text)
-            fields["outcome"] = Outcome(fields["outcome"])
-            fields["overrides"] = tuple(fields["overrides"])
-            fields["held"] = tuple(Holding(**each) for each in fields["held"])
-            fields["left_out"] = tuple(LeftOut(**each) for each in fields["left_out"])
-            fields["checks"] = tuple(Check(**each) for each in fields["checks"])
-            fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
-            row = cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+            row = read_record(cls, parse_json(text, "The row"), "the row")
+        except RecordError as error:
             raise ArtifactError(f"The row is damaged: {error}. Run its job again.") from error
         if row.schema_version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"The row has schema_version {row.schema_version!r}; this version of exporter reads {SCHEMA_VERSION}."
             )
+        odd = next(_list_odd_values(row), None)
+        if odd is not None:
+            raise ArtifactError(f"The row is damaged: {odd}. Run its job again.")
         return row
+
+
+def _list_odd_values(row: Row) -> Iterator[str]:
+    """Lists what no job has written: a row is a file, and others may write to the directory or the store it lies in."""
+    if row.exit_code not in EXIT_CODES:
+        yield f"exit_code is {describe_value(row.exit_code)}, not one of {', '.join(map(str, EXIT_CODES))}"
+    if row.format not in tuple(SaveFormat):
+        yield f"format is {describe_value(row.format)}, not one of {', '.join(SaveFormat)}"
+    for name, text in (("started", row.started), ("finished", row.finished)):
+        if text is not None and not is_moment(text):
+            yield f"{name} is {describe_value(text)}, no ISO 8601 date with a time zone"
+    yield from _list_odd_figures(asdict(row), "")
+
+
+def _list_odd_figures(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, (Mapping, tuple)):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _list_odd_figures(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, float) and path.endswith("difference"):  # outputs may be infinite, and so differ
+        if value < 0:
+            yield f"{path} is {value}, and no difference is below 0"
+    elif isinstance(value, (int, float)) and not 0 <= value <= _MOST:
+        yield f"{path} is {describe_value(value)}, not from 0 to {_MOST}"
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is an ISO 8601 date with a time zone."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +307,10 @@ def _is_stored(row: Row) -> bool:
     text = store.read(f"{name}.receipt.json")
     if text is None or find_former(store, name) is not None:  # it is being replaced, or that was killed
         return False
-    files = Receipt.from_json(text.decode()).files
+    try:
+        files = Receipt.from_json(text.decode(errors="replace")).files
+    except ArtifactError:
+        return False
     sizes: dict[str, int | None] = {record.path: record.size for record in files if record.link is None}
     # A single object lies at the name itself.
     there: dict[str, int | None] = {**store.list_objects(name)} or {name: store.measure(name)}
@@ -289,9 +326,22 @@ def write_row(row: Row, directory: Path) -> None:
 def read_row(directory: Path) -> Row | None:
     """Reads the row of a job; None where there is none that can be read."""
     try:
-        return Row.from_json(read_bytes(directory / ROW).decode(errors="replace"))
-    except (OSError, ArtifactError):
+        return load_row(directory)
+    except ArtifactError:
         return None
+
+
+def load_row(directory: Path) -> Row | None:
+    """Reads the row of a job; None where there is none.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    try:
+        content = read_bytes(directory / ROW, MAX_JSON)
+    except OSError:
+        return None
+    return Row.from_json(content.decode(errors="replace"))
 
 
 def find_objective(row: Row, objective: Objective) -> float:
@@ -316,4 +366,4 @@ def find_objective(row: Row, objective: Objective) -> float:
             Objective.MEMORY: measured.memory_bytes,
         }
     figure = figures.get(objective) if row.is_finished else None
-    return float("inf") if figure is None else float(figure)
+    return math.inf if figure is None or math.isnan(figure) else float(figure)

@@ -157,4 +157,5 @@ def _is_finished(cell: Cell) -> bool:
 def _measure_duration(row: Row) -> float | None:
     if row.started is None or row.finished is None:
         return None
-    return (datetime.fromisoformat(row.finished) - datetime.fromisoformat(row.started)).total_seconds()
+    seconds = (datetime.fromisoformat(row.finished) - datetime.fromisoformat(row.started)).total_seconds()
+    return max(seconds, 0.0)  # a clock may have been set back

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from exporter.errors import MissingDependencyError
 from exporter.saving.contents import Holding, LeftOut
-from exporter.storage.own_files import read_bytes
+from exporter.storage.own_files import read_end
 from exporter.storage.remote import is_url
+from exporter.storage.remote.addresses import is_known
 from exporter.storage.sidecars import locate_receipt
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.results import LOG, Outcome, Row
@@ -144,14 +145,17 @@ def _describe_winners(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _link(path: Path | str, sweep: Sweep) -> str:
-    """Returns a link that stays good when the sweep and its artifacts are moved or copied together."""
+    """Returns a link that stays good when the sweep and its artifacts are moved or copied together.
+
+    There is none to what is no store: a browser runs what some addresses say.
+    """
     if is_url(path):
-        return str(path)
+        return str(path) if is_known(str(path)) else ""
     return quote(os.path.relpath(path, sweep.plan.directory))
 
 
 def _read_end(path: Path) -> str:
     try:
-        return read_bytes(path).decode(errors="replace")[-_LOG_CHARACTERS:]
+        return read_end(path, 4 * _LOG_CHARACTERS).decode(errors="replace")[-_LOG_CHARACTERS:]
     except OSError:
         return ""

@@ -2,22 +2,36 @@
 
 import csv
 import io
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from exporter.errors import ArtifactError
 from exporter.saving.contents import format_bytes
+from exporter.storage.own_files import read_bytes
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.plans import Plan
 from exporter.sweeps.records.progress import read_progress
-from exporter.sweeps.records.results import LOG, STOPPED, Cell, Outcome, Row, describe_death, describe_missing, read_row
+from exporter.sweeps.records.results import (
+    EXIT_CODES,
+    LOG,
+    ROW,
+    STOPPED,
+    Cell,
+    Outcome,
+    Row,
+    describe_death,
+    describe_missing,
+    load_row,
+)
 from exporter.sweeps.showing.words import MARKS, format_seconds, shorten_overrides
 from exporter.text.page import escape_markup, make_console
 from exporter.text.printable import escape
-from exporter.text.showing import write_json
+from exporter.text.showing import find_first_line, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,11 +39,11 @@ if TYPE_CHECKING:
 JSON = "sweep.json"
 CSV = "sweep.csv"
 
+_LONGEST_REASON = 10_000
+_DIGITS = 10  # no number of a job has as many
+
 # With what a spreadsheet takes a cell for a formula, also in full width; and with what we say that it is none.
 _COMPUTED = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-
-# From the mildest to the worst exit code of a job.
-_SEVERITY = (0, 2, 3, 4, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +71,26 @@ def _read_measured(name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.measurements is None else getattr(row.measurements, name)
 
 
-def _word_bytes(value: float) -> str:
-    return format_bytes(round(value))
-
-
 def word_difference(value: float) -> str:
     """Words a largest difference."""
     return "bit-equal" if value == 0 else f"{value:.1e}"
 
 
 COLUMNS = (
-    Column("total_bytes", "bytes", "smallest", lambda row: row.total_bytes, _word_bytes),
+    Column("total_bytes", "bytes", "smallest", lambda row: row.total_bytes, format_bytes),
     Column("save_seconds", "save", "fastest to save", lambda row: row.save_seconds, format_seconds),
     Column("load_seconds", "load", "fastest to load", _read_measured("load_seconds"), format_seconds),
     Column("first_seconds", "first", "fastest first answer", _read_measured("first_seconds"), format_seconds),
     Column("median_seconds", "median", "lowest latency", _read_measured("median_seconds"), format_seconds),
     Column("p90_seconds", "p90", "lowest p90", _read_measured("p90_seconds"), format_seconds, is_shown=False),
     Column("p99_seconds", "p99", "lowest p99", _read_measured("p99_seconds"), format_seconds),
-    Column("memory_bytes", "memory", "least memory", _read_measured("memory_bytes"), _word_bytes),
+    Column("memory_bytes", "memory", "least memory", _read_measured("memory_bytes"), format_bytes),
     Column(
         "export_memory_bytes",
         "export memory",
         "least memory to export",
         lambda row: row.peak_memory_bytes,
-        _word_bytes,
+        format_bytes,
         False,
     ),
     Column("output_difference", "outputs", "closest outputs", lambda row: row.output_difference, word_difference),
@@ -107,7 +117,7 @@ class Sweep:
     @property
     def exit_code(self) -> int:
         """The worst of the jobs' own."""
-        return max((row.exit_code for row in self.rows), key=_SEVERITY.index, default=0)
+        return max((row.exit_code for row in self.rows), key=EXIT_CODES.index, default=0)
 
     def count(self, outcome: Outcome) -> int:
         """Counts the jobs with an outcome."""
@@ -123,7 +133,9 @@ class Sweep:
         winners = {}
         for column in COLUMNS:
             figures = {row.number: column.read(row) for row in self.rows if row.is_finished}
-            known = {number: figure for number, figure in figures.items() if figure is not None}
+            known = {
+                number: figure for number, figure in figures.items() if figure is not None and math.isfinite(figure)
+            }
             if len(set(known.values())) > 1:
                 winners[column.key] = [number for number, figure in known.items() if figure == min(known.values())]
         return winners
@@ -150,23 +162,42 @@ def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:
     """
     rows = [_find_row(cell, plan, was_interrupted) for cell in plan.cells]
     if not plan.cells:
-        found = [read_row(file.parent) for file in Path(plan.directory).glob("*/row.json")]
+        found = [_read_found(file.parent) for file in Path(plan.directory).glob(f"*/{ROW}")]
         rows = sorted((row for row in found if row is not None), key=lambda row: row.number)
     return Sweep(plan, tuple(rows), tuple(shorten_overrides([row.overrides for row in rows])))
 
 
+def _read_found(directory: Path) -> Row | None:
+    """Reads the row of a job that no plan names: a sweeper has chosen it, and its directory has its number."""
+    number = int(directory.name) if directory.name.isdecimal() and len(directory.name) < _DIGITS else None
+    try:
+        row = load_row(directory)
+    except ArtifactError as error:
+        cell = Cell(
+            number=number or 0, overrides=(), recipe_hash="", filepath="", format="tf", directory=str(directory)
+        )
+        return describe_death(cell, str(error))
+    return row if row is None or number is None else replace(row, number=number)
+
+
 def _find_row(cell: Cell, plan: Plan, was_interrupted: bool) -> Row:
     directory = Path(cell.directory)
-    row = read_row(directory)
+    try:
+        row = load_row(directory)
+    except ArtifactError as error:
+        return describe_death(cell, str(error))
     if row is not None and row.recipe_hash == cell.recipe_hash:
-        return row
+        return replace(row, number=cell.number, overrides=cell.overrides)  # whatever the file says of them
     progress = read_progress(directory)
     if progress is not None:
         during = f" during `{progress.phase}`" if progress.phase else ""
         how = f"interrupted{during}" if was_interrupted else f"ended without a word{during} (killed?)"
         return describe_death(cell, how, progress.host, progress.started)
-    stopped = Path(plan.directory) / STOPPED
-    return describe_missing(cell, stopped.read_text(encoding="utf-8").strip() if stopped.exists() else "not run")
+    try:
+        why = find_first_line(read_bytes(Path(plan.directory) / STOPPED, _LONGEST_REASON).decode(errors="replace"))
+    except OSError:
+        why = "not run"
+    return describe_missing(cell, why)
 
 
 def write_table(sweep: Sweep) -> None:
@@ -193,8 +224,17 @@ def write_table(sweep: Sweep) -> None:
         ],
     }
     del content["cells"]
-    replace_text(directory / JSON, write_json(content))
+    replace_text(directory / JSON, write_json(_spell_figures(content)))
     replace_text(directory / CSV, _write_csv(sweep))
+
+
+def _spell_figures(value: Any) -> Any:
+    """Writes as a text what is no number in JSON: a difference may be infinite, or not a number."""
+    if isinstance(value, Mapping):
+        return {key: _spell_figures(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spell_figures(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_csv(sweep: Sweep) -> str:

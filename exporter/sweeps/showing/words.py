@@ -11,6 +11,8 @@ MARKS = {
     Outcome.MISSING: "[dim]·[/]",
 }
 
+_LONGEST = 1e10  # seconds that are worth to be said in hours: three centuries
+
 
 def format_seconds(seconds: float, rough: bool = False) -> str:
     """Returns a duration such as `455 µs`, `31.8 ms`, `2.3 s` or `3 min 20 s`.
@@ -19,6 +21,8 @@ def format_seconds(seconds: float, rough: bool = False) -> str:
         seconds: The duration.
         rough: Whether whole seconds are enough.
     """
+    if not abs(seconds) <= _LONGEST:
+        return f"{seconds:.1e} s"
     if seconds >= 60:
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
