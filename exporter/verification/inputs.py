@@ -150,7 +150,7 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
         maker = _Maker(model, predictor, inputs, (batch,), seed, (len(batch[0]),), Drawing(), path, targets)
     else:
         sizes = choose_batch_sizes(inputs.leaves, settings.batch_sizes)
-        drawing = find_drawing(model, inputs, predictor, max(sizes), seed)
+        drawing = find_drawing(model, inputs, predictor, max(sizes), seed) if sizes else Drawing()
         batches = tuple(draw_batch(model, inputs, size, seed, drawing) for size in sizes)
         origin = f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(map(str, sizes))}, seeded inputs"
         maker = _Maker(model, predictor, inputs, batches, seed, sizes, drawing, None, {})

@@ -384,6 +384,8 @@ def test_hydra_writes_nothing_through_what_stands_in_the_directory_of_a_run(
     def export(*_: Any, **__: Any) -> Any:
         raise ExportError("it was begun")
 
+    # Hydra closes all handlers that there are, and one of TensorFlow's closes the stream that pytest captures with it.
+    monkeypatch.setattr(logging, "_handlerList", [])
     monkeypatch.setattr(sys, "argv", ["exporter", "model=digits", f"hydra.run.dir={folder}"])
     monkeypatch.setattr(exporter.exporting.job, "run_export", export)
     with pytest.raises(SystemExit) as caught:
