@@ -368,6 +368,20 @@ def test_a_log_is_not_written_through_what_stands_there(
     check_unharmed(victim)
 
 
+@pytest.fixture
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hydra closes all handlers, and one of TensorFlow's closes the stream that pytest captures with it."""
+    kept = list(logging.root.handlers)
+    monkeypatch.setattr(logging, "_handlerList", [])
+    yield
+    for handler in [each for each in logging.root.handlers if each not in kept]:
+        logging.root.removeHandler(handler)
+        handler.close()
+    for handler in kept:
+        logging.root.addHandler(handler)
+
+
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize("file", ["exporter.log", ".hydra", ".hydra/config.yaml"])
 @pytest.mark.parametrize("plant", [plant_link, plant_hard_link, plant_pipe, plant_dangling_link], ids=name)
 def test_hydra_writes_nothing_through_what_stands_in_the_directory_of_a_run(
@@ -384,8 +398,6 @@ def test_hydra_writes_nothing_through_what_stands_in_the_directory_of_a_run(
     def export(*_: Any, **__: Any) -> Any:
         raise ExportError("it was begun")
 
-    # Hydra closes all handlers that there are, and one of TensorFlow's closes the stream that pytest captures with it.
-    monkeypatch.setattr(logging, "_handlerList", [])
     monkeypatch.setattr(sys, "argv", ["exporter", "model=digits", f"hydra.run.dir={folder}"])
     monkeypatch.setattr(exporter.exporting.job, "run_export", export)
     with pytest.raises(SystemExit) as caught:
