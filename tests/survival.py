@@ -25,7 +25,7 @@ from exporter.artifacts.records import Request
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, SaveFormat, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
 from exporter.exporting.destinations import local, publishing
-from exporter.exporting.destinations.choosing import choose_place
+from exporter.exporting.destinations.choosing import choose_destination
 from exporter.processes import interrupts
 from exporter.storage import exchange, locks, own_files, staging
 from exporter.storage.digests import FileRecord, record_files
@@ -152,7 +152,7 @@ def make_request(number: int) -> str:
 
 def publish_copy(folder: Path, kind: str, original: Path, number: int) -> None:
     """Does what an export does once its artifact is written, with one that was exported before."""
-    place = choose_place(make_config(folder, kind))
+    place = choose_destination(make_config(folder, kind))
     receipt = Receipt.from_json(name_receipt(original).read_text())
 
     def make_receipt(target: Path, request: Request | None) -> Receipt:

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.errors import ExportError
 from exporter.storage.remote import Store, leases
-from exporter.storage.remote.leases import claim_free, hold
+from exporter.storage.remote.leases import hold, lease_free
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -60,9 +60,9 @@ def test_a_dead_holder_is_waited_for_as_long_as_it_may_be_alive(store: Store) ->
 
 def test_a_living_holder_is_waited_for_longer(store: Store) -> None:
     order = []
-    claim = claim_free(store, "model")
+    claim = lease_free(store, "model")
     assert claim is not None
-    assert claim_free(store, "model") is None
+    assert lease_free(store, "model") is None
 
     def wait() -> None:
         take_turns(store, 1)

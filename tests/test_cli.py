@@ -11,7 +11,7 @@ from exporter import transforms
 
 KEYS = (
     "model, filepath, save_format, overwrite, include_optimizer, signatures, options, layout, verify, seed, "
-    "strict, measure, on_error, resume, objective, meeting"
+    "strict, measure, on_error, resume, objective, results_url"
 )
 SOURCES = "application, architecture, custom, digits, file"
 

@@ -94,7 +94,8 @@ CALLS: dict[str, tuple[Callable[[Any], Any], dict[str, str]]] = {
         lambda _: exporter.export("digits", ["sede=1"]),
         {
             "sede": "unknown key; allowed: model, filepath, save_format, overwrite, include_optimizer, signatures, "
-            "options, layout, verify, seed, strict, measure, on_error, resume, objective, meeting; did you mean seed?"
+            "options, layout, verify, seed, strict, measure, on_error, resume, objective, results_url; did you mean "
+            "seed?"
         },
     ),
     "directory of a model": (

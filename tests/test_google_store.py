@@ -17,7 +17,7 @@ from exporter.cli.commands import run_command
 from exporter.config import LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ExportError, TargetExistsError
 from exporter.storage.remote import Store
-from exporter.storage.remote.leases import claim_free
+from exporter.storage.remote.leases import lease_free
 
 pytestmark = [
     pytest.mark.xdist_group("stores"),
@@ -69,7 +69,7 @@ def test_a_served_model_has_versions_and_is_a_source(tmp_path: Path) -> None:
 def test_one_claims_a_place() -> None:
     store = Store(f"{BUCKET}/claims")
     with ThreadPoolExecutor(4) as executor:
-        claims = [claim for claim in executor.map(lambda _: claim_free(store, "1"), range(4)) if claim]
+        claims = [claim for claim in executor.map(lambda _: lease_free(store, "1"), range(4)) if claim]
     assert len(claims) == 1
     claims[0].release()
     assert store.list_objects() == {}

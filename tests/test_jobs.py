@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from exporter import ExportConfig, ModelError, ProofError, TargetExistsError, UsageError, load_model
-from exporter.artifacts.manifest import examine
+from exporter.artifacts.manifest import check_integrity
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Status
 from exporter.config import (
@@ -92,9 +92,9 @@ def test_a_live_model_is_exported_and_proven(save_format: SaveFormat, name: str,
     beside = (tmp_path / "out" / f"{name}.receipt.json").read_text(encoding="utf-8")
     assert Receipt.from_json(beside) == receipt
     assert (run_directory / "receipt.json").read_text(encoding="utf-8") == beside
-    examination = examine(Path(receipt.filepath))
-    assert examination.witnesses == ("manifest" if save_format == "tf" else "digest", "receipt")
-    assert examination.deviations == ()
+    integrity = check_integrity(Path(receipt.filepath))
+    assert integrity.witnesses == ("manifest" if save_format == "tf" else "digest", "receipt")
+    assert integrity.mismatches == ()
     batch = np.ones((2, 4), np.float32)
     loaded = load_model(receipt.filepath)
     assert np.array_equal(loaded.predict_on_batch(batch), model.predict_on_batch(batch))

@@ -15,8 +15,8 @@ from test_receipts import RECEIPT
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.exporting.destinations import versions
-from exporter.exporting.destinations.choosing import choose_place, find_target
-from exporter.exporting.destinations.local import Place
+from exporter.exporting.destinations.choosing import choose_destination, find_target
+from exporter.exporting.destinations.local import Destination
 from exporter.storage import staging
 
 
@@ -27,7 +27,7 @@ def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> Export
     )
 
 
-def write(place: Place, content: str = "new") -> Path:
+def write(place: Destination, content: str = "new") -> Path:
     """Does what an export does, with an artifact of two files: the one that a server looks for is there first."""
     with staging.stage_beside(place.target, alone=not place.is_named_late) as staged:
         staged.mkdir()
@@ -54,7 +54,7 @@ def list_shown(directory: Path) -> list[str]:
 
 
 def test_an_artifact_alone_stands_at_its_path(tmp_path: Path) -> None:
-    place = choose_place(make_config(tmp_path / "model"))
+    place = choose_destination(make_config(tmp_path / "model"))
     assert (write(place), place.save_format) == (tmp_path / "model", "tf")
     assert sorted(os.listdir(tmp_path)) == ["model", "model.receipt.json"]
 
@@ -71,7 +71,7 @@ def test_an_artifact_alone_stands_at_its_path(tmp_path: Path) -> None:
 )
 def test_the_next_integer_is_taken(tmp_path: Path, there: list[str], number: str) -> None:
     make_versions(tmp_path / "model", *there)
-    assert write(choose_place(make_config(tmp_path / "model", version="auto"))) == tmp_path / "model" / number
+    assert write(choose_destination(make_config(tmp_path / "model", version="auto"))) == tmp_path / "model" / number
 
 
 @given(st.sets(st.text(alphabet="-0123456789 .ex", min_size=1, max_size=5)))
@@ -83,7 +83,7 @@ def test_the_next_integer_is_larger_than_any_that_a_server_reads(names: set[str]
 
 
 def test_a_timestamp_is_the_second_of_the_publication(tmp_path: Path) -> None:
-    place = choose_place(make_config(tmp_path / "model", version="timestamp"))
+    place = choose_destination(make_config(tmp_path / "model", version="timestamp"))
     before = int(time.time())
     numbers = [int(write(place).name) for _ in range(3)]
     assert numbers == sorted(set(numbers))
@@ -92,7 +92,7 @@ def test_a_timestamp_is_the_second_of_the_publication(tmp_path: Path) -> None:
 
 def test_a_number_is_taken_as_it_is(tmp_path: Path) -> None:
     make_versions(tmp_path / "model", "3", "9")
-    place = choose_place(make_config(tmp_path / "model", version="3"))
+    place = choose_destination(make_config(tmp_path / "model", version="3"))
     assert write(place) == tmp_path / "model" / "3"
     assert (tmp_path / "model" / "3" / "saved_model.pb").read_text() == "new"
     assert (tmp_path / "model" / "9" / "saved_model.pb").read_text() == "old"
@@ -101,16 +101,16 @@ def test_a_number_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_number_that_is_there_may_be_protected(tmp_path: Path) -> None:
     make_versions(tmp_path / "model", "3")
     with pytest.raises(TargetExistsError) as caught:
-        choose_place(make_config(tmp_path / "model", overwrite=False, version="3"))
+        choose_destination(make_config(tmp_path / "model", overwrite=False, version="3"))
     assert str(caught.value) == (
         f"{tmp_path / 'model' / '3'} exists and `overwrite` is false. Choose another `filepath`, or allow it with "
         "overwrite=true."
     )
-    assert write(choose_place(make_config(tmp_path / "model", overwrite=False, version="auto"))).name == "4"
+    assert write(choose_destination(make_config(tmp_path / "model", overwrite=False, version="auto"))).name == "4"
 
 
 def test_a_number_that_has_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    place = choose_place(make_config(tmp_path / "model", overwrite=False, version="3"))
+    place = choose_destination(make_config(tmp_path / "model", overwrite=False, version="3"))
     make_versions(tmp_path / "model", "3")
     with pytest.raises(TargetExistsError):
         write(place)
@@ -127,7 +127,7 @@ def test_a_number_that_has_appeared_meanwhile_is_not_replaced(tmp_path: Path) ->
 def test_a_model_is_no_directory_of_versions(tmp_path: Path, name: str, remedy: str) -> None:
     make_versions(tmp_path, name)
     with pytest.raises(ArgumentError) as caught:
-        choose_place(make_config(tmp_path / name, version="auto"))
+        choose_destination(make_config(tmp_path / name, version="auto"))
     assert str(caught.value) == (
         f"{tmp_path / name} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
         f"{remedy.format(folder=tmp_path)}"
@@ -149,7 +149,7 @@ def test_the_newest_versions_stay(
     tmp_path: Path, there: list[str], version: str, keep: int | None, left: list[str]
 ) -> None:
     make_versions(tmp_path / "model", *there)
-    write(choose_place(make_config(tmp_path / "model", version=version, keep=keep)))
+    write(choose_destination(make_config(tmp_path / "model", version=version, keep=keep)))
     assert list_versions(tmp_path / "model") == left
 
 
@@ -161,7 +161,7 @@ def test_only_versions_of_a_saved_model_are_removed(tmp_path: Path) -> None:
     (base / "3").write_text("not a directory")
     for name in ("1.receipt.json", "1.request.json", "2.request.json"):
         (base / name).write_text("{}")
-    write(choose_place(make_config(base, version="auto", keep=1)))
+    write(choose_destination(make_config(base, version="auto", keep=1)))
     kept = ["-4", "02", "1.receipt.json", "2", "2.request.json", "3", "4", "4.receipt.json", "old"]
     assert list_shown(base) == kept
 
@@ -177,7 +177,7 @@ def test_a_version_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(ExportError) as caught:
-        write(choose_place(make_config(tmp_path / "model", version="auto", keep=1)))
+        write(choose_destination(make_config(tmp_path / "model", version="auto", keep=1)))
     assert str(caught.value) == (
         f"The new version was published, and the older one {tmp_path / 'model' / '1'} could not be removed: [Errno 13] "
         "Permission denied. Remove it by hand, or keep all with layout.keep=null."
@@ -187,7 +187,7 @@ def test_a_version_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: 
 
 def test_nothing_but_complete_versions_is_seen(tmp_path: Path) -> None:
     """What is written beside the versions has a name that TF Serving does not read as a version."""
-    place = choose_place(make_config(tmp_path / "model", version="auto", keep=1))
+    place = choose_destination(make_config(tmp_path / "model", version="auto", keep=1))
     make_versions(tmp_path / "model", "1")
     with staging.stage_beside(place.target) as staged:
         staged.mkdir()
@@ -197,7 +197,7 @@ def test_nothing_but_complete_versions_is_seen(tmp_path: Path) -> None:
 def write_many(filepath: Path, writer: int, start: Any) -> None:
     start.wait()
     for number in range(8):
-        write(choose_place(make_config(filepath, version="auto")), f"{writer}-{number}")
+        write(choose_destination(make_config(filepath, version="auto")), f"{writer}-{number}")
 
 
 def test_writers_at_once_take_a_number_each(tmp_path: Path) -> None:

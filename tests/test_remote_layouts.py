@@ -24,7 +24,7 @@ from test_receipts import RECEIPT
 from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat
 from exporter.errors import ArgumentError, ExportError
-from exporter.exporting.destinations.remote import choose_remote_place
+from exporter.exporting.destinations.remote import choose_remote_destination
 from exporter.storage.digests import record_files
 from exporter.storage.remote import Store, fetch
 
@@ -52,7 +52,7 @@ def publish(tree: Tree, url: str, overwrite: bool = True, layout: LayoutConfig |
         save_format=SaveFormat.TF if "" not in tree else SaveFormat.KERAS,
         layout=layout or LayoutConfig(),
     )
-    place = choose_remote_place(config)
+    place = choose_remote_destination(config)
     try:
         with tempfile.TemporaryDirectory() as room:
             staged = Path(room, place.target.name)
@@ -61,7 +61,7 @@ def publish(tree: Tree, url: str, overwrite: bool = True, layout: LayoutConfig |
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             files = record_files(staged, staged.name)
-            place.bring(staged, lambda note: None)
+            place.upload(staged, lambda note: None)
             return place.publish(staged, lambda target, request: replace(RECEIPT, files=files, left_out=()))
     finally:
         place.close()

@@ -13,7 +13,7 @@ import yaml
 
 import exporter
 from exporter import ArtifactError, ExportError, UsageError
-from exporter.artifacts.manifest import seal
+from exporter.artifacts.manifest import write_manifest
 from exporter.cli.commands import run_command
 from exporter.cli.rerunning import plan_rerun
 from exporter.storage.digests import digest_files, record_files
@@ -211,7 +211,7 @@ class TestVerify:
     ) -> None:
         path = change(seed=5)
         (path / _INSIDE / "manifest.json").unlink()
-        seal(path, path.name)
+        write_manifest(path, path.name)
         assert run_command(["verify", str(path), "--rebuild"]) == 1
         output = capsys.readouterr().out
         assert "✗ made again from its recipe: " in output

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from exporter.artifacts.manifest import seal
+from exporter.artifacts.manifest import write_manifest
 from exporter.artifacts.signing import check_signature, name_signature, sign
 from exporter.cli.commands import run_command
 from exporter.errors import ArgumentError, ArtifactError
@@ -52,7 +52,7 @@ def make_artifact(tmp_path: Path) -> MakeArtifact:
             (path / "model.weights.h5").symlink_to("variables/data")
         else:
             path.write_bytes(b"graph and weights")
-        seal(path, path.name)
+        write_manifest(path, path.name)
         return path
 
     return make

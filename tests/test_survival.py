@@ -20,7 +20,7 @@ from object_store import ObjectStore, serve_objects
 from survival import NAMES
 from without_exchange import IS_KNOWN
 
-from exporter.artifacts.manifest import examine
+from exporter.artifacts.manifest import check_integrity
 from exporter.storage.digests import record_files
 from exporter.storage.remote import Store, fetch
 from exporter.storage.sidecars import name_receipt
@@ -146,7 +146,7 @@ def test_an_export_survives_a_kill_at_any_moment(forge: Forge, originals: Origin
 
 
 @pytest.fixture
-def meeting() -> Iterator[Any]:
+def results_url() -> Iterator[Any]:
     over = SPAWN.Event()
     yield over
     over.set()
@@ -154,20 +154,20 @@ def meeting() -> Iterator[Any]:
 
 @KINDS
 def test_readers_see_whole_artifacts_while_four_write(
-    forge: Forge, originals: Originals, tmp_path: Path, kind: str, meeting: Any
+    forge: Forge, originals: Originals, tmp_path: Path, kind: str, results_url: Any
 ) -> None:
     survival.publish_copy(tmp_path, kind, originals.list(kind)[0], 0)
     readers = [forge.start(survival.read_again_and_again, tmp_path, kind, 8) for _ in range(2)]
     writers = [
         SPAWN.Process(
-            target=survival.write_again_and_again, args=(tmp_path, kind, originals.list(kind), number, meeting)
+            target=survival.write_again_and_again, args=(tmp_path, kind, originals.list(kind), number, results_url)
         )
         for number in range(4)
     ]
     for writer in writers:
         writer.start()
     seen = [finish(*reader) for reader in readers]
-    meeting.set()
+    results_url.set()
     for writer in writers:
         writer.join(SECONDS)
         assert writer.exitcode == 0
@@ -278,5 +278,5 @@ def test_an_upload_survives_a_kill(forge: Forge, objects: tuple[ObjectStore, dic
 def read_from_store(url: str) -> int:
     """Tells which model a whole artifact holds."""
     fetched = fetch(url)
-    assert examine(fetched).deviations == ()
+    assert check_integrity(fetched).mismatches == ()
     return int(json.loads((fetched / "config.json").read_text())["config"]["name"].removeprefix("model_"))

@@ -33,7 +33,7 @@ class _Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Deviation:
+class Mismatch:
     """One file that is not as it was written.
 
     Attributes:
@@ -46,23 +46,23 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class Integrity:
     """What the bytes of an artifact were held against.
 
     Attributes:
         witnesses: `manifest`, `digest` and `receipt`: those that there were.
         files: How many files were read.
         bytes: How many bytes they have.
-        deviations: What is not as it was written.
+        mismatches: What is not as it was written.
     """
 
     witnesses: tuple[str, ...]
     files: int
     bytes: int
-    deviations: tuple[Deviation, ...]
+    mismatches: tuple[Mismatch, ...]
 
 
-def seal(artifact: Path, name: str) -> tuple[FileRecord, ...]:
+def write_manifest(artifact: Path, name: str) -> tuple[FileRecord, ...]:
     """Writes into an artifact what its bytes are; it must not be changed afterwards.
 
     Args:
@@ -114,7 +114,7 @@ def _hash_head(path: Path, size: int) -> "hashlib._Hash":
     return digest
 
 
-def examine(path: Path) -> Examination:
+def check_integrity(path: Path) -> Integrity:
     """Holds every file of an artifact against what it says of itself, and against the receipt beside it.
 
     Args:
@@ -129,40 +129,40 @@ def examine(path: Path) -> Examination:
     if not path.exists():
         raise ArtifactError(f"There is no {path}. Give the path of an artifact that was exported.")
     files = record_files(path, path.name)
-    witnesses, deviations = [], []
+    witnesses, mismatches = [], []
     if path.is_dir():
         if (path / MANIFEST).is_file():
             witnesses.append("manifest")
             others = [record for record in files if record.path != MANIFEST]
-            deviations += compare_files(_read_manifest(path / MANIFEST), others)
+            mismatches += compare_files(_read_manifest(path / MANIFEST), others)
     else:
         expected = _read_seal(path)
         if expected is not None:
             witnesses.append("digest")
             if _hash_head(path, path.stat().st_size - _SEAL_SIZE).hexdigest() != expected:
-                deviations.append(Deviation(path.name, "its bytes do not match the digest at its end"))
+                mismatches.append(Mismatch(path.name, "its bytes do not match the digest at its end"))
     beside = name_receipt(path.absolute())
     if beside.is_file():
         witnesses.append("receipt")
         recorded = Receipt.from_json(beside.read_text(encoding="utf-8")).files
         if not path.is_dir():  # both may have been renamed
             recorded = tuple(replace(record, path=path.name) for record in recorded)
-        known = {deviation.path for deviation in deviations}
-        deviations += [found for found in compare_files(recorded, files) if found.path not in known]
+        known = {mismatch.path for mismatch in mismatches}
+        mismatches += [found for found in compare_files(recorded, files) if found.path not in known]
     if not witnesses:
         raise ArtifactError(
             f"{path} says nothing of its own bytes, and there is no {beside.name} beside it: it was not exported by "
             "`exporter`, or it was damaged or changed afterwards. Export it anew to have it sealed."
         )
-    return Examination(
+    return Integrity(
         witnesses=tuple(witnesses),
         files=sum(record.link is None for record in files),
         bytes=sum(record.size for record in files),
-        deviations=tuple(deviations),
+        mismatches=tuple(mismatches),
     )
 
 
-def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Deviation]:
+def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Mismatch]:
     """Lists every file that is missing, was added, or is another one.
 
     Args:
@@ -171,15 +171,15 @@ def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]
     """
     before = {record.path: record for record in expected}
     after = {record.path: record for record in received}
-    deviations = []
+    mismatches = []
     for path in sorted(before.keys() | after.keys()):
         if path not in after:
-            deviations.append(Deviation(path, "is missing"))
+            mismatches.append(Mismatch(path, "is missing"))
         elif path not in before:
-            deviations.append(Deviation(path, "was added"))
+            mismatches.append(Mismatch(path, "was added"))
         elif before[path] != after[path]:
-            deviations.append(Deviation(path, _describe(before[path], after[path])))
-    return deviations
+            mismatches.append(Mismatch(path, _describe(before[path], after[path])))
+    return mismatches
 
 
 def _describe(before: FileRecord, after: FileRecord) -> str:

@@ -147,7 +147,7 @@ def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None
     if flags.shell_completion or flags.hydra_help or (only_shows and nothing_given):
         return words, None
     from exporter.cli.preflight import quote
-    from exporter.sweeps.records.plans import describe_cell, find_earlier, hash_recipe, make_plan
+    from exporter.sweeps.records.plans import describe_job, find_earlier, hash_recipe, make_plan
 
     preflight, jobs = _check_jobs(flags, flags.overrides)
     if preflight.sweep_directory is None or only_shows:
@@ -168,12 +168,12 @@ def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None
         cells=()
         if preflight.is_search
         else tuple(
-            describe_cell(number, job.overrides, job.config, digest, job.directory)
+            describe_job(number, job.overrides, job.config, digest, job.directory)
             for number, (job, digest) in enumerate(zip(jobs, hashes, strict=True))
         ),
         on_error=jobs[0].config.on_error,
         resume=jobs[0].config.resume,
-        meeting=jobs[0].config.meeting,
+        results_url=jobs[0].config.results_url,
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
 

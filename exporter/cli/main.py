@@ -42,9 +42,9 @@ def main() -> None:
             run_job()
             code = _exit_code_of_the_run
         else:
-            from exporter.sweeps.sweep import conduct
+            from exporter.sweeps.sweep import run_sweep
 
-            code = conduct(plan, run_job)
+            code = run_sweep(plan, run_job)
     except UsageError as error:
         print_faults(error)
         sys.exit(error.exit_code)
@@ -107,21 +107,21 @@ def _keep_composition(composed: Any, settings: Any) -> None:
 
 
 def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
-    from exporter.sweeps.job import run_cell
-    from exporter.sweeps.records.plans import describe_cell, hash_recipe
+    from exporter.sweeps.job import run_sweep_job
+    from exporter.sweeps.records.plans import describe_job, hash_recipe
     from exporter.sweeps.records.results import describe_failure, find_objective, write_row
 
     config = composing.to_config(composed)
     directory = settings.runtime.output_dir
     overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
-    cell = describe_cell(settings.job.num, overrides, config, hash_recipe(config), directory)
+    cell = describe_job(settings.job.num, overrides, config, hash_recipe(config), directory)
     try:
         _keep_composition(composed, settings)
     except ForeignFileError as error:
         row = describe_failure(cell, error, datetime.now(UTC).isoformat(timespec="milliseconds"))
         write_row(row, Path(directory))
     else:
-        row = run_cell(config, cell, Path(settings.sweep.dir))
+        row = run_sweep_job(config, cell, Path(settings.sweep.dir))
     return None if config.objective is None else find_objective(row, config.objective)
 
 

@@ -200,4 +200,4 @@ class JobConfig(ExportConfig):
     on_error: OnError = OnError.CONTINUE  # what a sweep does after a job that failed
     resume: bool = False  # run only what the newest sweep of this recipe has not finished
     objective: Objective | None = None  # what a job returns, for a sweeper that searches
-    meeting: str | None = None  # URL in a store, where the rows and the report of a sweep meet without a shared disk
+    results_url: str | None = None  # URL in a store, where the results and the report of a sweep meet

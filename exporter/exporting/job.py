@@ -6,7 +6,7 @@ from pathlib import Path
 from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig
 from exporter.errors import UsageError
-from exporter.exporting.destinations.choosing import choose_place
+from exporter.exporting.destinations.choosing import choose_destination
 from exporter.exporting.limits import check_limits
 from exporter.exporting.reporting import Reporter, SilentReporter
 from exporter.exporting.session import ExportSession
@@ -40,11 +40,11 @@ def run_export(
     if faults:
         raise UsageError(faults)
     reporter = reporter or SilentReporter()
-    place = choose_place(config, reporter.tell_wait)
+    destination = choose_destination(config, reporter.tell_wait)
     with ExitStack() as stack:
-        stack.callback(place.close)
+        stack.callback(destination.close)
         session = session or stack.enter_context(ExportSession())
-        export = Export(config, place, reporter, session, stack)
+        export = Export(config, destination, reporter, session, stack)
 
         export.start_tensorflow()
         model = export.build_model()
@@ -57,5 +57,5 @@ def run_export(
             measurements = export.measure(model, staged)
             receipt = export.publish(staged, written, proof, measurements)
         export.keep_receipt(receipt, run_directory)
-        place.remove_older(receipt.filepath)
+        destination.remove_older(receipt.filepath)
     return receipt

@@ -48,13 +48,17 @@ def check_limits(config: ExportConfig) -> list[Fault]:
         *_check_verify(config),
         *_check_measure(config),
         *_check_seed(config.seed),
-        *_check_meeting(config),
+        *_check_results_url(config),
     ]
 
 
-def _check_meeting(config: ExportConfig) -> Iterator[Fault]:
-    if isinstance(config, JobConfig) and config.meeting is not None and (message := explain_url(config.meeting)):
-        yield Fault("meeting", message)
+def _check_results_url(config: ExportConfig) -> Iterator[Fault]:
+    if (
+        isinstance(config, JobConfig)
+        and config.results_url is not None
+        and (message := explain_url(config.results_url))
+    ):
+        yield Fault("results_url", message)
 
 
 def _check_target(config: ExportConfig) -> Iterator[Fault]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifacts.manifest import seal
+from exporter.artifacts.manifest import write_manifest
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import SCHEMA_VERSION, Input, Measurements, Request, Status
 from exporter.config import ExportConfig, MeasureMode, VerifyMode
 from exporter.errors import ExporterError, ExportError, ModelError
-from exporter.exporting.destinations.local import Place
+from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.publishing import keep_receipt
 from exporter.exporting.provenance import (
     Provenance,
@@ -71,19 +71,24 @@ class Export:
     """
 
     def __init__(
-        self, config: ExportConfig, place: Place, reporter: Reporter, session: ExportSession, stack: ExitStack
+        self,
+        config: ExportConfig,
+        destination: Destination,
+        reporter: Reporter,
+        session: ExportSession,
+        stack: ExitStack,
     ) -> None:
         """Begins; nothing is built yet.
 
         Args:
             config: The export, checked.
-            place: Where the artifact goes.
+            destination: Where the artifact goes.
             reporter: Is told about the progress.
             session: What this export shares with others of this process.
             stack: Ends, when the export does, what its steps have begun.
         """
         self._config = config
-        self._place = place
+        self._destination = destination
         self._reporter = reporter
         self._session = session
         self._stack = stack
@@ -91,7 +96,7 @@ class Export:
         self._provenance = Provenance(config)
         self._proves = config.verify.mode is not VerifyMode.NONE
         self._measures = config.measure.mode is MeasureMode.ALWAYS
-        self._is_served = place.save_format == "tf"
+        self._is_served = destination.save_format == "tf"
         self._read = ""
         self.seconds: dict[str, float] = {}
         reset_peak()
@@ -117,7 +122,7 @@ class Export:
         """Builds the model, or takes the one that the session has."""
         with self._step("build the model"):
             model, self._read = self._session.build(self._config.model, self._config.seed, self._reporter.note)
-        check_space(model, self._place.target, self._config.include_optimizer)
+        check_space(model, self._destination.target, self._config.include_optimizer)
         return model
 
     def trace_endpoints(self, model: "keras.Model") -> "Mapping[str, BuiltEndpoint]":
@@ -138,9 +143,9 @@ class Export:
         signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
         return plan_save(
             model,
-            self._place.target,
+            self._destination.target,
             include_optimizer=self._config.include_optimizer,
-            save_format=self._place.save_format,
+            save_format=self._destination.save_format,
             signatures=signatures,
             options=build_save_options(self._config.options, signatures) if self._is_served else None,
             steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
@@ -157,10 +162,12 @@ class Export:
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """Gives a path beside the target, which is removed again unless the artifact was published from it."""
-        place = self._place
+        destination = self._destination
         with (
-            _file_faults_named(place.shown),
-            stage_beside(place.target, alone=not place.is_named_late, on_wait=self._reporter.tell_wait) as staged,
+            _file_faults_named(destination.shown),
+            stage_beside(
+                destination.target, alone=not destination.is_named_late, on_wait=self._reporter.tell_wait
+            ) as staged,
         ):
             yield staged
 
@@ -171,8 +178,8 @@ class Export:
         asked = list_askable(trial)
         with self._step("write the artifact"):
             contents = plan.write(staged, self._provenance.make_notes())
-            warmup, no_warmup = add_warmup(self._config, staged, self._place.model_name, asked)
-            files = seal(staged, self._place.target.name)
+            warmup, no_warmup = add_warmup(self._config, staged, self._destination.model_name, asked)
+            files = write_manifest(staged, self._destination.target.name)
             dependencies = record_dependencies(contents.dependencies)
         contents = replace(contents, held=contents.held + warmup, left_out=contents.left_out + no_warmup)
         self._refuse_left_out(contents.left_out)
@@ -214,7 +221,7 @@ class Export:
     def publish(self, staged: Path, written: Written, proof: "Proof", measurements: Measurements | None) -> Receipt:
         """Puts the artifact in its place, with its receipt beside it."""
         with self._step("publish it"):
-            self._place.bring(staged, self._reporter.note)  # the rest comes after the receipt that says how long
+            self._destination.upload(staged, self._reporter.note)  # the rest comes after the receipt that says how long
 
         def make_receipt(published: Path, request: Request | None) -> Receipt:
             contents = written.contents
@@ -245,7 +252,7 @@ class Export:
                 loading=proof.loading,
             )
 
-        return self._place.publish(staged, make_receipt, written.body)
+        return self._destination.publish(staged, make_receipt, written.body)
 
     def keep_receipt(self, receipt: Receipt, run_directory: Path | None) -> None:
         """Writes the receipt into the directory of the run too."""
@@ -270,8 +277,8 @@ class Export:
         refused = [entry for entry in left_out if not entry.intended]
         if self._config.strict and refused:
             raise ModelError(
-                f"The format {self._place.save_format!r} does not hold all of the model, and `strict` is true; nothing "
-                "was published.",
+                f"The format {self._destination.save_format!r} does not hold all of the model, and `strict` is true; "
+                "nothing was published.",
                 *(f"  {entry.what}: {entry.why}" for entry in refused),
                 "Choose another `save_format`, or list it as left out with strict=false.",
             )

@@ -18,9 +18,9 @@ from exporter.sweeps.records.progress import read_progress, remove_progress
 from exporter.sweeps.records.results import (
     ROW,
     STOPPED,
-    Cell,
+    JobResult,
     Outcome,
-    Row,
+    SweepJob,
     describe_death,
     describe_missing,
     is_intact,
@@ -35,7 +35,7 @@ _GIVEN_UP = "given-up"
 _worker: FreshProcess | None = None
 
 
-def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
+def run_sweep_job(config: JobConfig, cell: SweepJob, sweep_directory: Path) -> JobResult:
     """Runs one job, unless it is finished already.
 
     Args:
@@ -48,7 +48,7 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
     """
     directory = Path(cell.directory)
     try:
-        receive_jobs(config.meeting, (cell,))
+        receive_jobs(config.results_url, (cell,))
     except ExportError as error:
         logging.getLogger(__name__).error("What has become of it elsewhere is not known: %s", error)
     earlier = read_row(directory)
@@ -68,20 +68,20 @@ def run_cell(config: JobConfig, cell: Cell, sweep_directory: Path) -> Row:
         logging.getLogger(__name__).error("%s", row.error, exc_info=error)
         if read_row(directory) is None:  # else it ended after its work
             write_row(row, directory)
-    send_job(config.meeting, cell)
+    send_job(config.results_url, cell)
     row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
     if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
         replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
     return row
 
 
-def _is_of(row: Row, cell: Cell) -> bool:
+def _is_of(row: JobResult, cell: SweepJob) -> bool:
     """Whether a row is of a job, and names no other store: whoever writes the file does not choose who is contacted."""
     is_near = not is_url(row.filepath) or split_name(row.filepath)[0] == split_name(cell.filepath)[0]
     return row.recipe_hash == cell.recipe_hash and is_near
 
 
-def give_up(cell: Cell) -> None:
+def give_up(cell: SweepJob) -> None:
     """Writes the row of a job that began and has ended without one, and lets it rest until the sweep is resumed."""
     directory = Path(cell.directory)
     progress = read_progress(directory)
@@ -91,7 +91,7 @@ def give_up(cell: Cell) -> None:
     replace_bytes(directory / _GIVEN_UP, b"")
 
 
-def forgive(cell: Cell) -> None:
+def forgive(cell: SweepJob) -> None:
     """Lets a job run that an earlier run of the sweep has given up on."""
     (Path(cell.directory) / _GIVEN_UP).unlink(missing_ok=True)
 
@@ -115,7 +115,7 @@ def close_worker() -> None:
         _worker = None
 
 
-def _describe_end(worker: FreshProcess, cell: Cell) -> Row:
+def _describe_end(worker: FreshProcess, cell: SweepJob) -> JobResult:
     progress = read_progress(Path(cell.directory))
     end = worker.describe_end()
     for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):

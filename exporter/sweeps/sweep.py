@@ -10,7 +10,7 @@ from exporter.errors import MissingDependencyError, print_error
 from exporter.storage.own_files import open_to_append
 from exporter.sweeps.job import close_worker, forgive, give_up
 from exporter.sweeps.records.plans import PLAN, Plan, open_sweep
-from exporter.sweeps.records.progress import find_sign_of_life
+from exporter.sweeps.records.progress import find_heartbeat
 from exporter.sweeps.records.results import STOPPED, read_row
 from exporter.sweeps.records.results_store import forget_jobs, receive_jobs, send_files
 from exporter.sweeps.showing.monitor import Monitor
@@ -23,7 +23,7 @@ _OF_HYDRA = "multirun.yaml"
 _SECONDS_OF_SILENCE = 15.0
 
 
-def conduct(plan: Plan, run: Callable[[], None]) -> int:
+def run_sweep(plan: Plan, run: Callable[[], None]) -> int:
     """Runs a sweep.
 
     Args:
@@ -44,8 +44,8 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
         (directory / STOPPED).unlink(missing_ok=True)
         (directory / _OF_HYDRA).unlink(missing_ok=True)  # it would write through whatever stands there
         if not plan.resume:
-            forget_jobs(plan.meeting, plan.cells)
-        receive_jobs(plan.meeting, plan.cells)
+            forget_jobs(plan.results_url, plan.cells)
+        receive_jobs(plan.results_url, plan.cells)
         try:
             with Monitor(plan):
                 _run_until_all_have_begun(plan, run)
@@ -53,7 +53,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
             interruption = error
         finally:
             close_worker()
-        receive_jobs(plan.meeting, plan.cells)
+        receive_jobs(plan.results_url, plan.cells)
         sweep = collect(plan, was_interrupted=interruption is not None)
         write_table(sweep)
         try:
@@ -61,7 +61,7 @@ def conduct(plan: Plan, run: Callable[[], None]) -> int:
         except MissingDependencyError as error:
             report = str(error)
         print_table(sweep, report)
-        send_files(plan.meeting, directory, (PLAN, JSON, CSV, REPORT))
+        send_files(plan.results_url, directory, (PLAN, JSON, CSV, REPORT))
     if interruption is not None:
         raise interruption
     return sweep.exit_code
@@ -86,7 +86,7 @@ def _run_until_all_have_begun(plan: Plan, run: Callable[[], None]) -> None:
         untouched = 0
         for cell in plan.cells:
             if read_row(Path(cell.directory)) is None:
-                if find_sign_of_life(Path(cell.directory)) is None:
+                if find_heartbeat(Path(cell.directory)) is None:
                     untouched += 1
                 else:
                     give_up(cell)
@@ -100,7 +100,7 @@ def _wait_for_silence(plan: Plan) -> None:
     last = time.monotonic()
     while time.monotonic() - last < _SECONDS_OF_SILENCE:
         for cell in plan.cells:
-            age = find_sign_of_life(Path(cell.directory))
+            age = find_heartbeat(Path(cell.directory))
             if age is not None and age < _SECONDS_OF_SILENCE and read_row(Path(cell.directory)) is None:
                 last = max(last, time.monotonic() - age)
         time.sleep(1)

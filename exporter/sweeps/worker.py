@@ -24,7 +24,7 @@ from exporter.storage.logs import open_log
 from exporter.storage.own_files import open_to_append
 from exporter.storage.sidecars import locate_receipt
 from exporter.sweeps.records.progress import ProgressWriter
-from exporter.sweeps.records.results import LOG, Cell, Row, describe_failure, describe_success, write_row
+from exporter.sweeps.records.results import LOG, JobResult, SweepJob, describe_failure, describe_success, write_row
 
 OUTPUT = "output.log"
 
@@ -42,12 +42,12 @@ class Worker:
 
         Args:
             config: A `JobConfig` as plain data.
-            cell: A `Cell` as plain data.
+            cell: A `SweepJob` as plain data.
 
         Returns:
             Nothing but that it was done.
         """
-        job = Cell(**{**cell, "overrides": tuple(cell["overrides"])})
+        job = SweepJob(**{**cell, "overrides": tuple(cell["overrides"])})
         directory = Path(job.directory)
         with ProgressWriter(directory) as progress:
             try:
@@ -58,7 +58,7 @@ class Worker:
         write_row(row, directory)
         return {}
 
-    def _export(self, config: Mapping[str, Any], job: Cell, progress: ProgressWriter) -> Row:
+    def _export(self, config: Mapping[str, Any], job: SweepJob, progress: ProgressWriter) -> JobResult:
         directory = Path(job.directory)
         try:
             receipt = run_export(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_receipts import RECEIPT
 
-from exporter.artifacts.manifest import examine, seal
+from exporter.artifacts.manifest import check_integrity, write_manifest
 from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError
 from exporter.saving.layout.names import MANIFEST
@@ -33,7 +33,7 @@ def sealed(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Ar
     for name in ("ours", "ours.h5", "ours.keras"):
         path = folder / name
         copy(artifacts[name], path)
-        assert seal(path, name) == record_files(path, name)
+        assert write_manifest(path, name) == record_files(path, name)
         paths[name] = path
     return paths
 
@@ -46,9 +46,9 @@ def copy(source: Path, target: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["ours", "ours.h5", "ours.keras"])
 def test_what_was_not_changed_is_as_exported(name: str, sealed: Artifacts) -> None:
-    examination = examine(sealed[name])
-    assert examination.deviations == ()
-    assert examination.witnesses == (("manifest",) if name == "ours" else ("digest",))
+    integrity = check_integrity(sealed[name])
+    assert integrity.mismatches == ()
+    assert integrity.witnesses == (("manifest",) if name == "ours" else ("digest",))
 
 
 @pytest.mark.parametrize("name", ["ours", "ours.h5", "ours.keras"])
@@ -56,7 +56,7 @@ def test_the_seal_is_a_function_of_the_content(
     name: str, artifacts: Artifacts, sealed: Artifacts, tmp_path: Path
 ) -> None:
     again = copy(artifacts[name], tmp_path / name)
-    assert seal(again, name) == record_files(sealed[name], name)
+    assert write_manifest(again, name) == record_files(sealed[name], name)
 
 
 @pytest.mark.parametrize("name", ["ours", "ours.h5", "ours.keras"])
@@ -104,13 +104,13 @@ def test_a_directory_that_was_changed(
     make, name, message = CHANGES[change]
     path = copy(sealed["ours"], tmp_path / "ours")
     make(path)
-    [deviation] = examine(path).deviations
+    [mismatch] = check_integrity(path).mismatches
     assert run_command(["verify", str(path)]) == 3
     assert capsys.readouterr().err == (
-        f"✗ {path} is not as it was exported, by its manifest:\n  {deviation.path} {deviation.message}\n"
+        f"✗ {path} is not as it was exported, by its manifest:\n  {mismatch.path} {mismatch.message}\n"
     )
-    assert re.fullmatch(name, deviation.path)
-    assert re.fullmatch(message, deviation.message)
+    assert re.fullmatch(name, mismatch.path)
+    assert re.fullmatch(message, mismatch.message)
 
 
 def test_one_changed_byte_of_any_file_of_a_directory(sealed: Artifacts, tmp_path: Path) -> None:
@@ -122,16 +122,16 @@ def test_one_changed_byte_of_any_file_of_a_directory(sealed: Artifacts, tmp_path
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-        [deviation] = examine(path).deviations
-        assert (deviation.path, deviation.message) == (record.path, "has other bytes of the same number")
+        [mismatch] = check_integrity(path).mismatches
+        assert (mismatch.path, mismatch.message) == (record.path, "has other bytes of the same number")
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-    assert examine(path).deviations == ()
+    assert check_integrity(path).mismatches == ()
 
 
 def refuses(path: Path) -> bool:
     try:
-        return bool(examine(path).deviations)
+        return bool(check_integrity(path).mismatches)
     except ArtifactError:
         return True
 
@@ -170,11 +170,11 @@ def test_the_receipt_is_a_second_witness(sealed: Artifacts, tmp_path: Path) -> N
     path = copy(sealed["ours.keras"], tmp_path / "renamed.keras")
     receipt = dataclasses.replace(RECEIPT, files=record_files(path, "ours.keras"))
     name_receipt(path).write_text(receipt.to_json(), encoding="utf-8")
-    assert examine(path).witnesses == ("digest", "receipt")
-    assert examine(path).deviations == ()
+    assert check_integrity(path).witnesses == ("digest", "receipt")
+    assert check_integrity(path).mismatches == ()
     # Whoever seals another file in its place does not deceive the receipt.
     path.write_bytes(sealed["ours.h5"].read_bytes())
-    assert [deviation.path for deviation in examine(path).deviations] == ["renamed.keras"]
+    assert [mismatch.path for mismatch in check_integrity(path).mismatches] == ["renamed.keras"]
 
 
 @pytest.mark.parametrize("name", ["ours", "ours.h5"])

@@ -266,7 +266,7 @@ class TestAddresses:
         assert plan_rerun(write({"model": {**model, "weights": None}}))
 
     @pytest.mark.parametrize("url", ["zip::http://{}/x.zip", "simplecache::s3://b/x", "s3://b/x::file:///x"])
-    @pytest.mark.parametrize("key", ["filepath", "model.filepath", "meeting"])
+    @pytest.mark.parametrize("key", ["filepath", "model.filepath", "results_url"])
     def test_a_chain_that_is_typed_is_a_fault(self, key: str, url: str, server: tuple[str, list[str]]) -> None:
         url = url.format(server[0])
         model = [] if key == "model.filepath" else ["model.filepath=mine.py"]
@@ -500,7 +500,7 @@ class TestCalls:
         assert refuse(path) == {f"model.{name}": f"it changes how a function is called; say it too: model.{name}=VALUE"}
         assert plan_rerun(path, [f"model.{name}={json.dumps(value)}"])
 
-    @pytest.mark.parametrize("key", ["hydra", "defaults", "on_error", "meeting", "hooks", "origin"])
+    @pytest.mark.parametrize("key", ["hydra", "defaults", "on_error", "results_url", "hooks", "origin"])
     def test_no_other_keys(self, key: str, write: Change) -> None:
         with pytest.raises(ArtifactError, match=f"unknown: {key}"):
             plan_rerun(write({key: {"launcher": {"_target_": "mine.build"}}}))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import exporter
 from exporter.artifacts.inspection.artifacts import open_artifact
 from exporter.artifacts.inspection.graphs import read_graph, read_keras_2_config
-from exporter.artifacts.manifest import examine
+from exporter.artifacts.manifest import check_integrity
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError, ExporterError
 from exporter.saving.layout.checksums import Checksums
@@ -204,7 +204,7 @@ def read_inspected(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        pytest.param(MANIFEST, lambda path: examine(path.parents[2]), id="manifest"),
+        pytest.param(MANIFEST, lambda path: check_integrity(path.parents[2]), id="manifest"),
         pytest.param("assets.extra/exporter/versions.json", read_inspected, id="versions"),
         pytest.param("assets.extra/exporter/inputs.json", read_inspected, id="inputs"),
         pytest.param("assets.extra/exporter/checksums.json", read_inspected, id="checksums"),

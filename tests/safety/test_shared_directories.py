@@ -29,7 +29,7 @@ from exporter.storage.staging import hold_names, replace_text, stage_beside
 from exporter.sweeps import job, sweep
 from exporter.sweeps.records.plans import make_plan, open_sweep
 from exporter.sweeps.records.progress import ProgressWriter, read_progress
-from exporter.sweeps.records.results import Cell, describe_missing, read_row
+from exporter.sweeps.records.results import SweepJob, describe_missing, read_row
 from exporter.sweeps.records.results_store import receive_jobs, send_files
 from exporter.sweeps.worker import Worker, _output_kept
 
@@ -419,8 +419,8 @@ def test_another_users_log_is_not_appended_to(folder: Path) -> None:
     assert (folder / "log").read_text() == "theirs"
 
 
-def make_cell(folder: Path) -> Cell:
-    return Cell(
+def make_sweep_job(folder: Path) -> SweepJob:
+    return SweepJob(
         number=0,
         overrides=(),
         recipe_hash="hash",
@@ -436,9 +436,9 @@ def test_a_small_file_takes_the_place_of_what_stands_there(folder: Path, victim:
     plant(folder / file, victim)
     if plant is plant_directory and file == "given-up":
         with pytest.raises(ForeignFileError, match="is a directory of the user"):
-            job.give_up(make_cell(folder))
+            job.give_up(make_sweep_job(folder))
     elif file == "given-up":
-        job.give_up(make_cell(folder))
+        job.give_up(make_sweep_job(folder))
         assert (folder / file).read_bytes() == b""
     else:
         ProgressWriter(folder)
@@ -453,7 +453,7 @@ def test_a_job_whose_log_cannot_be_written_has_a_row_that_says_so(
     folder: Path, victim: Path, plant: Plant, log: str
 ) -> None:
     plant(folder / log, victim)
-    Worker().export({}, asdict(make_cell(folder)))
+    Worker().export({}, asdict(make_sweep_job(folder)))
     row = read_row(folder)
     assert row is not None
     assert (row.outcome, row.exit_code) == ("failed", 3)
@@ -468,7 +468,7 @@ def test_a_name_that_was_guessed_is_not_written_to(folder: Path, victim: Path) -
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_hard_link], ids=name)
-def test_a_sign_of_life_touches_nothing_else(
+def test_a_heartbeat_touches_nothing_else(
     folder: Path, victim: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.sweeps.records.progress._SECONDS_BETWEEN_BEATS", 0.001)
@@ -496,7 +496,7 @@ def test_what_another_machine_has_sent_is_not_written_through_a_link_nor_a_stran
 ) -> None:
     place, here, there = (folder / name for name in ("place", "here", "there"))
     here.mkdir()
-    cell = make_cell(here)
+    cell = make_sweep_job(here)
     row = describe_missing(cell, "not run")
     sent = place / "jobs" / "hash"
     sent.mkdir(parents=True)

@@ -21,7 +21,7 @@ from sweeps.test_report import make_plan_of, make_row
 from test_receipts import RECEIPT
 
 import exporter
-from exporter.artifacts.manifest import seal
+from exporter.artifacts.manifest import write_manifest
 from exporter.artifacts.receipt import Receipt
 from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError, ExporterError
@@ -243,7 +243,7 @@ def write_damaged_recipe(path: Path) -> None:
 
 
 def forge_manifest(path: Path) -> None:
-    seal(path, path.name)
+    write_manifest(path, path.name)
     (path / MANIFEST).write_text(
         change_json((path / MANIFEST).read_bytes(), lambda tree: spoil(tree, lambda key: key in ("path", "link"))),
         encoding="utf-8",
@@ -251,12 +251,12 @@ def forge_manifest(path: Path) -> None:
 
 
 def forge_version(path: Path) -> None:
-    seal(path, path.name)
+    write_manifest(path, path.name)
     (path / MANIFEST).write_text(json.dumps({"version": EVIL, "files": []}), encoding="utf-8")
 
 
 def forge_fields(path: Path) -> None:
-    seal(path, path.name)
+    write_manifest(path, path.name)
     (path / MANIFEST).write_text(json.dumps({"version": 1, "files": [{EVIL: EVIL}]}), encoding="utf-8")
 
 
@@ -332,7 +332,7 @@ def test_what_a_command_shows_of_an_artifact_is_text(
     change(path)
     path = path.rename(tmp_path / f"{EVIL}{path.suffix}")
     if not path.is_dir():
-        seal(path, path.name)
+        write_manifest(path, path.name)
     name_receipt(path).write_text(make_receipt(path).to_json(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     others = [path for kind, path in originals.items() if kind in ("tf", "h5", "keras")]

@@ -221,7 +221,7 @@ class Tokens(layers.Layer):
         return self.table.compute_mask(inputs, mask)
 
 
-class Cell(layers.Layer):
+class SweepJob(layers.Layer):
     """A recurrent cell."""
 
     def __init__(self, units: int, **kwargs: Any) -> None:
@@ -369,7 +369,7 @@ def layer_in_nested_functional() -> keras.Model:
 def layers_in_wrappers() -> keras.Model:
     inputs = keras.Input((5, 3))
     hidden = layers.TimeDistributed(Block(), name="each")(inputs)
-    hidden = layers.Bidirectional(layers.RNN(Cell(3)), name="both")(hidden)
+    hidden = layers.Bidirectional(layers.RNN(SweepJob(3)), name="both")(hidden)
     return compiled(keras.Model(inputs, layers.Dense(2, name="last")(hidden)))
 
 
@@ -943,7 +943,9 @@ def make(case: Case, place: Path, rows: Data) -> Outcome:
     """Builds, trains and saves a model, and goes on with it."""
     data = to_tensors(rows)
     keras.utils.set_random_seed(1)
-    with keras.saving.custom_object_scope({"Cell": Cell}):  # Bidirectional builds its layers from configurations
+    with keras.saving.custom_object_scope(
+        {"SweepJob": SweepJob}
+    ):  # Bidirectional builds its layers from configurations
         model = case.build()
     model(keras.tree.map_structure(tf.constant, take(data, 0, 2)["x"]))
     if case.before and model.compiled:

@@ -19,7 +19,7 @@ from exporter.config import Objective, OnError
 from exporter.errors import MissingDependencyError
 from exporter.saving.contents import Holding, LeftOut
 from exporter.sweeps.records.plans import Plan, make_plan
-from exporter.sweeps.records.results import Cell, Outcome, Row, find_objective, write_row
+from exporter.sweeps.records.results import JobResult, Outcome, SweepJob, find_objective, write_row
 from exporter.sweeps.showing.charts import draw_charts, find_front
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import Sweep, collect, print_table, write_table
@@ -36,7 +36,7 @@ def make_plan_of(directory: Path, count: int) -> Plan:
         job_command=("-cn", "digits_formats"),
         directory=str(directory),
         cells=tuple(
-            Cell(
+            SweepJob(
                 number=number,
                 overrides=(f"save_format={FORMATS[number % 3]}", f"seed={number // 3}", "strict=true"),
                 recipe_hash=f"hash-{number}",
@@ -51,7 +51,7 @@ def make_plan_of(directory: Path, count: int) -> Plan:
     )
 
 
-def make_row(cell: Cell, **fields: Any) -> Row:
+def make_row(cell: SweepJob, **fields: Any) -> JobResult:
     number = cell.number
     measured = Measurements(
         reader="exporter.load_model",
@@ -64,7 +64,7 @@ def make_row(cell: Cell, **fields: Any) -> Row:
         p99_seconds=0.005,
         memory_bytes=1_000_000 * (number + 1),
     )
-    row = Row(
+    row = JobResult(
         schema_version=1,
         number=number,
         overrides=cell.overrides,

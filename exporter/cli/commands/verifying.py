@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    from exporter.artifacts.manifest import examine
+    from exporter.artifacts.manifest import check_integrity
     from exporter.saving.contents import format_bytes
 
     path = find_artifact(arguments.path)
@@ -62,24 +62,24 @@ def run(arguments: argparse.Namespace) -> int:
         check_signature(path, Path(arguments.public_key).expanduser(), signature)
     elif arguments.signature:
         raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
-    examination = examine(path)
-    code = ArtifactError.exit_code if examination.deviations else 0
+    integrity = check_integrity(path)
+    code = ArtifactError.exit_code if integrity.mismatches else 0
     checks: tuple[Check, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     if not code and not arguments.files_only:
-        checks, left_out = _load(path, examination.bytes, arguments)
+        checks, left_out = _load(path, integrity.bytes, arguments)
         code = 0 if all(check.passed for check in checks) else ProofError.exit_code
     if arguments.json:
-        found = {"path": shown, "intact": not examination.deviations, **asdict(examination)}
+        found = {"path": shown, "intact": not integrity.mismatches, **asdict(integrity)}
         found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
         print(write_json(found), end="")
         return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
-    witnesses = " and ".join(f"its {witness}" for witness in examination.witnesses)
-    if not examination.deviations:
+    witnesses = " and ".join(f"its {witness}" for witness in integrity.witnesses)
+    if not integrity.mismatches:
         if arguments.public_key:
             witnesses += f", and as signed with the private half of {arguments.public_key}"
-        files = f"{examination.files} file{'s' if examination.files != 1 else ''}"
-        print_line(f"✓ {shown}: {files}, {format_bytes(examination.bytes)}, all as exported, by {witnesses}")
+        files = f"{integrity.files} file{'s' if integrity.files != 1 else ''}"
+        print_line(f"✓ {shown}: {files}, {format_bytes(integrity.bytes)}, all as exported, by {witnesses}")
         for check in checks:
             print_line(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
         for each in left_out:
@@ -87,10 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.rebuild and not code:
             return _rebuild(path, arguments, quiet=False)
         return code
-    number = len(examination.deviations)
+    number = len(integrity.mismatches)
     print_line(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
-    for deviation in examination.deviations[:20]:
-        print_line(f"  {deviation.path} {deviation.message}", file=sys.stderr)
+    for mismatch in integrity.mismatches[:20]:
+        print_line(f"  {mismatch.path} {mismatch.message}", file=sys.stderr)
     if number > 20:
         print(f"  and {number - 20} more, with --json", file=sys.stderr)
     return code
@@ -182,7 +182,7 @@ def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
             print(f"✓ made again from its recipe: the same bytes, {len(files)} of {len(files)} files")
             return 0
         print(f"✗ made again from its recipe: {len(different)} of {len(files)} files have other bytes")
-        for deviation in different[:20]:
-            print_line(f"  {deviation.path} {deviation.message}")
+        for mismatch in different[:20]:
+            print_line(f"  {mismatch.path} {mismatch.message}")
         print_comparison(compare_artifacts(path, again))
     return 1

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError
-from exporter.exporting.destinations.local import Place
+from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_version, explain_model_among_versions
 from exporter.saving.api import check_target
 from exporter.saving.layout.names import GRAPH
 from exporter.storage.remote import is_url
 
 
-def choose_place(config: ExportConfig, on_wait: Callable[[Path | str, str], None] | None = None) -> Place:
+def choose_destination(config: ExportConfig, on_wait: Callable[[Path | str, str], None] | None = None) -> Destination:
     """Chooses where an artifact goes, and refuses a place that it cannot take, before anything is built.
 
     Args:
@@ -33,11 +33,11 @@ def choose_place(config: ExportConfig, on_wait: Callable[[Path | str, str], None
     version = None if layout.kind is LayoutKind.SINGLE else layout.version
     if is_url(config.filepath):
         from exporter.exporting.destinations.remote import (  # above this module, and not needed on the disk
-            choose_remote_place,
+            choose_remote_destination,
             warn,
         )
 
-        return choose_remote_place(config, on_wait or warn)
+        return choose_remote_destination(config, on_wait or warn)
     filepath = Path(config.filepath).expanduser()
     if version is not None:
         if (filepath / GRAPH).exists():
@@ -46,7 +46,7 @@ def choose_place(config: ExportConfig, on_wait: Callable[[Path | str, str], None
     target, save_format = check_target(filepath, config.overwrite, config.save_format)
     # Whoever may replace has been asked: what exists by now may go, what appears later may not.
     may_replace = config.overwrite or os.path.lexists(target)
-    place = Place(target, save_format, may_replace, version, layout.keep)
+    place = Destination(target, save_format, may_replace, version, layout.keep)
     return replace(place, replace=may_replace and not place.is_named_late)
 
 

@@ -25,7 +25,7 @@ from exporter.storage.sidecars import name_request
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where one artifact goes, chosen before its model is built.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place:
     def close(self) -> None:
         """Gives back what the place needs beside the target: nothing on the disk."""
 
-    def bring(self, staged: Path, note: Callable[[str], None]) -> None:
+    def upload(self, staged: Path, note: Callable[[str], None]) -> None:
         """Does what takes time and changes nothing at the target.
 
         Args:

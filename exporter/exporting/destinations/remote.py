@@ -27,7 +27,7 @@ from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
 from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
-from exporter.exporting.destinations.local import Place
+from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.publishing import place_request
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_free_number, explain_model_among_versions
 from exporter.saving.api import check_target
@@ -38,16 +38,16 @@ from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.remote import Store
 from exporter.storage.remote.addresses import split_name
 from exporter.storage.remote.leases import PATTERN as CLAIM
-from exporter.storage.remote.leases import Claim, claim_free, claim_of_the_dead, hold
+from exporter.storage.remote.leases import Lease, hold, lease_free, stale_lease
 from exporter.storage.remote.replacing import PATTERN as FORMER
-from exporter.storage.remote.replacing import find_former, list_artifact, put_back, remove_all, replacing
+from exporter.storage.remote.replacing import find_previous, list_artifact, put_back, remove_all, replacing
 from exporter.text.printable import escape
 
 _NO_LINK = "a store has no links; exporter.load_model and exporter verify make it again when they fetch the artifact"
 
 
 @dataclass(frozen=True, slots=True)
-class RemotePlace(Place):
+class RemoteDestination(Destination):
     """Where one artifact goes in a store.
 
     Attributes:
@@ -69,7 +69,7 @@ class RemotePlace(Place):
         """Removes what is on the disk."""
         self.room.cleanup()
 
-    def bring(self, staged: Path, note: Callable[[str], None]) -> None:
+    def upload(self, staged: Path, note: Callable[[str], None]) -> None:
         """Sends the artifact to a directory beside its place, and checks every object.
 
         Args:
@@ -144,7 +144,7 @@ class RemotePlace(Place):
         return receipt
 
     @contextmanager
-    def _claimed(self) -> Iterator[tuple[str, Claim]]:
+    def _claimed(self) -> Iterator[tuple[str, Lease]]:
         """Chooses the name, and makes sure that nobody else writes there meanwhile."""
         if self.version is None or not self.is_named_late:
             tell = partial(self.on_wait, self.shown, "another export, or by one that was killed")
@@ -156,25 +156,25 @@ class RemotePlace(Place):
         chosen = None
         while chosen is None:
             name = _choose_version(self.store, self.version)
-            chosen = claim_free(self.store, name)
+            chosen = lease_free(self.store, name)
         try:
             yield name, chosen
             self._clear_the_dead(chosen)
         finally:
             chosen.release()
 
-    def _clear_the_dead(self, living: Claim) -> None:
+    def _clear_the_dead(self, living: Lease) -> None:
         """Removes the versions that were being written by those who were killed."""
         found = (re.match(rf"{CLAIM}([0-9]+)$", name) for name in self.store.list_objects())
         for name in {match[1] for match in found if match}:
-            claim = claim_of_the_dead(self.store, name, living)
+            claim = stale_lease(self.store, name, living)
             if claim is not None:
                 try:
                     put_back(self.store, name)
                 finally:
                     claim.release()
 
-    def _place(self, staged: Path, files: Sequence[FileRecord], name: str, claim: Claim) -> None:
+    def _place(self, staged: Path, files: Sequence[FileRecord], name: str, claim: Lease) -> None:
         waiting = _name_waiting(files)
         wanted = {"" if not staged.is_dir() else record.path: record for record in files}
         for relative in sorted(wanted, key=lambda each: (each == GRAPH, each)):
@@ -224,12 +224,12 @@ def warn(url: Path | str, holder: str) -> None:
     )
 
 
-def choose_remote_place(config: ExportConfig, on_wait: Callable[[str, str], None] = warn) -> RemotePlace:
+def choose_remote_destination(config: ExportConfig, on_wait: Callable[[str, str], None] = warn) -> RemoteDestination:
     """Chooses where an artifact goes in a store, and refuses a place that it cannot take, before anything is built.
 
     Args:
         config: The export, checked; `filepath` is a URL.
-        on_wait: See `RemotePlace`.
+        on_wait: See `RemoteDestination`.
 
     Returns:
         The place. Close it in the end.
@@ -260,12 +260,14 @@ def choose_remote_place(config: ExportConfig, on_wait: Callable[[str, str], None
     except BaseException:
         room.cleanup()
         raise
-    return RemotePlace(target, save_format, may_replace, version, layout.keep, store=store, room=room, on_wait=on_wait)
+    return RemoteDestination(
+        target, save_format, may_replace, version, layout.keep, store=store, room=room, on_wait=on_wait
+    )
 
 
 def _refuse_taken(store: Store, name: str, save_format: Format, may_replace: bool) -> None:
     """Refuses to replace what may not be replaced, and what is no artifact: all of it would be removed."""
-    objects = list_artifact(store, find_former(store, name) or name)
+    objects = list_artifact(store, find_previous(store, name) or name)
     if not objects:
         return
     if not may_replace:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from exporter.errors import ArgumentError, ArtifactError, ExportError
 from exporter.saving.layout.names import MANIFEST
 from exporter.storage.remote.addresses import is_url, redact, split_name
-from exporter.storage.remote.replacing import find_former
+from exporter.storage.remote.replacing import find_previous
 from exporter.storage.remote.store import Store
 
 # What a recipe reads is hashed by one thread while another one builds the model from it.
@@ -106,7 +106,7 @@ class _State:
 
 def _read_state(directory: Store, name: str) -> _State:
     # While it is replaced, the former one is read: what is at the place is neither that nor the new one.
-    store = Store(directory.locate(find_former(directory, name) or name))
+    store = Store(directory.locate(find_previous(directory, name) or name))
     return _State(store, store.exists(""), store.url + store.fingerprint())
 
 

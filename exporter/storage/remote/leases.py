@@ -3,7 +3,7 @@
 A store has no lock that dies with its holder. So a claim is made by a conditional write (`If-None-Match: *` at S3 and
 Azure, `ifGenerationMatch=0` at Google), and a thread of the holder writes it anew every few seconds. Who waits watches
 it by a clock of its own, so the clocks of machines do not matter. A claim that has stood still for a while is of a dead
-holder: then the next number is claimed, which again only one can do.
+holder: then the next number is leased, which again only one can do.
 """
 
 import secrets
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.5
 PATTERN = r"\.exporter-claim-[0-9]+-"  # what stands before the name
 
 
-class Claim:
+class Lease:
     """A place that nobody else writes at, as long as this is held."""
 
     def __init__(self, store: Store, name: str, number: int) -> None:
@@ -69,8 +69,8 @@ class Claim:
                 self._fresh = begun
 
 
-def claim_free(store: Store, name: str) -> Claim | None:
-    """Claims a name that nobody has claimed; None where somebody has, dead or alive.
+def lease_free(store: Store, name: str) -> Lease | None:
+    """Claims a name that nobody has leased; None where somebody has, dead or alive.
 
     Args:
         store: The directory.
@@ -79,10 +79,10 @@ def claim_free(store: Store, name: str) -> Claim | None:
     Raises:
         ExportError: The store refused.
     """
-    return Claim(store, name, 1) if store.write(_name_claim(name, 1), b"", only_new=True) else None
+    return Lease(store, name, 1) if store.write(_name_claim(name, 1), b"", only_new=True) else None
 
 
-def claim_of_the_dead(store: Store, name: str, living: Claim) -> Claim | None:
+def stale_lease(store: Store, name: str, living: Lease) -> Lease | None:
     """Claims what a holder has left who is dead by the clock of the store; None where that is not certain.
 
     Args:
@@ -96,11 +96,11 @@ def claim_of_the_dead(store: Store, name: str, living: Claim) -> Claim | None:
     number, _ = _find_last(store, name)
     if not number or store.measure_time(_name_claim(name, number), living.object_name) < 2 * _DEAD_SECONDS:
         return None
-    return Claim(store, name, number + 1) if store.write(_name_claim(name, number + 1), b"", only_new=True) else None
+    return Lease(store, name, number + 1) if store.write(_name_claim(name, number + 1), b"", only_new=True) else None
 
 
 @contextmanager
-def hold(store: Store, name: str, on_wait: Callable[[], None]) -> Iterator[Claim]:
+def hold(store: Store, name: str, on_wait: Callable[[], None]) -> Iterator[Lease]:
     """Lets only one at a time write at a name; another one waits until its holder is done, or dead.
 
     Args:
@@ -118,7 +118,7 @@ def hold(store: Store, name: str, on_wait: Callable[[], None]) -> Iterator[Claim
         claim.release()
 
 
-def _wait_for(store: Store, name: str, on_wait: Callable[[], None]) -> Claim:
+def _wait_for(store: Store, name: str, on_wait: Callable[[], None]) -> Lease:
     seen: tuple[int, bytes | None] | None = None
     since, told = time.monotonic(), False
     while True:
@@ -131,7 +131,7 @@ def _wait_for(store: Store, name: str, on_wait: Callable[[], None]) -> Claim:
         if (not number or time.monotonic() - since > _DEAD_SECONDS) and store.write(
             _name_claim(name, number + 1), b"", only_new=True
         ):
-            return Claim(store, name, number + 1)
+            return Lease(store, name, number + 1)
         time.sleep(_LOOK_SECONDS)
 
 

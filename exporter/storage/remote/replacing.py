@@ -20,7 +20,7 @@ _FORMER = ".exporter-former-{}"
 PATTERN = r"\.exporter-former-"  # what stands before the name
 
 
-def find_former(store: Store, name: str) -> str | None:
+def find_previous(store: Store, name: str) -> str | None:
     """Returns where the former artifact is kept while the place is being replaced; None where it is not.
 
     What belongs beside the artifact is beside it there too. There may be nothing: then nothing was at the place.
@@ -66,7 +66,7 @@ def put_back(store: Store, name: str) -> None:
     Raises:
         ExportError: The store refused.
     """
-    former = find_former(store, name)
+    former = find_previous(store, name)
     if former is None:
         return
     copies = list_artifact(store, former)

@@ -22,7 +22,7 @@ from exporter.storage.locks import hold
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import is_url
 from exporter.storage.staging import replace_text
-from exporter.sweeps.records.results import Cell, read_row
+from exporter.sweeps.records.results import SweepJob, read_row
 from exporter.text.showing import write_json
 
 SCHEMA_VERSION = 1
@@ -31,7 +31,7 @@ _LOCK = ".lock"
 _LONGEST_WAIT = 1.0  # for those that only clear up
 
 # Overrides that say how the sweep goes, and nothing about a job.
-_OF_THE_SWEEP = ("resume", "on_error", "objective", "meeting")
+_OF_THE_SWEEP = ("resume", "on_error", "objective", "results_url")
 
 _PACKAGES = {
     "exporter": "keras-exporter",
@@ -49,9 +49,9 @@ def hash_recipe(config: ExportConfig) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def describe_cell(
+def describe_job(
     number: int, overrides: Sequence[str], config: ExportConfig, recipe_hash: str, directory: str
-) -> Cell:
+) -> SweepJob:
     """Returns a job as the sweep knows it.
 
     Args:
@@ -62,7 +62,7 @@ def describe_cell(
         directory: Of the job's log and row.
     """
     path = config.filepath if is_url(config.filepath) else str(Path(config.filepath).expanduser().absolute())
-    return Cell(
+    return SweepJob(
         number=number,
         overrides=tuple(each for each in overrides if each.partition("=")[0] not in _OF_THE_SWEEP),
         recipe_hash=recipe_hash,
@@ -85,7 +85,7 @@ class Plan:
         cells: The jobs, by their numbers; empty where the sweeper chooses them while it runs.
         on_error: What happens after a job that failed.
         resume: Whether jobs that were finished before are left as they are.
-        meeting: URL of the place in a store where the jobs meet; None where they share the sweep's directory.
+        results_url: URL of the place in a store where the jobs meet; None where they share the sweep's directory.
         started: ISO 8601 with a time zone.
         versions: Of the software, by name.
         host: Name of the machine that the sweep was started on.
@@ -97,10 +97,10 @@ class Plan:
     command: tuple[str, ...]
     job_command: tuple[str, ...]
     directory: str
-    cells: tuple[Cell, ...]
+    cells: tuple[SweepJob, ...]
     on_error: OnError
     resume: bool = False
-    meeting: str | None = None
+    results_url: str | None = None
     started: str
     versions: dict[str, str]
     host: str

@@ -47,7 +47,7 @@ class Progress:
 class ProgressWriter:
     """Tells about an export by a file: a `Reporter` for a process that has no terminal.
 
-    Use it as a context manager: inside it the file is touched again and again, as a sign of life that is seen from
+    Use it as a context manager: inside it the file is touched again and again, as a heartbeat that is seen from
     other machines.
     """
 
@@ -118,8 +118,8 @@ def read_progress(directory: Path) -> Progress | None:
     return progress if is_moment(progress.started) else None
 
 
-def find_sign_of_life(directory: Path) -> float | None:
-    """Returns how many seconds ago a job gave its last sign of life; None where it has not begun."""
+def find_heartbeat(directory: Path) -> float | None:
+    """Returns how many seconds ago a job gave its last heartbeat; None where it has not begun."""
     try:
         return max(time.time() - (directory / _FILE).stat().st_mtime, 0.0)
     except OSError:

@@ -21,7 +21,7 @@ from exporter.storage.digests import digest_files, record_files
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import Store, is_url
 from exporter.storage.remote.addresses import split_name
-from exporter.storage.remote.replacing import find_former
+from exporter.storage.remote.replacing import find_previous
 from exporter.storage.sidecars import name_receipt
 from exporter.storage.staging import replace_text
 from exporter.text.hiding import hide
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class JobResult:
     """One job of a sweep.
 
     Attributes:
@@ -139,7 +139,7 @@ class Row:
         return row
 
 
-def _list_odd_values(row: Row) -> Iterator[str]:
+def _list_odd_values(row: JobResult) -> Iterator[str]:
     """Lists what no job has written: a row is a file, and others may write to the directory or the store it lies in."""
     if row.exit_code not in EXIT_CODES:
         yield f"exit_code is {describe_value(row.exit_code)}, not one of {', '.join(map(str, EXIT_CODES))}"
@@ -172,13 +172,13 @@ def is_moment(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class SweepJob:
     """A job of a sweep before it is run.
 
     Attributes:
         number: Of the job in its sweep.
         overrides: What it is composed with, apart from Hydra's own settings.
-        recipe_hash: See `Row`.
+        recipe_hash: See `JobResult`.
         filepath: Absolute path of the artifact.
         format: `tf`, `h5` or `keras`.
         directory: Absolute path of the job's own directory.
@@ -192,7 +192,7 @@ class Cell:
     directory: str
 
 
-def _begin(cell: Cell) -> dict[str, Any]:
+def _begin(cell: SweepJob) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "number": cell.number,
@@ -203,11 +203,11 @@ def _begin(cell: Cell) -> dict[str, Any]:
     }
 
 
-def describe_success(cell: Cell, receipt: Receipt) -> Row:
+def describe_success(cell: SweepJob, receipt: Receipt) -> JobResult:
     """Returns the row of a job whose artifact was published: a view of its receipt."""
     fields = _begin(cell)
     fields.update(filepath=receipt.filepath, format=receipt.format)
-    return Row(
+    return JobResult(
         **fields,
         outcome=Outcome(receipt.status.value),
         exit_code=0,
@@ -230,7 +230,7 @@ def describe_success(cell: Cell, receipt: Receipt) -> Row:
     )
 
 
-def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
+def describe_failure(cell: SweepJob, error: BaseException, started: str) -> JobResult:
     """Returns the row of a job that ended with an error.
 
     Args:
@@ -241,7 +241,7 @@ def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
     first_line = hide(find_first_line(error))
     is_known = isinstance(error, ExporterError)
     checks = error.checks if isinstance(error, ProofError) else ()
-    return Row(
+    return JobResult(
         **_begin(cell),
         outcome=Outcome.FAILED,
         exit_code=error.exit_code if isinstance(error, ExporterError) else _UNEXPECTED,
@@ -255,7 +255,7 @@ def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
     )
 
 
-def describe_death(cell: Cell, how: str, host: str = "", started: str | None = None) -> Row:
+def describe_death(cell: SweepJob, how: str, host: str = "", started: str | None = None) -> JobResult:
     """Returns the row of a job whose process ended before it could write one.
 
     Args:
@@ -265,12 +265,12 @@ def describe_death(cell: Cell, how: str, host: str = "", started: str | None = N
         started: When the job began, where that is known.
     """
     fields = {**_begin(cell), "host": host, "started": started}
-    return Row(**fields, outcome=Outcome.FAILED, exit_code=_UNEXPECTED, error=how)
+    return JobResult(**fields, outcome=Outcome.FAILED, exit_code=_UNEXPECTED, error=how)
 
 
-def describe_missing(cell: Cell, why: str) -> Row:
+def describe_missing(cell: SweepJob, why: str) -> JobResult:
     """Returns the row of a job that has not been run."""
-    return Row(**_begin(cell), outcome=Outcome.MISSING, exit_code=_UNEXPECTED, error=why)
+    return JobResult(**_begin(cell), outcome=Outcome.MISSING, exit_code=_UNEXPECTED, error=why)
 
 
 def _find_difference(checks: tuple[Check, ...], outputs: bool) -> float | None:
@@ -290,7 +290,7 @@ def _read_resumption(receipt: Receipt) -> bool | None:
     return True if step is not None and step.difference == 0.0 else None
 
 
-def is_intact(row: Row) -> bool:
+def is_intact(row: JobResult) -> bool:
     """Whether the artifact of a row, and its receipt, are still as the job left them."""
     if is_url(row.filepath):
         return row.is_finished and _is_stored(row)
@@ -300,12 +300,12 @@ def is_intact(row: Row) -> bool:
     return digest_files(record_files(artifact, artifact.name)) == row.sha256
 
 
-def _is_stored(row: Row) -> bool:
+def _is_stored(row: JobResult) -> bool:
     """Whether a store has the receipt of a row, and every object that it names, by its size."""
     directory, name = split_name(row.filepath)
     store = Store(directory)
     text = store.read(f"{name}.receipt.json")
-    if text is None or find_former(store, name) is not None:  # it is being replaced, or that was killed
+    if text is None or find_previous(store, name) is not None:  # it is being replaced, or that was killed
         return False
     try:
         files = Receipt.from_json(text.decode(errors="replace")).files
@@ -317,13 +317,13 @@ def _is_stored(row: Row) -> bool:
     return digest_files(files) == row.sha256 and there == sizes
 
 
-def write_row(row: Row, directory: Path) -> None:
+def write_row(row: JobResult, directory: Path) -> None:
     """Writes a row into the directory of its job, in one step."""
     directory.mkdir(parents=True, exist_ok=True)
     replace_text(directory / ROW, row.to_json())
 
 
-def read_row(directory: Path) -> Row | None:
+def read_row(directory: Path) -> JobResult | None:
     """Reads the row of a job; None where there is none that can be read."""
     try:
         return load_row(directory)
@@ -331,7 +331,7 @@ def read_row(directory: Path) -> Row | None:
         return None
 
 
-def load_row(directory: Path) -> Row | None:
+def load_row(directory: Path) -> JobResult | None:
     """Reads the row of a job; None where there is none.
 
     Raises:
@@ -341,10 +341,10 @@ def load_row(directory: Path) -> Row | None:
         content = read_bytes(directory / ROW, MAX_JSON)
     except OSError:
         return None
-    return Row.from_json(content.decode(errors="replace"))
+    return JobResult.from_json(content.decode(errors="replace"))
 
 
-def find_objective(row: Row, objective: Objective) -> float:
+def find_objective(row: JobResult, objective: Objective) -> float:
     """Returns what a sweeper shall make small.
 
     A job without the figure, as after a failure, is the worst there is: Optuna's sweeper ends at what is not a number.

@@ -14,17 +14,17 @@ from exporter.errors import ArtifactError, ExportError
 from exporter.storage.own_files import read_bytes, replace_bytes
 from exporter.storage.remote import Store
 from exporter.storage.staging import replace_text
-from exporter.sweeps.records.results import LOG, ROW, Cell, Row, read_row
+from exporter.sweeps.records.results import LOG, ROW, JobResult, SweepJob, read_row
 from exporter.text.printable import escape
 
 _OF_A_JOB = ("receipt.json", LOG, "output.log", ROW)
 
 
-def send_job(url: str | None, cell: Cell) -> None:
+def send_job(url: str | None, cell: SweepJob) -> None:
     """Sends what a job has left in its directory; a store that refuses costs the job nothing but is named in its log.
 
     Args:
-        url: Of the meeting place; None where there is none.
+        url: Of the results_url place; None where there is none.
         cell: The job.
     """
     if url is None:
@@ -35,11 +35,11 @@ def send_job(url: str | None, cell: Cell) -> None:
         logging.getLogger(__name__).error("The row stays in %s: %s", escape(cell.directory), error)
 
 
-def receive_jobs(url: str | None, cells: Sequence[Cell]) -> None:
+def receive_jobs(url: str | None, cells: Sequence[SweepJob]) -> None:
     """Brings what other machines have sent into the directories of jobs that have no row here.
 
     Args:
-        url: Of the meeting place; None where there is none.
+        url: Of the results_url place; None where there is none.
         cells: The jobs.
 
     Raises:
@@ -63,11 +63,11 @@ def receive_jobs(url: str | None, cells: Sequence[Cell]) -> None:
         replace_text(directory / ROW, replace(row, number=cell.number, overrides=cell.overrides).to_json())
 
 
-def forget_jobs(url: str | None, cells: Sequence[Cell]) -> None:
+def forget_jobs(url: str | None, cells: Sequence[SweepJob]) -> None:
     """Removes the rows of earlier runs, so that a row that is found is of this one.
 
     Args:
-        url: Of the meeting place; None where there is none.
+        url: Of the results_url place; None where there is none.
         cells: The jobs that run anew.
 
     Raises:
@@ -84,7 +84,7 @@ def send_files(url: str | None, directory: Path, names: Sequence[str]) -> None:
     """Sends files of a sweep's own directory.
 
     Args:
-        url: Of the meeting place; None where there is none.
+        url: Of the results_url place; None where there is none.
         directory: Of the sweep.
         names: Of the files; those that are not there are left out.
 
@@ -101,13 +101,13 @@ def _send(store: Store, directory: Path, names: Sequence[str], below: str) -> No
             store.write(f"{below}{name}", read_bytes(directory / name))
 
 
-def _has_row(cell: Cell) -> bool:
+def _has_row(cell: SweepJob) -> bool:
     row = read_row(Path(cell.directory))
     return row is not None and row.recipe_hash == cell.recipe_hash
 
 
-def _read(content: bytes | None) -> Row | None:
+def _read(content: bytes | None) -> JobResult | None:
     try:
-        return None if content is None else Row.from_json(content.decode(errors="replace"))
+        return None if content is None else JobResult.from_json(content.decode(errors="replace"))
     except ArtifactError:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.artifacts.records import Check
 from exporter.saving.contents import format_bytes
-from exporter.sweeps.records.results import Row
+from exporter.sweeps.records.results import JobResult
 from exporter.sweeps.showing.table import Sweep, word_difference
 from exporter.sweeps.showing.words import format_seconds
 from exporter.text.printable import escape
@@ -58,7 +58,7 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
     return charts
 
 
-def _draw_bytes(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     figure, axes = _make_axes(height=0.9 + 0.36 * len(shown))
     values = [row.total_bytes or 0 for row in shown]
@@ -74,7 +74,7 @@ def _draw_bytes(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, 
     return "Size", words, _to_svg(figure)
 
 
-def _draw_seconds(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_seconds(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     kinds = [("save", [row.save_seconds for row in shown])]
     if any(row.measurements for row in shown):
@@ -122,7 +122,7 @@ def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _draw_front(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     figure, axes = _make_axes(height=3.4)
     points = [(float(row.total_bytes or 0), row.measurements.median_seconds) for row in rows if row.measurements]
     front = find_front(points)
@@ -172,7 +172,7 @@ def _draw_front(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, 
     return "Latency against size", words, _to_svg(figure)
 
 
-def _draw_differences(rows: Sequence[Row], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_differences(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     compared = [check for row in shown for check in row.checks if check.difference is not None]
     names = list(dict.fromkeys(escape(check.name) for check in compared))
@@ -232,7 +232,7 @@ def _make_locator() -> Any:
     return MaxNLocator(4)
 
 
-def _name_bars(axes: "Axes", rows: Sequence[Row], labels: dict[int, str]) -> None:
+def _name_bars(axes: "Axes", rows: Sequence[JobResult], labels: dict[int, str]) -> None:
     names = [f"{row.number} · {_fit(labels[row.number])}" for row in rows]
     axes.set_yticks(range(len(names)), names, fontsize=8.5, color=_INK)
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.records.plans import Plan
 from exporter.sweeps.records.progress import Progress, read_progress
-from exporter.sweeps.records.results import ROW, Cell, Outcome, Row, read_row
+from exporter.sweeps.records.results import ROW, JobResult, Outcome, SweepJob, read_row
 from exporter.sweeps.showing.words import MARKS, format_seconds, shorten_overrides
 from exporter.text.page import escape_markup, make_console
 
@@ -39,7 +39,7 @@ class Monitor:
         self._labels = shorten_overrides([cell.overrides for cell in plan.cells])
         self._known = {cell.number: _stamp(cell) for cell in plan.cells}
         self._finished_before = sum(_is_finished(cell) for cell in plan.cells)
-        self._ended: dict[int, Row] = {}
+        self._ended: dict[int, JobResult] = {}
         self._running: dict[int, Progress] = {}
         self._live: Live | None = None
         self._over = threading.Event()
@@ -94,7 +94,7 @@ class Monitor:
                 self._ended[row.number] = row
                 self._announce(row, " ".join(each.lstrip("+") for each in row.overrides))
 
-    def _announce(self, row: Row, label: str) -> None:
+    def _announce(self, row: JobResult, label: str) -> None:
         seconds = _measure_duration(row)
         took = "" if seconds is None else f"  {format_seconds(seconds)}"
         words = escape_markup(row.error) if row.error else format_bytes(row.total_bytes or 0)
@@ -142,19 +142,19 @@ class Monitor:
         return f"about {format_seconds(seconds, rough=True)} left"
 
 
-def _stamp(cell: Cell) -> int | None:
+def _stamp(cell: SweepJob) -> int | None:
     try:
         return (Path(cell.directory) / ROW).stat().st_mtime_ns
     except OSError:
         return None
 
 
-def _is_finished(cell: Cell) -> bool:
+def _is_finished(cell: SweepJob) -> bool:
     row = read_row(Path(cell.directory))
     return row is not None and row.is_finished and row.recipe_hash == cell.recipe_hash
 
 
-def _measure_duration(row: Row) -> float | None:
+def _measure_duration(row: JobResult) -> float | None:
     if row.started is None or row.finished is None:
         return None
     seconds = (datetime.fromisoformat(row.finished) - datetime.fromisoformat(row.started)).total_seconds()

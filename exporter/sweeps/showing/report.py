@@ -14,7 +14,7 @@ from exporter.storage.remote import is_url
 from exporter.storage.remote.addresses import is_known
 from exporter.storage.sidecars import locate_receipt
 from exporter.storage.staging import replace_text
-from exporter.sweeps.records.results import LOG, Outcome, Row
+from exporter.sweeps.records.results import LOG, JobResult, Outcome
 from exporter.sweeps.showing.table import COLUMNS, CSV, JSON, Sweep
 from exporter.text.showing import escape_lines
 
@@ -37,7 +37,7 @@ class _Cell:
 class _Job:
     """A row as the page shows it."""
 
-    row: Row
+    row: JobResult
     label: str
     command: str
     cells: list[_Cell]

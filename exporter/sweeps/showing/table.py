@@ -21,9 +21,9 @@ from exporter.sweeps.records.results import (
     LOG,
     ROW,
     STOPPED,
-    Cell,
+    JobResult,
     Outcome,
-    Row,
+    SweepJob,
     describe_death,
     describe_missing,
     load_row,
@@ -62,12 +62,12 @@ class Column:
     key: str
     title: str
     best: str
-    read: Callable[[Row], float | None]
+    read: Callable[[JobResult], float | None]
     word: Callable[[float], str]
     is_shown: bool = True
 
 
-def _read_measured(name: str) -> Callable[[Row], float | None]:
+def _read_measured(name: str) -> Callable[[JobResult], float | None]:
     return lambda row: None if row.measurements is None else getattr(row.measurements, name)
 
 
@@ -111,7 +111,7 @@ class Sweep:
     """
 
     plan: Plan
-    rows: tuple[Row, ...]
+    rows: tuple[JobResult, ...]
     labels: tuple[str, ...]
 
     @property
@@ -140,11 +140,11 @@ class Sweep:
                 winners[column.key] = [number for number, figure in known.items() if figure == min(known.values())]
         return winners
 
-    def word_command(self, row: Row) -> str:
+    def word_command(self, row: JobResult) -> str:
         """Returns the command line that runs the job of a row alone."""
         return shlex.join(["exporter", *self.plan.job_command, *row.overrides])
 
-    def find_directory(self, row: Row) -> Path:
+    def find_directory(self, row: JobResult) -> Path:
         """Returns the directory of the job of a row."""
         cells = {cell.number: cell.directory for cell in self.plan.cells}
         return Path(cells.get(row.number, str(Path(self.plan.directory) / str(row.number))))
@@ -167,20 +167,20 @@ def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:
     return Sweep(plan, tuple(rows), tuple(shorten_overrides([row.overrides for row in rows])))
 
 
-def _read_found(directory: Path) -> Row | None:
+def _read_found(directory: Path) -> JobResult | None:
     """Reads the row of a job that no plan names: a sweeper has chosen it, and its directory has its number."""
     number = int(directory.name) if directory.name.isdecimal() and len(directory.name) < _DIGITS else None
     try:
         row = load_row(directory)
     except ArtifactError as error:
-        cell = Cell(
+        cell = SweepJob(
             number=number or 0, overrides=(), recipe_hash="", filepath="", format="tf", directory=str(directory)
         )
         return describe_death(cell, str(error))
     return row if row is None or number is None else replace(row, number=number)
 
 
-def _find_row(cell: Cell, plan: Plan, was_interrupted: bool) -> Row:
+def _find_row(cell: SweepJob, plan: Plan, was_interrupted: bool) -> JobResult:
     directory = Path(cell.directory)
     try:
         row = load_row(directory)
@@ -357,5 +357,5 @@ def _word_outcomes(sweep: Sweep) -> str:
         Outcome.MISSING: "not run",
     }
     counts = [f"{sweep.count(outcome)} {word}" for outcome, word in words.items() if sweep.count(outcome)]
-    plural: Sequence[Row] = sweep.rows
+    plural: Sequence[JobResult] = sweep.rows
     return f"{len(plural)} job{'s' if len(plural) != 1 else ''}: {', '.join(counts)}"

@@ -22,7 +22,7 @@ FILEPATH = f'filepath="{STORE}/out/${{model.width}}"'
 def test_a_table_assembles_itself_from_machines_that_share_only_a_store(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("-m", *TINY, "verify=none", "measure=never", f"meeting={STORE}/first", FILEPATH)
+    words = ("-m", *TINY, "verify=none", "measure=never", f"results_url={STORE}/first", FILEPATH)
     machines = [tmp_path / name for name in ("a", "b", "c")]
     for machine in machines:
         machine.mkdir()
