@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,3 +232,47 @@ def test_the_difference_of_values(
     from exporter.artifacts.inspection.comparison import _compare_values
 
     assert _compare_values(np.array(first), np.array(second)) == expected
+
+
+def save_table(path: Path, prices: Mapping[str, float]) -> Path:
+    """Saves a model that looks its answers up."""
+    import keras
+    import tensorflow as tf
+
+    import exporter
+
+    class Lookup(keras.layers.Layer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0)
+
+        def call(self, words: Any) -> Any:
+            return tf.ensure_shape(self.table.lookup(words), words.shape)
+
+        def compute_output_spec(self, words: Any) -> Any:
+            return keras.KerasTensor(words.shape, "float32")
+
+    words, layer = keras.Input((1,), dtype="string", name="words"), Lookup(name="lookup")
+    layer.table.insert(list(prices), list(prices.values()))
+    return exporter.save_model(keras.Model(words, layer(words), name="prices"), path)
+
+
+def test_the_entries_of_a_lookup_table_are_named_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [keras_file, h5_file, directory] = [
+        save_table(tmp_path / name, {"red": 5.0, "green": 7.0}) for name in ("a.keras", "a.h5", "a")
+    ]
+    others = [save_table(tmp_path / name, {"red": 5.0, "green": 8.0}) for name in ("b.h5", "b")]
+
+    for path in (keras_file, h5_file, directory):
+        assert run_command(["inspect", str(path)]) == 0
+        assert "lookup tables  layers/lookup/attributes/table (string to float32)" in capsys.readouterr().out
+    assert compare_artifacts(keras_file, h5_file).same
+    assert compare_artifacts(h5_file, directory).same
+    for first, second in zip((h5_file, directory), others, strict=True):
+        comparison = compare_artifacts(first, second)
+        assert not comparison.same
+        assert [each.path for each in comparison.assets] == ["layers/lookup/attributes/table/values.npy"]
+    assert run_command(["diff", str(h5_file), str(others[0])]) == 1
+    assert "assets     layers/lookup/attributes/table/values.npy  sha256" in capsys.readouterr().out

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.documents import check_length, parse_json, parse_recipe
 from exporter.saving.layout.names import (
+    ASSETS,
     CHECKSUMS,
     CONFIG,
     FUNCTIONS,
@@ -34,11 +36,13 @@ from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.layout.structure import check_footer
 from exporter.saving.safety.files import check_directory
 from exporter.saving.safety.zip_members import open_archive, open_member, read_member
+from exporter.saving.state.kinds import is_below
 
 Config = dict[str, Any]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
+_TABLES = "exporter/tables"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,9 @@ class Artifact:
         functions: Our record of the functions that live on without their code; None if there are none.
         tensors: Every tensor by path: that of the state where the artifact tells it.
         graph: What TensorFlow runs; None unless there is a `saved_model.pb`.
-        vocabularies: The files that layers keep beside their variables.
+        assets: The files beside the variables, such as vocabularies and the entries of tables: name -> content, read
+            when it is asked for.
+        tables: The lookup tables of the state, by path.
         versions: Of the software that wrote it, by name.
         recipe: Of the export, if it was one.
         inputs: The files that the recipe read.
@@ -75,7 +81,8 @@ class Artifact:
     functions: Config | None = None
     tensors: Mapping[str, StoredTensor] = field(default_factory=dict)
     graph: Graph | None = None
-    vocabularies: tuple[str, ...] = ()
+    assets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    tables: Mapping[str, "StoredTable"] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     recipe: Config | None = None
     inputs: tuple[Input, ...] = ()
@@ -170,7 +177,7 @@ def _open_saved_model(path: Path) -> Artifact:
         functions=functions,
         tensors=tensors,
         graph=graph,
-        vocabularies=_list_vocabularies(path, graph),
+        assets=_list_assets(path, graph),
         versions=versions or _list_versions(tensorflow=graph.tensorflow_version, keras=metadata.get("keras_version")),
         recipe=_read_recipe(path / OURS / RECIPE),
         inputs=_read_inputs(path / OURS / INPUTS),
@@ -200,9 +207,8 @@ def _read_checksums(ours: Config, path: Path) -> Checksums:
 def _open_directory(path: Path, stack: ExitStack) -> Artifact:
     metadata = _read_json(path / METADATA) or {}
     weights = stack.enter_context((path / WEIGHTS).open("rb"))
-    names = [entry.relative_to(path / "assets").as_posix() for entry in (path / "assets").rglob("*") if entry.is_file()]
     config = _read_json(path / CONFIG) or {}
-    return _describe_native(path, "directory", metadata, config, weights, sorted(names), stack)
+    return _describe_native(path, "directory", metadata, config, weights, _list_files(path), stack)
 
 
 def _open_archive(path: Path, stack: ExitStack) -> Artifact:
@@ -212,9 +218,10 @@ def _open_archive(path: Path, stack: ExitStack) -> Artifact:
         raise ArtifactError(f"{path} is not a whole .keras archive: it lacks {', '.join(sorted(missing))}.")
     metadata = _parse_json(read_member(archive, METADATA, path), f"{path}, {METADATA}")
     config = _parse_json(read_member(archive, CONFIG, path), f"{path}, {CONFIG}")
-    names = [name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")]
+    names = [name for name in archive.namelist() if name.startswith(f"{ASSETS}/") and not name.endswith("/")]
+    assets = {name.removeprefix(f"{ASSETS}/"): partial(read_member, archive, name, path) for name in names}
     weights = stack.enter_context(open_member(file, archive, WEIGHTS))
-    return _describe_native(path, "keras", metadata, config, weights, [name for name in names if name], stack)
+    return _describe_native(path, "keras", metadata, config, weights, assets, stack)
 
 
 def _describe_native(
@@ -223,7 +230,7 @@ def _describe_native(
     metadata: Config,
     config: Config,
     weights: IO[bytes],
-    vocabularies: list[str],
+    assets: Mapping[str, Callable[[], bytes]],
     stack: ExitStack,
 ) -> Artifact:
     from exporter.artifacts.inspection.hdf5_tensors import list_recorded, list_weights
@@ -247,7 +254,7 @@ def _describe_native(
         compile_config=config.get("compile_config"),
         record=record,
         tensors=list_weights(file) if checksums is None else list_recorded(file, path, record or {}, checksums),
-        vocabularies=tuple(vocabularies),
+        assets=assets,
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(notes.get(RECIPE), path),
         inputs=_parse_inputs(notes.get(INPUTS), path),
@@ -307,7 +314,9 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
         compile_config=config.get("compile_config"),
         record=record,
         tensors=hdf5_tensors.list_indexed(file, path, record, checksums),
-        vocabularies=tuple(record.get("assets", ())),
+        assets={
+            name: partial(hdf5_tensors.read_bytes, ours, path, f"{ASSETS}/{name}") for name in record.get("assets", ())
+        },
         versions=versions or _list_versions(keras=keras_version),
         recipe=_parse_recipe(recipe, path),
         inputs=_parse_inputs(inputs, path),
@@ -328,12 +337,13 @@ def _check_record(artifact: Artifact) -> Artifact:
     missing = [path for path in variables if path not in artifact.tensors]
     if missing:
         raise ArtifactError(f"{artifact.path} is incomplete: it lacks {missing[0]!r}, which its record names.")
-    tensors = dict(artifact.tensors)
+    # TensorFlow's copy of the tables' entries; ours are files.
+    tensors = {path: each for path, each in artifact.tensors.items() if not is_below(path, [_TABLES])}
     for path, item in variables.items():
         tensors[path] = replace(tensors[path], dtype=item.dtype, trainable=item.trainable)
     # In the order of the record: that of the model.
     ordered = {path: tensors[path] for path in dict.fromkeys((*variables, *tensors))}
-    return replace(artifact, tensors=ordered, optimizers=tuple(record.optimizers))
+    return replace(artifact, tensors=ordered, optimizers=tuple(record.optimizers), tables=record.tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +356,20 @@ class _Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredTable:
+    """What our record says of a lookup table: the dtypes of what it maps, by their names."""
+
+    key_dtype: str
+    value_dtype: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Record:
     """What is used of our record of the state."""
 
     variables: Mapping[str, _Variable]
     optimizers: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, StoredTable] = field(default_factory=dict)
 
 
 def _open_h5py(source: Any, path: Path) -> Any:
@@ -408,10 +427,15 @@ def _translate_training(training: Config | None) -> Config | None:
     return {"optimizer": training.get("optimizer_config"), **kept}
 
 
-def _list_vocabularies(path: Path, graph: Graph) -> tuple[str, ...]:
-    directory = path / "assets"
-    names = {entry.relative_to(directory).as_posix() for entry in directory.rglob("*") if entry.is_file()}
-    return tuple(sorted(names | set(graph.assets)))
+def _list_assets(path: Path, graph: Graph) -> dict[str, Callable[[], bytes]]:
+    """Lists the files of a SavedModel, those of the graph too that are not there."""
+    return {name: (path / ASSETS / name).read_bytes for name in graph.assets} | _list_files(path)
+
+
+def _list_files(path: Path) -> dict[str, Callable[[], bytes]]:
+    directory = path / ASSETS
+    files = sorted(entry for entry in directory.rglob("*") if entry.is_file())
+    return {entry.relative_to(directory).as_posix(): entry.read_bytes for entry in files}
 
 
 def _name_exporter(versions: Mapping[str, Any]) -> str:

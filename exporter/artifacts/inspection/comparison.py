@@ -1,6 +1,7 @@
 """How two artifacts of any formats differ: in what they are, in every tensor, and in what clients rely on."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ class Comparison:
         optimizer: Differences of the optimizer.
         compile: Differences of the losses and metrics, by name.
         tensors: Differences of the state.
+        assets: Differences of the files beside the variables, such as vocabularies and the entries of lookup tables.
         compared: How many tensors both have.
         signatures: Differences of the endpoints, where both have a graph.
         operations: How often operations stand in the graph, where that differs and both have one.
@@ -106,6 +108,7 @@ class Comparison:
     optimizer: tuple[Difference, ...]
     compile: tuple[Difference, ...]
     tensors: tuple[TensorDifference, ...]
+    assets: tuple[Difference, ...]
     compared: int
     signatures: tuple[SignatureDifference, ...]
     operations: tuple[Difference, ...]
@@ -140,6 +143,7 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
         optimizer = tuple(_compare_optimizers(one, other))
         losses = tuple(find_differences(_name_losses(one), _name_losses(other)))
         tensors = tuple(_compare_tensors(one.tensors, other.tensors))
+        assets = tuple(_compare_assets(one, other))
         signatures: tuple[SignatureDifference, ...] = ()
         operations: tuple[Difference, ...] = ()
         if one.graph is not None and other.graph is not None:
@@ -151,12 +155,13 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
             second=str(second),
             formats=(one.format, other.format),
             sizes=(measure_size(first), measure_size(second)),
-            same=not (config or layers or optimizer or losses or tensors or signatures or operations),
+            same=not (config or layers or optimizer or losses or tensors or assets or signatures or operations),
             config=config,
             layers=layers,
             optimizer=optimizer,
             compile=losses,
             tensors=tensors,
+            assets=assets,
             compared=len(one.tensors.keys() & other.tensors.keys()),
             signatures=signatures,
             operations=operations,
@@ -382,6 +387,24 @@ def _compare_tensors(
                 yield TensorDifference(
                     path=path, kind=kind, first=words[0], second=words[1], largest=largest, differing=differing
                 )
+
+
+def _compare_assets(first: Artifact, second: Artifact) -> Iterator[Difference]:
+    """Compares the files that belong to the state by their digests."""
+    one, other = (
+        {name: read for name, read in each.assets.items() if each.record is None or name in each.record["assets"]}
+        for each in (first, second)
+    )
+    # Who else wrote the one, keeps a vocabulary in the configuration perhaps.
+    both_tell = first.record is not None and second.record is not None
+    for name in dict.fromkeys((*one, *other)) if both_tell else [name for name in one if name in other]:
+        digests = [_digest(each[name]) if name in each else None for each in (one, other)]
+        if digests[0] != digests[1]:
+            yield Difference(path=name, first=digests[0], second=digests[1])
+
+
+def _digest(read: Callable[[], bytes]) -> str:
+    return f"sha256 {hashlib.sha256(read()).hexdigest()[:16]}…"
 
 
 def _compare_values(first: Array, second: Array) -> tuple[float | None, int]:

@@ -60,6 +60,8 @@ class _ComparisonPage(Page):
         self._differences("optimizer", comparison.optimizer)
         self._differences("compile", comparison.compile)
         self._tensors(comparison)
+        if comparison.assets:
+            self._differences("assets", comparison.assets)
         if comparison.has_graphs:
             self._signatures(comparison.signatures)
             self._differences("graph", comparison.operations)

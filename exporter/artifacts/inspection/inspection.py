@@ -19,11 +19,11 @@ from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
 from exporter.saving.contents import Endpoint, Holding, LeftOut, format_bytes
-from exporter.saving.state.kinds import Kind, find_kind
+from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.exchange import read_whole
 from exporter.storage.sidecars import name_receipt
-from exporter.text.showing import write_json
+from exporter.text.showing import list_first, write_json
 
 SCHEMA_VERSION = 1
 
@@ -383,8 +383,12 @@ def _list_held(artifact: Artifact, groups: Mapping[str, str], optimizer: Optimiz
             held.append(Holding(group.name, _describe_group(group)))
     if artifact.compile_config:
         held.append(Holding("compile configuration", _describe_compilation(artifact.compile_config)))
-    if artifact.vocabularies:
-        held.append(Holding("assets", _count(len(artifact.vocabularies), "file")))
+    if artifact.tables:
+        kinds = (f"{path} ({each.key_dtype} to {each.value_dtype})" for path, each in artifact.tables.items())
+        held.append(Holding("lookup tables", list_first(list(kinds))))
+    files = [name for name in artifact.assets if not is_below(name, artifact.tables)]
+    if files:
+        held.append(Holding("assets", _count(len(files), "file")))
     if artifact.functions is not None:
         held.append(Holding("functions", "inference and training: it lives on without the code of its classes"))
     if artifact.graph is not None and artifact.has_twin:
