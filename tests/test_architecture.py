@@ -26,7 +26,7 @@ ROOMS: dict[str, str] = {
     "saving.layout": "errors processes",
     "storage": "text errors processes",
     "storage.remote": "text errors saving.layout",
-    "saving.safety": "errors saving.private_api saving.layout",
+    "saving.safety": "errors processes saving.private_api saving.layout",
     "saving.safety.graphs": "errors saving.layout",
     "saving.configuration": "text errors saving.contents storage.remote",
     "saving.state": "errors saving.private_api saving.configuration",
