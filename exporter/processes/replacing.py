@@ -1,6 +1,7 @@
 """Methods of another library that are replaced while a block is open, and are its own again afterwards."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 Maker = Callable[[Any], Any]
 
 _lock = threading.Lock()
-# By the class and the name of a method: what it is, and how those who replace it now make another one of it.
-_replaced: dict[tuple[type, str], tuple[Any, list[Maker]]] = {}
+# By the class and the name of a method: what it is, and in how many blocks each maker makes another one of it; whether
+# it is to be the outermost stands before the maker.
+_replaced: dict[tuple[type, str], tuple[Any, Counter[tuple[bool, Maker]]]] = {}
 
 
 @contextmanager
@@ -31,14 +33,14 @@ def replaced(kind: type, name: str, make: Maker, *, outermost: bool = False) -> 
     if owner is None:
         raise AttributeError(f"{kind.__qualname__} has no attribute {name!r}")
     with _lock:
-        _, makers = _replaced.setdefault((owner, name), (vars(owner)[name], []))
-        makers.insert(len(makers) if outermost else 0, make)
+        _, makers = _replaced.setdefault((owner, name), (vars(owner)[name], Counter()))
+        makers[outermost, make] += 1
         _make_anew(owner, name)
     try:
         yield
     finally:
         with _lock:
-            makers.remove(make)
+            makers[outermost, make] -= 1
             _make_anew(owner, name)
 
 
@@ -49,8 +51,10 @@ def find_owner(kind: type, name: str) -> type | None:
 
 def _make_anew(owner: type, name: str) -> None:
     method, makers = _replaced[owner, name]
+    for entry in [entry for entry, count in makers.items() if not count]:
+        del makers[entry]
     if not makers:
         del _replaced[owner, name]
-    for make in dict.fromkeys(makers):
+    for _, make in sorted(makers, key=lambda entry: entry[0]):
         method = make(method)
     setattr(owner, name, method)

@@ -87,10 +87,10 @@ ATTRIBUTES = {
 }
 # They are given to the object by whoever makes it: Keras reads and writes them itself.
 GIVEN = {"_keras_mask"}
-# Of other libraries, in the two modules that know Hydra; and a type of Python's own.
+# Of other libraries, which `hydra_private.py` knows; and a type of Python's own.
 OTHERS = {
-    *("_actions", "_exit", "_apply_overrides_to_config", "_normalize_file_name", "_Hash"),
-    *("_resolve_node_interpolation", "_evaluate_custom_resolver"),
+    *("_actions", "_apply_overrides_to_config", "_instances", "_normalize_file_name", "_resolvers"),
+    *("_exit", "_Hash"),
 }
 
 
