@@ -51,8 +51,9 @@ __all__ = [
 
 Hook = Callable[..., Any]
 
-# Hydra's own objects of the last block of `isolated`: plugins, and what they stored, are looked for once.
-_kept: dict[type, Any] = {}
+# Of the blocks of `isolated` before: plugins are looked for once, and what they store is stored once.
+_found: dict[type, Any] = {}
+_stored: dict[str, Any] = {}
 
 
 class StructuredConfigSource(structured_config_source.StructuredConfigSource):
@@ -71,40 +72,43 @@ class StructuredConfigSource(structured_config_source.StructuredConfigSource):
 def isolated() -> Iterator[None]:
     """Gives the block a Hydra of its own, with the configs, plugins and resolvers that the process has so far.
 
-    Whatever is registered, stored, set or removed inside is gone afterwards, and Hydra's and OmegaConf's objects are
-    the ones from before. Other threads see what is inside while it is open.
+    Whatever is registered, set or removed inside is gone afterwards, and Hydra's and OmegaConf's objects are the ones
+    from before. What is stored inside is there again in the next block only: a module stores its configs when it is
+    imported, which is once. Other threads see what is inside while it is open.
     """
+    global _found, _stored
     instances, resolvers = Singleton._instances, BaseContainer._resolvers
+    former = ConfigStore.instance().repo
     Singleton._instances = _copy_instances(instances)
     BaseContainer._resolvers = dict(resolvers)
+    store = ConfigStore.instance()
     try:
         SourcesRegistry.instance().types["structured"] = StructuredConfigSource
         Plugins.instance()
-        _kept.update({kind: Singleton._instances[kind] for kind in (ConfigStore, SourcesRegistry, Plugins)})
+        _found = _copy_plugins(Singleton._instances)
         yield
     finally:
+        _stored = _merge(_stored, _subtract(store.repo, former))
         Singleton._instances, BaseContainer._resolvers = instances, resolvers
 
 
 def _copy_instances(instances: dict[type, Any]) -> dict[type, Any]:
     """Copies what a recipe is composed with; an application and its config and version are left out."""
     store = copy.copy(ConfigStore.instance())
-    store.repo = _merge(_kept[ConfigStore].repo if _kept else {}, store.repo)
-    copies: dict[type, Any] = {ConfigStore: store}
-    found = instances if Plugins in instances else _kept
-    if found:
-        copies[SourcesRegistry] = copy.copy(found[SourcesRegistry])
-        copies[SourcesRegistry].types = dict(found[SourcesRegistry].types)
-        copies[Plugins] = _copy_plugins(found[Plugins])
-    return copies
+    store.repo = _merge(_stored, store.repo)
+    return {ConfigStore: store, **_copy_plugins(instances if Plugins in instances else _found)}
 
 
-def _copy_plugins(plugins: Plugins) -> Plugins:
-    copied = copy.copy(plugins)
+def _copy_plugins(instances: dict[type, Any]) -> dict[type, Any]:
+    """Copies the plugins and the kinds of sources that were found, if they were looked for."""
+    if Plugins not in instances:
+        return {}
+    plugins, sources = copy.copy(instances[Plugins]), copy.copy(instances[SourcesRegistry])
     listed = {kind: [*found] for kind, found in plugins.plugin_type_to_subclass_list.items()}
-    copied.plugin_type_to_subclass_list = defaultdict(list, listed)
-    copied.class_name_to_class = dict(plugins.class_name_to_class)
-    return copied
+    plugins.plugin_type_to_subclass_list = defaultdict(list, listed)
+    plugins.class_name_to_class = dict(plugins.class_name_to_class)
+    sources.types = dict(sources.types)
+    return {Plugins: plugins, SourcesRegistry: sources}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +119,18 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
             others = below.get(name)
             merged[name] = _merge(others if isinstance(others, dict) else {}, entry)
     return merged
+
+
+def _subtract(tree: dict[str, Any], former: dict[str, Any]) -> dict[str, Any]:
+    """Gives what a tree of stored configs has more than another one."""
+    more = {}
+    for name, entry in tree.items():
+        others = former.get(name)
+        if isinstance(entry, dict):
+            more[name] = _subtract(entry, others if isinstance(others, dict) else {})
+        elif entry is not others:
+            more[name] = entry
+    return more
 
 
 @contextmanager
