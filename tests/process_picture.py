@@ -77,7 +77,7 @@ def list_stored() -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Gives what Hydra, OmegaConf and Keras keep for the whole process."""
     yield from ((("Hydra's singleton", kind.__name__), each) for kind, each in Singleton._instances.items())
     yield from list_tree(ConfigStore.instance().repo, ("ConfigStore",))
-    plugins = Singleton._instances.get(Plugins)
+    plugins: Any = Singleton._instances.get(Plugins)
     for kind, found in () if plugins is None else plugins.plugin_type_to_subclass_list.items():
         yield from ((("plugin", kind.__name__, number), each) for number, each in enumerate(found))
     yield from ((("resolver", name), resolver) for name, resolver in BaseContainer._resolvers.items())

@@ -6,6 +6,7 @@ import inspect
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -52,7 +53,8 @@ def test_a_private_function_has_the_signature_that_we_know(function: type) -> No
 
 
 def test_what_is_kept_for_the_process_is_where_we_put_it_back() -> None:
-    assert Singleton._instances[ConfigStore] is ConfigStore.instance()
+    kept: dict[type, Any] = Singleton._instances
+    assert kept[ConfigStore] is ConfigStore.instance()
     OmegaConf.register_new_resolver("exporter_test", str)
     assert "exporter_test" in BaseContainer._resolvers
     OmegaConf.clear_resolver("exporter_test")
