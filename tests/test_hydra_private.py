@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ def test_a_plugin_and_what_it_stored_are_there_in_every_block() -> None:
         with hydra_private.isolated():
             assert "basic.yaml" in ConfigStore.instance().repo["hydra"]["launcher"]
             assert "BasicLauncher" in {kind.__name__ for kind in Plugins.instance().discover()}
+
+
+def test_threads_that_compose_at_one_time_get_their_own_recipe_and_leave_nothing_behind() -> None:
+    outside: tuple[Any, ...] = (Singleton._instances, BaseContainer._resolvers)
+    methods = dict(vars(Container))
+    with ThreadPoolExecutor(4) as pool:
+        seeds = [
+            config.seed for config in pool.map(lambda seed: composing.compose("config", [f"seed={seed}"]), range(8))
+        ]
+    assert seeds == list(range(8))
+    assert all(now is then for now, then in zip((Singleton._instances, BaseContainer._resolvers), outside, strict=True))
+    assert dict(vars(Container)) == methods
 
 
 def test_a_worker_restores_the_job_with_a_hydra_of_ours() -> None:

@@ -73,7 +73,7 @@ ATTRIBUTES = {
     "quantized layer": ("_is_quantized",),
     "model": ("_compile_config", "_flatten_metrics_in_order", "_inputs_struct", "_symbolic_build"),
     "sequential": ("_functional", "_maybe_rebuild"),
-    "variable": ("_dtype", "_initialize", "_initialize_with_initializer", "_name", "_path", "_shape", "_value"),
+    "variable": ("_dtype", "_initialize", "_name", "_path", "_shape", "_value"),
     "optimizer": ("_distribution_strategy", "_iterations", "_learning_rate"),
     "loss": ("_fn_kwargs",),
     "tensor": ("_keras_history",),
