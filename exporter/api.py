@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from exporter.cli.composing import compose
-from exporter.cli.preflight import convert_values
+from exporter.cli.preflight.reading import convert_values
 from exporter.config import ExportConfig
 from exporter.errors import Fault, UsageError
 from exporter.exporting.job import run_export

@@ -173,34 +173,6 @@ def test_compose_refuses_a_sweep(tmp_path: Path) -> None:
     assert composing.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format is SaveFormat.TF
 
 
-def test_listing_groups_copies_no_stored_config_and_composing_changes_none() -> None:
-    """When this fails, look how Hydra's sources hold its store: `--help` takes a third longer if they copy it."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
-    from hydra.core.config_store import ConfigStore
-    from hydra.types import RunMode
-
-    store = ConfigStore.instance()
-    loader: ConfigLoaderImpl = composing._open_loader(None)
-    _, copied = loader._parse_overrides_and_create_caching_repo(None, [])
-    stores = [source.store for source in copied.get_sources() if isinstance(source, StructuredConfigSource)]
-    assert [found is store for found in stores] == [True]
-    before = str(store.load("hydra/config.yaml").node)
-    composed = loader.load_configuration("config", ["hydra.job.name=another"], RunMode.RUN)
-    composed.hydra.sweeper.params = {"seed": "1,2"}
-    assert composed.hydra.job.name == "another"
-    assert str(store.load("hydra/config.yaml").node) == before
-
-
-def test_compose_leaves_hydra_as_it_was() -> None:
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    composing.compose()
-    assert not GlobalHydra.instance().is_initialized()
-    assert not HydraConfig.initialized()
-
-
 def test_the_runs_directory_is_known_to_a_recipe() -> None:
     config = composing.compose(overrides=["filepath=${hydra:runtime.output_dir}/model"])
     directory, name = os.path.split(config.filepath)

@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from exporter.cli import composing
+from exporter.cli.command_line import read_command_line
+from exporter.cli.composing import PRIMARY, VERSION_BASE, open_own_hydra, own_hydra, to_config
 from exporter.config import ExportConfig
 from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.errors import MOST_FAULTS, ExporterError, ForeignFileError, UsageError, print_error
@@ -28,8 +29,6 @@ from exporter.text.showing import find_first_line, join_lines, print_line
 
 _UNEXPECTED = 1
 
-_exit_code_of_the_run = 0
-
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
@@ -37,14 +36,8 @@ def main() -> None:
     prepare_process(os.getcwd())
     raise_endings()
     try:
-        sys.argv[1:], plan = composing.read_command_line(sys.argv[1:])
-        if plan is None:
-            run_job()
-            code = _exit_code_of_the_run
-        else:
-            from exporter.sweeps.sweep import run_sweep
-
-            code = run_sweep(plan, run_job)
+        with own_hydra():
+            code = _run()
     except UsageError as error:
         print_faults(error)
         sys.exit(error.exit_code)
@@ -66,6 +59,18 @@ def main() -> None:
     sys.exit(code)
 
 
+def _run() -> int:
+    sys.argv[1:], plan = read_command_line(sys.argv[1:])
+    job = Job()
+    run = hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIRECTORY), config_name=PRIMARY)(job)
+    if plan is None:
+        run()
+        return job.exit_code
+    from exporter.sweeps.sweep import run_sweep
+
+    return run_sweep(plan, run)
+
+
 def prepare_process(directory: str) -> None:
     """Makes this process, which a launcher may have started elsewhere, one like that of the command line."""
     # TensorFlow reads these when it is imported, here and in the processes that this one starts.
@@ -77,24 +82,41 @@ def prepare_process(directory: str) -> None:
         sys.path.append(directory)  # a `_target_` of the caller's own
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_DIRECTORY), config_name=composing.PRIMARY)
-def run_job(composed: Any) -> float | None:
-    """Runs one export, alone or as a job of a sweep; a failure is recorded and not raised, so that others still run.
+class Job:
+    """What Hydra runs: one export, alone or as a job of a sweep; a failure is recorded and not raised.
 
-    Args:
-        composed: What Hydra composed for this job.
-
-    Returns:
-        The objective of a job, for a sweeper that searches; None where there is none.
+    Attributes:
+        exit_code: Of an export that ran alone.
     """
-    settings = HydraConfig.get()
-    prepare_process(settings.runtime.cwd)
-    if settings.mode is RunMode.MULTIRUN:
-        return _run_in_a_sweep(composed, settings)
-    global _exit_code_of_the_run
-    _keep_composition(composed, settings)
-    _exit_code_of_the_run = _run_alone(composed, Path(settings.runtime.output_dir))
-    return None
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    def __call__(self, composed: Any) -> float | None:
+        """Runs the export.
+
+        Args:
+            composed: What Hydra composed for this job.
+
+        Returns:
+            The objective of a job, for a sweeper that searches; None where there is none.
+        """
+        settings = HydraConfig.get()
+        prepare_process(settings.runtime.cwd)
+        if settings.mode is RunMode.MULTIRUN:
+            return _run_in_a_sweep(composed, settings)
+        _keep_composition(composed, settings)
+        self.exit_code = _run_alone(composed, Path(settings.runtime.output_dir))
+        return None
+
+    def __reduce__(self) -> tuple[Callable[[], "Job"], tuple[()]]:
+        return _restore_job, ()
+
+
+def _restore_job() -> Job:
+    """Makes the job in a process of a launcher, which Hydra lets resolve `${exporter.*}` next."""
+    open_own_hydra()
+    return Job()
 
 
 def _keep_composition(composed: Any, settings: Any) -> None:
@@ -111,7 +133,7 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
     from exporter.sweeps.records.plans import describe_job, hash_recipe
     from exporter.sweeps.records.results import describe_failure, find_objective, write_row
 
-    config = composing.to_config(composed)
+    config = to_config(composed)
     directory = settings.runtime.output_dir
     overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
     cell = describe_job(settings.job.num, overrides, config, hash_recipe(config), directory)
@@ -126,7 +148,7 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
 
 
 def _run_alone(composed: Any, run_directory: Path) -> int:
-    return run_alone(lambda: composing.to_config(composed), run_directory)
+    return run_alone(lambda: to_config(composed), run_directory)
 
 
 def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> int:

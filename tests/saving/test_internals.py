@@ -73,7 +73,7 @@ ATTRIBUTES = {
     "quantized layer": ("_is_quantized",),
     "model": ("_compile_config", "_flatten_metrics_in_order", "_inputs_struct", "_symbolic_build"),
     "sequential": ("_functional", "_maybe_rebuild"),
-    "variable": ("_dtype", "_initialize", "_initialize_with_initializer", "_name", "_path", "_shape", "_value"),
+    "variable": ("_dtype", "_initialize", "_name", "_path", "_shape", "_value"),
     "optimizer": ("_distribution_strategy", "_iterations", "_learning_rate"),
     "loss": ("_fn_kwargs",),
     "tensor": ("_keras_history",),
@@ -87,10 +87,10 @@ ATTRIBUTES = {
 }
 # They are given to the object by whoever makes it: Keras reads and writes them itself.
 GIVEN = {"_keras_mask"}
-# Of other libraries, in the two modules that know Hydra; and a type of Python's own.
+# Of other libraries, which `hydra_private.py` knows; and a type of Python's own.
 OTHERS = {
-    *("_actions", "_exit", "_apply_overrides_to_config", "_normalize_file_name", "_Hash"),
-    *("_resolve_node_interpolation", "_evaluate_custom_resolver"),
+    *("_actions", "_apply_overrides_to_config", "_instances", "_normalize_file_name", "_resolvers"),
+    *("_exit", "_Hash"),
 }
 
 

@@ -1,8 +1,9 @@
 """What we use of Keras's private code is there, and a model that it builds is the one that Keras builds."""
 
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import keras
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import exporter
+from exporter.errors import ArtifactError
 from exporter.saving.rebuilding import deferral
 from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.safety.memory import limit_variables
 
 
 def make_nested() -> keras.Model:
@@ -86,6 +89,34 @@ def test_keras_is_as_before_when_it_is_closed() -> None:
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
     assert np.any(layer.kernel)
+
+
+def test_another_thread_builds_as_ever_meanwhile() -> None:
+    built: list[keras.layers.Layer] = []
+
+    def build() -> None:
+        layer = keras.layers.Dense(2)
+        layer.build((None, 3))
+        built.append(layer)
+
+    with values_come_later():
+        thread = threading.Thread(target=build)
+        thread.start()
+        thread.join()
+        build()
+    assert [bool(np.any(layer.kernel)) for layer in built] == [True, False]
+
+
+@pytest.mark.parametrize("limit_first", [True, False], ids=["limit outside", "limit inside"])
+def test_a_variable_is_counted_once_against_the_limit(limit_first: bool) -> None:
+    blocks = [values_come_later(), limit_variables(0)]
+    with ExitStack() as stack:
+        for block in reversed(blocks) if limit_first else blocks:
+            stack.enter_context(block)
+        keras.Variable(keras.initializers.RandomNormal(), shape=(3 << 20,))
+        with pytest.raises(ArtifactError, match="goes far beyond what the file holds"):
+            keras.Variable(keras.initializers.Zeros(), shape=(2 << 20,))
+    keras.Variable(keras.initializers.Zeros(), shape=(2 << 20,))
 
 
 def test_keras_has_what_is_used_of_it() -> None:

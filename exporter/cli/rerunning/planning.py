@@ -16,7 +16,7 @@ import yaml
 
 from exporter.artifacts.inspection.artifacts import Artifact, open_artifact
 from exporter.cli.composing import compose
-from exporter.cli.interpolations import find_too_long, only_variables
+from exporter.cli.preflight.interpolations import find_too_long, only_variables
 from exporter.cli.rerunning.keys import check_keys
 from exporter.cli.rerunning.reads import check_reads
 from exporter.cli.rerunning.trust import check_trust

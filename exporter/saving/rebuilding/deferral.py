@@ -7,17 +7,15 @@ to the same model; `tests/saving/test_keras_internals.py` fails then.
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from exporter.processes.replacing import find_owner, replaced
 from exporter.saving.private_api import RandomInitializer
-from exporter.saving.safety.memory import charge
-
-_INITIALIZE = "_initialize_with_initializer"
-_FROM_CONFIG = "from_config"
 
 # Keras makes a graph of layers by a recursion of one call a layer.
 _CALLS_A_LAYER = 2
@@ -25,31 +23,45 @@ _CALLS_A_LAYER = 2
 _lock = threading.Lock()
 _users = 0
 _limit = 0
-_replaced: dict[str, Any] = {}
-_values: dict[tuple[Callable[..., tf.Tensor], tuple[int, ...], str], tf.Tensor] = {}
+
+# The first values that variables share, in a thread that has a block open.
+_Values = dict[tuple[Callable[..., tf.Tensor], tuple[int, ...], str], tf.Tensor]
+_values: ContextVar[_Values | None] = ContextVar("first values of variables", default=None)
 
 
 @contextmanager
 def values_come_later(layers: int = 0) -> Iterator[None]:
-    """Builds models faster while it is open, in every thread.
+    """Builds models faster while it is open; other threads build theirs as ever.
 
     - A variable that Keras's own initializers would fill with random numbers gets zeros: its value is loaded anyway.
       Zeros, or ones, of one shape share their memory until something is assigned.
     - A Sequential model is built once, where Keras builds it anew after each layer, in quadratic time.
-    - Python's limit of recursion leaves room for that of Keras.
+    - Python's limit of recursion, which all threads share, leaves room for that of Keras.
 
     Args:
         layers: How many there will be, at most one below the other.
     """
+    outer = _values.get()
+    token = _values.set({} if outer is None else outer)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_room_for_calls(_CALLS_A_LAYER * layers))
+            for name in find_originals():
+                stack.enter_context(replaced(_KINDS[name], name, _MAKERS[name]))
+            yield
+    finally:
+        _values.reset(token)
+
+
+@contextmanager
+def _room_for_calls(count: int) -> Iterator[None]:
+    """Raises Python's limit of recursion until the last of the blocks that overlap is closed."""
     global _users, _limit
     with _lock:
-        _users += 1
-        if _users == 1:
+        if not _users:
             _limit = sys.getrecursionlimit()
-            _replaced.update(find_originals())
-            for name, original in _replaced.items():
-                setattr(_find_owner(name), name, _MAKERS[name](original))
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), _limit + _CALLS_A_LAYER * layers))
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _limit + count))
+        _users += 1
     try:
         yield
     finally:
@@ -57,21 +69,14 @@ def values_come_later(layers: int = 0) -> Iterator[None]:
             _users -= 1
             if not _users:
                 sys.setrecursionlimit(_limit)
-                for name, original in _replaced.items():
-                    setattr(_find_owner(name), name, original)
-                _replaced.clear()
-                _values.clear()
 
 
 def find_originals() -> dict[str, Any]:
     """Finds the methods of Keras that are replaced, by name; those that it lacks are left out."""
-    owners = {name: _find_owner(name) for name in _MAKERS}
-    return {name: vars(owner)[name] for name, owner in owners.items() if name in vars(owner)}
-
-
-def _find_owner(name: str) -> type:
-    kinds: tuple[type, ...] = keras.Variable.__mro__ if name == _INITIALIZE else (keras.Sequential,)
-    return next((kind for kind in kinds if name in vars(kind)), kinds[0])
+    owners = {name: find_owner(kind, name) for name, kind in _KINDS.items()}
+    # What another model or layer has of its own must stay as it is.
+    others = keras.Sequential.__mro__[1:]
+    return {name: vars(owner)[name] for name, owner in owners.items() if owner is not None and owner not in others}
 
 
 def _share_first_values(original: Callable[..., None]) -> Any:
@@ -79,15 +84,15 @@ def _share_first_values(original: Callable[..., None]) -> Any:
         # What is not random is as it would be, since a metric may need it: nothing loads its accumulators.
         spared = isinstance(initializer, (RandomInitializer, keras.initializers.Zeros, keras.initializers.Ones))
         native = type(initializer).__module__.partition(".")[0] == "keras"
-        if not (spared and native and tf.executing_eagerly()):
+        values = _values.get()
+        if values is None or not (spared and native and tf.executing_eagerly()):
             original(variable, initializer)
             return
         make = tf.ones if isinstance(initializer, keras.initializers.Ones) else tf.zeros
         key = (make, tuple(variable._shape), variable._dtype)
-        charge(variable)
-        if key not in _values:
-            _values[key] = make(*key[1:])
-        variable._initialize(_values[key])
+        if key not in values:
+            values[key] = make(*key[1:])
+        variable._initialize(values[key])
 
     return initialize
 
@@ -96,7 +101,8 @@ def _build_once(original: Any) -> Any:
     def from_config(cls: Any, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
         build = original.__get__(None, cls)
         listed = config.get("layers", ())
-        if cls.add is not keras.Sequential.add or not all("module" in layer for layer in listed):
+        is_ours = _values.get() is not None and cls.add is keras.Sequential.add
+        if not is_ours or not all("module" in layer for layer in listed):
             return build(config, custom_objects)
         model = build({**config, "layers": [], "build_input_shape": None}, custom_objects)
         for layer in listed:
@@ -111,4 +117,8 @@ def _build_once(original: Any) -> Any:
     return classmethod(from_config)
 
 
-_MAKERS: Mapping[str, Callable[[Any], Any]] = {_INITIALIZE: _share_first_values, _FROM_CONFIG: _build_once}
+_KINDS: Mapping[str, type] = {"_initialize_with_initializer": keras.Variable, "from_config": keras.Sequential}
+_MAKERS: Mapping[str, Callable[[Any], Any]] = {
+    "_initialize_with_initializer": _share_first_values,
+    "from_config": _build_once,
+}

@@ -7,7 +7,7 @@ configuration says.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from exporter.errors import ArtifactError
+from exporter.processes.replacing import replaced
 from exporter.saving.private_api import BackendVariable as Variable
 
 # What Keras makes and no file holds: counters, caches of layers, and the like.
@@ -43,20 +44,18 @@ def limit_variables(stored: int | None) -> Iterator[None]:
     """
     token = _left.set(None if stored is None else [_TIMES * stored + _ALLOWANCE, _TENSORS])
     try:
-        yield
+        with ExitStack() as stack:
+            if stored is not None:
+                # Keras has no hook for this.
+                make = _count_first_values
+                stack.enter_context(replaced(Variable, "_initialize_with_initializer", make, outermost=True))
+                stack.enter_context(replaced(keras.KerasTensor, "__init__", _count_tensors))
+            yield
     finally:
         _left.reset(token)
 
 
-def charge(variable: Any) -> None:
-    """Counts a variable that is about to get its first value.
-
-    Args:
-        variable: A Keras variable that knows its shape.
-
-    Raises:
-        ArtifactError: It goes beyond the limit.
-    """
+def _charge(variable: Any) -> None:
     left = _left.get()
     if left is None:
         return
@@ -71,7 +70,7 @@ def charge(variable: Any) -> None:
 
 def _count_first_values(original: Any) -> Any:
     def initialize(variable: Any, initializer: Any) -> None:
-        charge(variable)
+        _charge(variable)
         original(variable, initializer)
 
     return initialize
@@ -90,8 +89,3 @@ def _count_tensors(original: Any) -> Any:
         original(*args, **kwargs)
 
     return initialize
-
-
-# Keras has no hook for this. Outside of `limit_variables` it counts nothing.
-Variable._initialize_with_initializer = _count_first_values(Variable._initialize_with_initializer)
-keras.KerasTensor.__init__ = _count_tensors(keras.KerasTensor.__init__)

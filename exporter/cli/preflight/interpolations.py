@@ -4,14 +4,15 @@ OmegaConf resolves each reference anew: ten of them in one value, nine values de
 every reference and every call of a resolver is counted while a recipe is read, and so is the length of what they give.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.base import Container, Node
 from omegaconf.errors import InterpolationResolutionError
 from omegaconf.resolvers import oc
+
+from exporter.cli import hydra_private
 
 MAX_REFERENCES: Final = 10_000
 MAX_CHARACTERS: Final = 1 << 18
@@ -56,7 +57,7 @@ class Budget:
 
     def spend(self, value: Any) -> None:
         """Counts a reference or a call, and what it gave."""
-        value = value._value() if isinstance(value, Node) and not isinstance(value, Container) else value
+        value = hydra_private.read_scalar(value)
         self._references -= 1
         self._characters -= len(value) if isinstance(value, str | bytes) else 0
         self.check()
@@ -78,31 +79,15 @@ def bounded() -> Iterator[Budget]:
         What is left for them.
     """
     budget = Budget()
-    refer, call = Container._resolve_node_interpolation, Container._evaluate_custom_resolver
 
-    def refer_and_count(self: Container, *arguments: Any, **named: Any) -> Any:
+    def count(resolve: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         budget.check()
-        value = refer(self, *arguments, **named)
+        value = resolve(*arguments, **named)
         budget.spend(value)
         return value
 
-    def call_and_count(self: Container, key: Any, node: Node, inter_type: str, *arguments: Any, **named: Any) -> Any:
-        budget.check()
-        value = call(self, key, node, inter_type, *arguments, **named)
-        budget.spend(value)
-        return value
-
-    _replace(refer_and_count, call_and_count)
-    try:
+    with hydra_private.resolution_replaced(refer=count, call=count):
         yield budget
-    finally:
-        _replace(refer, call)
-
-
-def _replace(refer: Any, call: Any) -> None:
-    # There is no public way in: the parser of the grammar is handed these two, and nothing else ends an expansion.
-    Container._resolve_node_interpolation = refer  # type: ignore[method-assign]
-    Container._evaluate_custom_resolver = call  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -137,21 +122,17 @@ def watched() -> Iterator[list[str]]:
             raise ValueError(f"it reads the environment variable {name}; to let it: --environment {name}")
         return oc.env(name, *default)
 
-    call = Container._evaluate_custom_resolver
-
-    def call_if_allowed(self: Container, key: Any, node: Node, inter_type: str, *arguments: Any, **named: Any) -> Any:
+    def call_if_allowed(
+        call: Callable[..., Any], config: Any, key: Any, node: Any, inter_type: str, *arguments: Any, **named: Any
+    ) -> Any:
         if _allowed_variables is not None and inter_type not in _RESOLVERS:
             allowed = ", ".join(_RESOLVERS)
             raise ValueError(f"a recipe inside an artifact calls no {inter_type}; allowed: {allowed}; write the value")
-        return call(self, key, node, inter_type, *arguments, **named)
+        return call(config, key, node, inter_type, *arguments, **named)
 
-    OmegaConf.register_new_resolver("oc.env", read, replace=True)
-    _replace(Container._resolve_node_interpolation, call_if_allowed)
-    try:
+    with hydra_private.resolvers_kept(), hydra_private.resolution_replaced(call=call_if_allowed):
+        OmegaConf.register_new_resolver("oc.env", read, replace=True)
         yield names
-    finally:
-        _replace(Container._resolve_node_interpolation, call)
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
 def leave_hydra_out(composed: DictConfig) -> DictConfig:

@@ -1,0 +1,139 @@
+"""The words of a command line: flags, and overrides that ask for an export or for a sweep of them."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.cli.composing import COMMAND_LINE, PRIMARY, open_loader
+from exporter.cli.hydra_private import get_args_parser, list_flags
+from exporter.config import JobConfig, MeasureMode
+from exporter.config.checking import explain_unknown
+from exporter.errors import Fault, UsageError
+
+if TYPE_CHECKING:
+    from exporter.cli.preflight.jobs import Job, Preflight
+    from exporter.sweeps.records.plans import Plan
+
+# The check of recipes and the sweeps are imported by what uses them: `--help` and `--cfg` alone do not pay for them.
+
+_SHELLS = ("bash", "fish", "zsh")
+
+
+def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None]":
+    """Checks a command line and every job that it asks for, inside of `own_hydra`.
+
+    Args:
+        arguments: Without the program's name; flags and overrides in any order.
+
+    Returns:
+        The arguments with the overrides at the end, where Hydra wants them, and the sweep that they ask for, if any.
+
+    Raises:
+        UsageError: With every fault.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UsageError([Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
+    _check_flags(flags, unknown, list_flags(parser))
+    words = [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
+    only_shows = bool(flags.help or flags.cfg or flags.info)
+    nothing_given = not (flags.overrides or flags.config_name or flags.config_dir)
+    if flags.shell_completion or flags.hydra_help or (only_shows and nothing_given):
+        return words, None
+    preflight, jobs = _check_jobs(flags, flags.overrides)
+    if preflight.sweep_directory is None or only_shows:
+        return words, None
+    return _plan_sweep(arguments, words, flags, preflight, jobs)
+
+
+def _plan_sweep(
+    arguments: Sequence[str], words: list[str], flags: argparse.Namespace, preflight: "Preflight", jobs: "list[Job]"
+) -> "tuple[list[str], Plan]":
+    from exporter.cli.preflight.overrides import quote
+    from exporter.sweeps.records.plans import describe_job, find_earlier, hash_recipe, make_plan
+
+    recipe = flags.config_name or PRIMARY
+    hashes = [hash_recipe(job.config) for job in jobs]
+    directory = preflight.sweep_directory or ""
+    if jobs[0].config.resume and not any(word.startswith("hydra.sweep.dir=") for word in words):
+        root = Path(directory).parents[1]  # a day and a moment below it
+        if earlier := find_earlier(root, recipe, hashes):
+            preflight, jobs = _check_jobs(flags, [*flags.overrides, f"hydra.sweep.dir={quote(str(earlier))}"])
+            hashes = [hash_recipe(job.config) for job in jobs]
+            directory = preflight.sweep_directory or ""
+    words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+    return [*words, f"hydra.sweep.dir={quote(directory)}"], make_plan(
+        recipe=recipe,
+        command=tuple(arguments),
+        job_command=_word_job_command(flags, jobs[0].config),
+        directory=directory,
+        cells=()
+        if preflight.is_search
+        else tuple(
+            describe_job(number, job.overrides, job.config, digest, job.directory)
+            for number, (job, digest) in enumerate(zip(jobs, hashes, strict=True))
+        ),
+        on_error=jobs[0].config.on_error,
+        resume=jobs[0].config.resume,
+        results_url=jobs[0].config.results_url,
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _check_jobs(flags: argparse.Namespace, overrides: Sequence[str]) -> "tuple[Preflight, list[Job]]":
+    from exporter.cli.preflight.jobs import Preflight
+
+    preflight = Preflight(open_loader(flags.config_dir), flags.config_name or PRIMARY, COMMAND_LINE)
+    return preflight, preflight.check(overrides, multirun=flags.multirun)
+
+
+def _word_job_command(flags: argparse.Namespace, config: JobConfig) -> tuple[str, ...]:
+    words = []
+    if flags.config_dir is not None:
+        words += ["--config-dir", flags.config_dir]
+    if flags.config_name is not None:
+        words += ["-cn", flags.config_name]
+    if not flags.multirun:
+        words.append("hydra.mode=RUN")  # the recipe asks for a sweep by itself
+    if config.measure.mode is MeasureMode.SWEEPS:
+        words.append("measure=always")
+    return tuple(words)
+
+
+def _check_flags(flags: argparse.Namespace, unknown: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses the flags and combinations for which Hydra would print a traceback, or that do not belong here."""
+    faults = [Fault(flag, explain_unknown(flag, known).replace("key", "flag", 1)) for flag in unknown]
+    modes = {
+        "--run": flags.run,
+        "--multirun": flags.multirun,
+        "--cfg": flags.cfg is not None,
+        "--info": flags.info is not None,
+        "--shell-completion": flags.shell_completion,
+    }
+    chosen = [name for name, is_chosen in modes.items() if is_chosen]
+    if len(chosen) > 1:
+        faults.append(Fault(" ".join(chosen), "only one of these can be given"))
+    if flags.resolve and flags.cfg is None and not flags.help:
+        faults.append(Fault("--resolve", "goes with --cfg or --help"))
+    if flags.hydra_help and flags.overrides:
+        faults.append(Fault("--hydra-help", "takes no overrides"))
+    if flags.config_path is not None:
+        faults.append(Fault("--config-path", f"write --config-dir {flags.config_path}, which adds to what is there"))
+    if flags.experimental_rerun is not None:
+        faults.append(Fault("--experimental-rerun", "would load a pickle, which can run code; give the recipe instead"))
+    if flags.shell_completion:
+        # The shell itself asks with `query`, and gives the line in the environment.
+        commands = ("install", "uninstall", "query") if "COMP_LINE" in os.environ else ("install", "uninstall")
+        allowed = [f"{command}={shell}" for command in commands for shell in _SHELLS]
+        if len(flags.overrides) != 1 or flags.overrides[0] not in allowed:
+            received = " ".join(flags.overrides) or "nothing"
+            faults.append(Fault("--shell-completion", f"received {received}; allowed: {', '.join(allowed)}"))
+    if faults:
+        raise UsageError([replace(fault, place=COMMAND_LINE) for fault in faults])
