@@ -42,9 +42,11 @@ PRELOADED = (
     "exporter.verification.measuring",
     "exporter.verification.inputs",
     "exporter.verification.verification",
-    "exporter.saving.formats.hdf5",
+    "exporter.saving.formats.hdf5.writing",
+    "exporter.saving.formats.hdf5.reading",
     "exporter.saving.formats.keras_archive",
-    "exporter.saving.formats.saved_model",
+    "exporter.saving.formats.saved_model.writing",
+    "exporter.saving.formats.saved_model.reading",
     "exporter.exporting.serving",
 )
 

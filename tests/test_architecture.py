@@ -34,57 +34,80 @@ ROOMS: dict[str, str] = {
         "text errors processes saving.private_api saving.contents saving.layout saving.safety saving.configuration "
         "saving.state"
     ),
-    "saving.graph": (
-        "text errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
-        "saving.rebuilding"
+    "saving.graph": "text errors saving.private_api saving.contents saving.layout saving.state",
+    "saving.functions": (
+        "text errors saving.private_api saving.layout saving.configuration saving.state saving.rebuilding saving.graph"
+    ),
+    "saving.revival": (
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.functions"
+    ),
+    "saving.formats.parts": (
+        "text errors saving.private_api saving.contents saving.layout saving.configuration saving.state"
+    ),
+    "saving.formats.hdf5": (
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
+        "saving.rebuilding saving.formats.parts"
+    ),
+    "saving.formats.keras_archive": (
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
+        "saving.rebuilding saving.formats.parts"
+    ),
+    "saving.formats.saved_model": (
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
+        "saving.configuration saving.state saving.rebuilding saving.graph saving.functions saving.revival "
+        "saving.formats.parts saving.formats.keras_archive"
     ),
     "saving.formats": (
-        "text errors storage saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
-        "saving.configuration saving.state saving.rebuilding saving.graph"
+        "text errors saving.private_api saving.contents saving.layout storage saving.configuration saving.state "
+        "saving.rebuilding saving.graph saving.formats.parts saving.formats.hdf5 saving.formats.keras_archive"
     ),
     "saving": (
-        "text errors processes storage storage.remote saving.contents saving.layout saving.state saving.formats"
+        "text errors processes saving.contents saving.layout storage storage.remote saving.state saving.formats.hdf5 "
+        "saving.formats.keras_archive saving.formats.saved_model saving.formats"
     ),
-    "artifacts": "text errors config storage storage.remote saving.contents saving.layout",
+    "artifacts": "text errors config saving.contents saving.layout storage storage.remote",
     "artifacts.inspection": (
-        "text errors processes storage saving.contents saving.layout saving.safety saving.safety.graphs saving.state "
+        "text errors processes saving.contents saving.layout storage saving.safety saving.safety.graphs saving.state "
         "artifacts"
     ),
     "transforms": "errors",
     "models": "text errors config processes saving.private_api saving.contents saving.state saving.graph",
     "models.endpoints": (
-        "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models"
+        "text errors config processes saving.private_api saving.state saving.graph saving.formats.saved_model "
+        "transforms models"
     ),
     "sources": (
-        "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
+        "text errors saving.layout storage.remote saving.safety saving.configuration saving.formats saving models"
     ),
     "verification.checks": (
         "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts "
         "models models.endpoints"
     ),
     "verification": (
-        "text errors config processes saving saving.private_api saving.contents saving.layout saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.formats artifacts models models.endpoints sources "
-        "verification.checks"
+        "text errors config processes saving.private_api saving.contents saving.layout saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.formats.saved_model saving artifacts models "
+        "models.endpoints sources verification.checks"
     ),
     "exporting.destinations": (
-        "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"
+        "text errors config saving.contents saving.layout storage storage.remote saving.formats saving artifacts"
     ),
     "exporting": (
-        "text errors config processes storage storage.remote saving saving.contents saving.layout saving.formats "
-        "artifacts transforms models models.endpoints sources verification exporting.destinations"
+        "text errors config processes saving.contents saving.layout storage storage.remote "
+        "saving.formats.saved_model saving.formats saving artifacts transforms models models.endpoints sources "
+        "verification exporting.destinations"
     ),
     "sweeps.records": (
-        "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"
+        "text errors config saving.contents storage storage.remote saving.state saving.formats artifacts exporting"
     ),
-    "sweeps.showing": "text errors storage storage.remote saving.contents artifacts sweeps.records",
+    "sweeps.showing": "text errors saving.contents storage storage.remote artifacts sweeps.records",
     "sweeps": "text errors config processes storage artifacts exporting sweeps.records sweeps.showing",
-    "cli": "text errors config processes storage artifacts exporting exporting.destinations sweeps sweeps.records",
+    "cli": "text errors config processes storage artifacts exporting.destinations exporting sweeps.records sweeps",
     "cli.rerunning": (
         "text errors config storage.remote saving.formats artifacts artifacts.inspection transforms exporting cli"
     ),
     "cli.commands": (
-        "text errors config processes storage storage.remote saving.contents artifacts artifacts.inspection "
+        "text errors config processes saving.contents storage storage.remote artifacts artifacts.inspection "
         "verification exporting cli cli.rerunning"
     ),
     "api": "errors config artifacts exporting cli",
@@ -100,7 +123,9 @@ KNOW_HYDRA = {Path("cli", "main.py"), Path("cli", "composing.py"), Path("cli", "
     Path("models", "instantiating.py"),
 }
 # Load a SavedModel with TensorFlow: the first after a look at its graph, the second only when the first calls it.
-LOAD_GRAPHS = {Path("saving", "formats", "saved_model.py"), Path("saving", "graph", "revival.py")}
+LOAD_GRAPHS = {Path("saving", "formats", "saved_model", "reading.py")} | {
+    Path("saving", "revival", name) for name in ("models.py", "foreign.py")
+}
 
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
 

@@ -33,9 +33,9 @@ from exporter.errors import ExportError
 from exporter.exporting import job
 from exporter.exporting.provenance import describe_recipe
 from exporter.exporting.session import Workshop
-from exporter.saving.api import SavePlan
 from exporter.saving.contents import Contents, LeftOut, Tensor
-from exporter.saving.graph.signatures import read_meta_graph
+from exporter.saving.graph.endpoints import read_meta_graph
+from exporter.saving.plans import SavePlan
 
 PHASES = ["start TensorFlow", "build the model", "write the artifact", "prove it", "publish it"]
 
@@ -372,7 +372,7 @@ def test_a_failed_proof_ends_the_command_with_4(tmp_path: Path) -> None:
     """The model's own function makes the process write another model than the one it returns."""
     (tmp_path / "tampering.py").write_text(
         "import keras, numpy\n"
-        "from exporter.saving.api import SavePlan\n"
+        "from exporter.saving.plans import SavePlan\n"
         "\n"
         "def build(epochs, batch_size):\n"
         "    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])\n"

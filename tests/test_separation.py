@@ -13,7 +13,7 @@ from exporter.config import ExportConfig, VerifyConfig
 from exporter.errors import ProofError
 from exporter.exporting.job import export
 from exporter.exporting.session import Workshop
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import prove, warm_up
 

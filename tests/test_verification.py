@@ -26,9 +26,9 @@ from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.exporting.session import Workshop
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
+from exporter.saving.plans import plan_save
 from exporter.verification.checks.facts import find_differences
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import Proof, prove, warm_up

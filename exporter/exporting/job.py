@@ -28,8 +28,8 @@ from exporter.exporting.reporting import Reporter, SilentReporter
 from exporter.exporting.session import Workshop
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.memory import measure_peak, reset_peak
-from exporter.saving.api import SavePlan, check_space, plan_save
 from exporter.saving.contents import LeftOut
+from exporter.saving.plans import SavePlan, check_space, plan_save
 from exporter.storage.staging import moved_away, stage_beside
 from exporter.text.hiding import hide
 

@@ -22,7 +22,7 @@ from exporter.exporting.destinations.versions import AUTO, TIMESTAMP
 from exporter.models.endpoints.declarations import check_declarations
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.formats import SUFFIXES
-from exporter.saving.formats.save_options import explain_device, explain_namespace, explain_tags
+from exporter.saving.formats.saved_model.save_options import explain_device, explain_namespace, explain_tags
 from exporter.storage.remote import explain_url, is_url
 from exporter.text.showing import describe_value, show
 

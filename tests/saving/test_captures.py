@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
 from exporter.saving.state.collecting import collect_state
 
 GAIN = tf.Variable(3.0, name="gain")

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 import exporter
 from exporter import load_model, save_model
-from exporter.saving.api import plan_save
 from exporter.saving.configuration.dependencies import find_dependencies
 from exporter.saving.contents import Contents, Dependency, LeftOut
 from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
 
 _BATCH = np.random.default_rng(3).normal(size=(7, 4)).astype("float32")
 _NAMES: dict[Format, str] = {"h5": "model.h5", "keras": "model.keras", "tf": "model"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.saving.api import plan_save
 from exporter.saving.contents import Contents, LeftOut
 from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
 from exporter.text.showing import describe_if_possible
 
 _FORMATS: tuple[Format, ...] = ("h5", "keras", "tf")

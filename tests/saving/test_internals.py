@@ -16,7 +16,7 @@ from tensorflow.python.distribute.values import PerReplicaSpec
 
 import exporter
 from exporter.saving import private_api
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
 from exporter.saving.state.collecting import collect_state, to_array
 
 SIGNATURES = {

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from exporter import load_model, save_model
 from exporter.errors import ArgumentError
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
+from exporter.saving.plans import plan_save
 
 _BATCH = np.random.default_rng(3).normal(size=(7, 4)).astype("float32")
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_saved_is_left_out_and_refused(kind: Any, name: str, why:
 
 
 def test_an_artifact_of_before_has_no_step_of_prediction(tmp_path: Path) -> None:
-    from exporter.saving.graph.functions import Functions
+    from exporter.saving.functions.records import Functions
 
     text = '{"units": [], "steps": {}, "missing": [], "methods": [], "compile_config": null}'
     assert Functions.from_json(text) == Functions((), {}, (), (), None)

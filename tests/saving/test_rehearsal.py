@@ -10,9 +10,9 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
 from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
 from exporter.saving.state.collecting import collect_state, to_array
 
 ROWS = np.linspace(-1.0, 1.0, 32, dtype=np.float32).reshape(8, 4)

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 import exporter
 from exporter import load_model, save_model
-from exporter.saving.api import plan_save
 from exporter.saving.contents import Contents, Endpoint, Tensor
+from exporter.saving.plans import plan_save
 from exporter.saving.state.collecting import collect_state, digest
 
 DATA = "variables/variables.data-00000-of-00001"

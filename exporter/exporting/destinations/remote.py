@@ -30,10 +30,10 @@ from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.exporting.destinations.local import Place
 from exporter.exporting.destinations.publishing import place_request
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_free_number, explain_model_among_versions
-from exporter.saving.api import check_target
 from exporter.saving.contents import LeftOut, format_bytes
 from exporter.saving.formats import Format
 from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
+from exporter.saving.plans import check_target
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.remote import Store
 from exporter.storage.remote.addresses import split_name

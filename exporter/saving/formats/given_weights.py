@@ -7,9 +7,9 @@ import keras
 
 from exporter.errors import ArtifactError
 from exporter.saving.formats import find_format
-from exporter.saving.formats.hdf5 import open_hdf5_weights
+from exporter.saving.formats.hdf5.reading import open_hdf5_weights
 from exporter.saving.formats.keras_archive import open_archived_weights
-from exporter.saving.formats.weights_file import StoredArrays, load_as_keras
+from exporter.saving.formats.parts.weights_file import StoredArrays, load_as_keras
 from exporter.saving.layout.checksums import damage_explained
 from exporter.saving.private_api import load_weights_from_hdf5_group
 from exporter.storage.exchange import read_whole

@@ -23,8 +23,8 @@ from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.contents import Contents
-from exporter.saving.formats.holdings import describe_holdings
-from exporter.saving.formats.weights_file import Entries, StoredArrays, load_as_keras, write_weights
+from exporter.saving.formats.parts.holdings import describe_holdings
+from exporter.saving.formats.parts.weights_file import Entries, StoredArrays, load_as_keras, write_weights
 from exporter.saving.layout.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.layout.datasets import BUFFER, lay_out_file
 from exporter.saving.layout.documents import check_length, parse_json
