@@ -28,43 +28,45 @@ ROOMS: dict[str, str] = {
     "storage.remote": "text errors saving.layout",
     "saving.safety": "errors saving.private_api saving.layout",
     "saving.safety.graphs": "errors saving.layout",
+    "saving.requests": "saving.safety",
     "saving.configuration": "text errors saving.contents storage.remote",
     "saving.state": "errors saving.private_api saving.configuration",
     "saving.rebuilding": (
-        "text errors processes saving.private_api saving.contents saving.layout saving.safety saving.configuration "
-        "saving.state"
+        "text errors processes saving.private_api saving.contents saving.layout saving.safety saving.requests "
+        "saving.configuration saving.state"
     ),
     "saving.graph": "text errors saving.private_api saving.contents saving.layout saving.state",
     "saving.functions": (
         "text errors saving.private_api saving.layout saving.configuration saving.state saving.rebuilding saving.graph"
     ),
     "saving.revival": (
-        "text errors saving.private_api saving.contents saving.layout saving.safety saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.functions"
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.requests "
+        "saving.configuration saving.state saving.rebuilding saving.graph saving.functions"
     ),
     "saving.formats.parts": (
         "text errors saving.private_api saving.contents saving.layout saving.configuration saving.state"
     ),
     "saving.formats.hdf5": (
-        "errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
-        "saving.rebuilding saving.formats.parts"
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.formats.parts"
     ),
     "saving.formats.keras_archive": (
-        "errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
-        "saving.rebuilding saving.formats.parts"
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.formats.parts"
     ),
     "saving.formats.saved_model": (
         "text errors saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
-        "saving.configuration saving.state saving.rebuilding saving.graph saving.functions saving.revival "
-        "saving.formats.parts saving.formats.keras_archive"
+        "saving.requests saving.configuration saving.state saving.rebuilding saving.graph saving.functions "
+        "saving.revival saving.formats.parts saving.formats.keras_archive"
     ),
     "saving.formats": (
-        "text errors saving.private_api saving.contents saving.layout storage saving.configuration saving.state "
-        "saving.rebuilding saving.graph saving.formats.parts saving.formats.hdf5 saving.formats.keras_archive"
+        "text errors saving.private_api saving.contents saving.layout storage saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.formats.parts saving.formats.hdf5 "
+        "saving.formats.keras_archive"
     ),
     "saving": (
-        "text errors processes saving.contents saving.layout storage storage.remote saving.state saving.formats.hdf5 "
-        "saving.formats.keras_archive saving.formats.saved_model saving.formats"
+        "text errors processes saving.contents saving.layout storage storage.remote saving.requests saving.state "
+        "saving.formats.hdf5 saving.formats.keras_archive saving.formats.saved_model saving.formats"
     ),
     "artifacts": "text errors config saving.contents saving.layout storage storage.remote",
     "artifacts.inspection": (

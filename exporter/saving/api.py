@@ -13,6 +13,7 @@ from exporter.errors import ArgumentError, ArtifactError
 from exporter.processes.collector import collector_paused
 from exporter.saving.formats import find_format
 from exporter.saving.layout.names import CONFIG, GRAPH
+from exporter.saving.requests import LoadRequest
 from exporter.storage.exchange import read_whole
 from exporter.storage.remote import fetch, is_url
 from exporter.storage.sidecars import name_receipt, name_request
@@ -111,16 +112,17 @@ def load_model(
             "`custom_objects` must be a dict of names and classes or functions. "
             f"Received: {describe_value(custom_objects)} (of type {type(custom_objects).__name__})."
         )
+    request = LoadRequest(custom_objects or {}, compile, safe_mode)
     if is_open_hdf5(filepath):
         from exporter.saving.formats.hdf5.reading import read_hdf5
 
         if not filepath:
             raise ArgumentError("The h5py.File is closed. Open it with mode 'r', and close it after the load.")
-        return read_hdf5(filepath, custom_objects, compile, safe_mode)
+        return read_hdf5(filepath, request)
     path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else check_path(filepath)
     try:
         with collector_paused():
-            return read_whole(path, lambda: _find_reader(path)(path, custom_objects, compile, safe_mode))
+            return read_whole(path, lambda: _find_reader(path)(path, request))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 

@@ -24,6 +24,7 @@ from exporter.saving.rebuilding.record import (
     read_assets,
     rebuild_state,
 )
+from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import Array, State, collect, set_attachments, to_array
 from exporter.saving.state.process_state import process_kept
 
@@ -113,7 +114,7 @@ def _rehearse(model: keras.Model, config: Config, include_optimizer: bool) -> tu
             return None, list(replaced.values())
         try:
             rebuilt, compiled = rebuild_state(
-                copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False
+                copy.deepcopy(config), record, _LiveReader(state), LoadRequest(code, safe_mode=False)
             )
         except ArtifactError as error:
             return str(error).removesuffix(f" {UNCOMPILED}"), []

@@ -1,6 +1,7 @@
 """A revived model is compiled: with its optimizer, or with one that stands for it."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from exporter.saving.rebuilding.compilation import compile_model
 from exporter.saving.rebuilding.record import build_optimizers
 from exporter.saving.revival.calling import Untracked
 from exporter.saving.revival.layers import RevivedModel, make_class
-from exporter.saving.revival.loaded import Loaded, RevivedSchedule, is_at_hand
+from exporter.saving.revival.loaded import Loaded, RevivedSchedule
 from exporter.saving.revival.saved_steps import use_saved_steps
 from exporter.saving.revival.substitutes import Factory, name_substitute
 from exporter.saving.state.kinds import OPTIMIZER, is_below
@@ -60,11 +61,12 @@ class RevivedOptimizer(keras.optimizers.Optimizer):
         return {"original": self._original.value or {}}
 
 
-def compile_revived(model: keras.Model, config: Config, functions: Functions, loaded: Loaded, safe_mode: bool) -> bool:
+def compile_revived(model: keras.Model, config: Config, functions: Functions, loaded: Loaded) -> bool:
     """Compiles a revived model. Returns whether it was."""
     usable, substitutes = _substitute_schedule(config, loaded)
-    custom_objects = {**(loaded.custom_objects or {}), **substitutes}
-    missing = [name for name in find_foreign_names(usable) if not is_at_hand(name, custom_objects)]
+    custom_objects = {**loaded.request.custom_objects, **substitutes}
+    request = replace(loaded.request, custom_objects=custom_objects)
+    missing = [name for name in find_foreign_names(usable) if not request.is_at_hand(name)]
     lost = missing or (list(functions.methods) if isinstance(model, RevivedModel) else [])
     if lost and not functions.steps:
         what = escape(", ".join(missing)) or f"the model's own {', '.join(functions.methods)}"
@@ -91,7 +93,7 @@ def compile_revived(model: keras.Model, config: Config, functions: Functions, lo
         custom_objects[OPTIMIZER] = Factory(_make_optimizer(config.get(OPTIMIZER), loaded))
         usable[OPTIMIZER] = name_substitute(OPTIMIZER)
         extras = {**extras, "auto_scale_loss": False}  # what scaled the loss is part of what was revived
-    compile_model(model, usable, extras, custom_objects, safe_mode)
+    compile_model(model, usable, extras, replace(request, custom_objects=custom_objects))
     build_optimizers(model, loaded.record)
     if functions.steps and (lost or not find_own_methods(model)):
         use_saved_steps(model, loaded.units, functions, config, replaceable=not lost)
@@ -117,7 +119,7 @@ def _substitute_schedule(config: Config, loaded: Loaded) -> tuple[Config, dict[s
     if (
         not isinstance(schedule, dict)
         or LEARNING_RATE not in loaded.units
-        or all(is_at_hand(name, loaded.custom_objects) for name in needs)
+        or all(loaded.request.is_at_hand(name) for name in needs)
     ):
         return config, {}
     made = make_class(RevivedSchedule, schedule["class_name"])(loaded.units[LEARNING_RATE], schedule)

@@ -15,6 +15,7 @@ from exporter.saving.configuration.configurations import Config, find_foreign_na
 from exporter.saving.configuration.faults import LOAD_FAULTS, keras_explained
 from exporter.saving.functions.records import UnitVariable
 from exporter.saving.rebuilding.record import StateRecord
+from exporter.saving.requests import LoadRequest
 from exporter.saving.revival.calling import Untracked, list_specs
 from exporter.saving.safety.configurations import check_configuration
 from exporter.saving.state.resources import Table
@@ -28,7 +29,7 @@ class Loaded:
         units: The functions of every unit, by name.
         record: What is known of the state.
         values: The variables, by path.
-        custom_objects: The code that is at hand, by name.
+        request: What is asked of the load, with the code that is at hand.
         tables: The lookup tables, by path.
         wrapped: The Keras variables that were made of them so far.
     """
@@ -36,7 +37,7 @@ class Loaded:
     units: Mapping[str, Any]
     record: StateRecord
     values: Mapping[str, tf.Variable]
-    custom_objects: Mapping[str, Any] | None = None
+    request: LoadRequest = field(default_factory=LoadRequest)
     tables: Mapping[str, Table] = field(default_factory=dict)
     wrapped: dict[str, keras.Variable] = field(default_factory=dict)
 
@@ -58,9 +59,9 @@ class Loaded:
         """Rebuilds a regulariser or a constraint, from its function if its code is missing."""
         if config is None:
             return None
-        if all(is_at_hand(name, self.custom_objects) for name in find_foreign_names(config)):
-            check_configuration(config, self.custom_objects)
-            given = dict(self.custom_objects or {})
+        if all(self.request.is_at_hand(name) for name in find_foreign_names(config)):
+            check_configuration(config, self.request.custom_objects)
+            given = dict(self.request.custom_objects)
             with keras_explained(f"the {kind} of {path!r}"):
                 return keras.saving.deserialize_keras_object(config, given)
         made = RevivedRegularizer if kind == "regularizer" else RevivedConstraint
@@ -116,10 +117,3 @@ def strange_operations_named(path: Path) -> Iterator[None]:
             f"{path} needs the operation {unknown[1]!r}, which TensorFlow does not have. Import the library that has "
             "it before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
         ) from error
-
-
-def is_at_hand(name: str, custom_objects: Mapping[str, Any] | None) -> bool:
-    """Returns whether the class or function of that name is registered or given."""
-    if name == "lambda":
-        return False
-    return keras.saving.get_registered_object(name, custom_objects=dict(custom_objects or {})) is not None

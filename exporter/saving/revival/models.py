@@ -6,6 +6,7 @@ call is the function that was traced when the model was saved, and gradients flo
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ from exporter.saving.rebuilding.record import (
     restore_settings,
     restore_variables,
 )
+from exporter.saving.requests import LoadRequest
 from exporter.saving.revival.calling import Untracked
 from exporter.saving.revival.compilation import compile_revived
 from exporter.saving.revival.function_checks import check_functions
 from exporter.saving.revival.layers import RevivedLayer, RevivedModel, make_unit_class
-from exporter.saving.revival.loaded import Loaded, adopt_value, is_at_hand, strange_operations_named
+from exporter.saving.revival.loaded import Loaded, adopt_value, strange_operations_named
 from exporter.saving.revival.saved_steps import use_saved_prediction
 from exporter.saving.revival.substitutes import Factory, name_substitute
-from exporter.saving.safety.configurations import check_configuration
 from exporter.saving.state.collecting import Array, collect, join, read_array, walk
 from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import Table
@@ -47,9 +48,7 @@ def revive_model(
     record: StateRecord,
     functions: Functions,
     config: Config | None,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> keras.Model:
     """Rebuilds a model of which some code is missing.
 
@@ -58,15 +57,12 @@ def revive_model(
         record: What is known of its state.
         functions: What is known of its functions.
         config: The model's configuration, or None if it has none.
-        custom_objects: The code that is at hand, by name.
-        compile: Whether the model is compiled and its optimizer restored.
-        safe_mode: Refuses marshalled lambdas among what is not revived.
+        request: What is asked of the load; safe mode is about what is not revived.
 
     Returns:
         The model: with its own class and layers where their code is at hand, and with revived ones elsewhere.
     """
-    if safe_mode:
-        check_configuration([record.dtype_policies, record.acquired], custom_objects)
+    request.check([record.dtype_policies, record.acquired])
     with damage_explained(path, "", LOAD_FAULTS), strange_operations_named(path):
         artifact = tf.saved_model.load(str(path))
     ours = getattr(artifact, "exporter", None)
@@ -78,10 +74,10 @@ def revive_model(
     if absent:
         raise ArtifactError(f"{path} is incomplete: it lacks the lookup table {absent[0]!r}, which its record names.")
     tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
-    loaded = Loaded(units, record, _collect_values(path, ours, record), custom_objects, tables)
+    loaded = Loaded(units, record, _collect_values(path, ours, record), request, tables)
     values = loaded.values
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
-    model = _revive_layers(body, functions, loaded, safe_mode) if body else None
+    model = _revive_layers(body, functions, loaded) if body else None
     if model is None:
         unit = functions.units[0]
         model = make_unit_class(RevivedModel, unit)(unit, loaded, body or None)
@@ -94,7 +90,7 @@ def revive_model(
         entries=lambda address: _find_entries(values, f"{address}/vars/" if address else "vars/"),
         asset=lambda name: (path / ASSETS / name).read_bytes(),
     )
-    restore_acquired(model, record, custom_objects, safe_mode)
+    restore_acquired(model, record, request)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         load_layers(model, record, reader, Path(directory))
     restore_settings(_find_layers(model), record)
@@ -104,10 +100,10 @@ def revive_model(
     _adopt_values(model, loaded, include_optimizer=False)
     compile_config = functions.compile_config if config is None else config.get("compile_config")
     if (
-        compile
+        request.compile
         and record.compile_extras is not None
         and compile_config
-        and compile_revived(model, compile_config, functions, loaded, safe_mode)
+        and compile_revived(model, compile_config, functions, loaded)
     ):
         _adopt_values(model, loaded, include_optimizer=True)
     restore_replicas(model, record.variables, reader.variable)
@@ -156,12 +152,12 @@ def _adopt_values(model: keras.Model, loaded: Loaded, include_optimizer: bool) -
         adopt_value(variable, loaded.values[path], loaded.record.variables[path].trainable)
 
 
-def _revive_layers(config: Config, functions: Functions, loaded: Loaded, safe_mode: bool) -> keras.Model | None:
+def _revive_layers(config: Config, functions: Functions, loaded: Loaded) -> keras.Model | None:
     """Rebuilds a Sequential or Functional model with revived layers in it, or returns None if that cannot be."""
-    custom_objects = loaded.custom_objects
-    missing = {name for name in find_foreign_names(config) if not is_at_hand(name, custom_objects)}
+    request = loaded.request
+    missing = {name for name in find_foreign_names(config) if not request.is_at_hand(name)}
     if not missing:
-        return rebuild_model(config, custom_objects, safe_mode)
+        return rebuild_model(config, request)
     units = {unit.position: unit for unit in functions.units if unit.position and set(unit.needs) & missing}
     substitutes: dict[str, Any] = {}
 
@@ -180,6 +176,6 @@ def _revive_layers(config: Config, functions: Functions, loaded: Loaded, safe_mo
         return {**place, **name_substitute(name), "config": {"name": unit.parts[0].name}}
 
     changed = substitute(config, ())
-    if {name for name in find_foreign_names(changed) if not is_at_hand(name, custom_objects)} - set(substitutes):
+    if {name for name in find_foreign_names(changed) if not request.is_at_hand(name)} - set(substitutes):
         return None
-    return rebuild_model(changed, {**(custom_objects or {}), **substitutes}, safe_mode)
+    return rebuild_model(changed, replace(request, custom_objects={**request.custom_objects, **substitutes}))

@@ -1,9 +1,8 @@
 """A model or its weights from an HDF5 file that we or Keras wrote."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -18,6 +17,7 @@ from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.layout.structure import check_footer
 from exporter.saving.rebuilding.record import StateReader, StateRecord, revive_state
+from exporter.saving.requests import LoadRequest
 from exporter.saving.safety.hdf5_objects import check_hdf5
 from exporter.saving.safety.memory import limit_variables
 from exporter.saving.state.collecting import Array
@@ -30,15 +30,13 @@ def _read_bytes(group: h5py.Group, name: str, place: Path | str) -> bytes:
 
 def read_hdf5(
     source: Path | h5py.File,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> keras.Model:
     """Loads an HDF5 file that we or Keras wrote; see `exporter.load_model`."""
     if isinstance(source, h5py.File):
-        return _read_open_hdf5(source, source.filename, custom_objects, compile, safe_mode)
+        return _read_open_hdf5(source, source.filename, request)
     with _open_hdf5(source) as file:
-        return _read_open_hdf5(file, source, custom_objects, compile, safe_mode)
+        return _read_open_hdf5(file, source, request)
 
 
 @contextmanager
@@ -76,17 +74,15 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
 def _read_open_hdf5(
     file: h5py.File,
     place: Path | str,
-    custom_objects: Mapping[str, Any] | None,
-    compiled: bool,
-    safe_mode: bool,
+    request: LoadRequest,
 ) -> keras.Model:
     stored = check_hdf5(file, place, (*LEGACY, OURS))  # a caller's own file may hold other things
     with damage_explained(place):
         is_ours = OURS in file or OURS in file.attrs
-    with limit_variables(stored if safe_mode else None):
+    with limit_variables(stored if request.safe_mode else None):
         if is_ours:
-            return _read_ours(file, place, custom_objects, compiled, safe_mode)
-        return read_stock(file, place, custom_objects, compiled, safe_mode)
+            return _read_ours(file, place, request)
+        return read_stock(file, place, request)
 
 
 def _read_checksums(file: h5py.File, place: Path | str) -> tuple[Checksums, h5py.Group]:
@@ -101,9 +97,7 @@ def _read_checksums(file: h5py.File, place: Path | str) -> tuple[Checksums, h5py
 def _read_ours(
     file: h5py.File,
     place: Path | str,
-    custom_objects: Mapping[str, Any] | None,
-    compiled: bool,
-    safe_mode: bool,
+    request: LoadRequest,
 ) -> keras.Model:
     checksums, ours = _read_checksums(file, place)
 
@@ -132,4 +126,4 @@ def _read_ours(
     )
     record = StateRecord.from_json(read_part("state"))
     config = parse_json(read_part("config"), f"The configuration of {place}")
-    return revive_state(config, record, reader, custom_objects, compiled, safe_mode)
+    return revive_state(config, record, reader, request)

@@ -1,6 +1,5 @@
 """A model from an HDF5 file that Keras 3 or Keras 2 wrote."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from exporter.saving.private_api import (
 )
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.rebuilding.model_configuration import count_layers
-from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.requests import LoadRequest
 
 # What the stock reader does not read of the outermost object.
 _NOT_READ = ("module", "registered_name")
@@ -36,9 +35,7 @@ _GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
 def read_stock(
     file: h5py.File,
     place: Path | str,
-    custom_objects: Mapping[str, Any] | None,
-    compiled: bool,
-    safe_mode: bool,
+    request: LoadRequest,
 ) -> keras.Model:
     """Loads a file that Keras wrote, with what was checked in the place of what it would read again."""
     with damage_explained(place):
@@ -47,21 +44,18 @@ def read_stock(
                 f"{place} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
                 "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
             )
-        given = {**keras.saving.get_custom_objects(), **(custom_objects or {})}
+        given = {**keras.saving.get_custom_objects(), **request.custom_objects}
         texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
     configs = {name: parse_json(text, f"The attribute {name!r} of {place}") for name, text in texts.items()}
-    body, config = configs["model_config"], configs.get("training_config") if compiled else None
+    body, config = configs["model_config"], configs.get("training_config") if request.compile else None
     if not isinstance(body, dict):
         raise ArtifactError(f"The attribute 'model_config' of {place} is damaged: it is no mapping.")
     if not isinstance(config, (dict, type(None))):
         raise ArtifactError(f"The attribute 'training_config' of {place} is damaged: it is no mapping.")
-    if safe_mode:
-        # The reader of the outermost object looks at nothing but its class_name.
-        check_configuration(
-            [{key: value for key, value in body.items() if key not in _NOT_READ}, config], custom_objects
-        )
+    # The reader of the outermost object looks at nothing but its class_name.
+    request.check([{key: value for key, value in body.items() if key not in _NOT_READ}, config])
     later = values_come_later(count_layers(body))
-    with keras_explained(place), keras_option_scope(use_legacy_config=True), SafeModeScope(safe_mode), later:
+    with keras_explained(place), keras_option_scope(use_legacy_config=True), SafeModeScope(request.safe_mode), later:
         # What was checked is what is read, and not the file again.
         model = model_from_config(decode_legacy_json(texts["model_config"]), custom_objects=given)
         load_weights_from_hdf5_group(file["model_weights"], model)
@@ -74,8 +68,8 @@ def read_stock(
                 ("weighted_metrics", keras.metrics),
             ):
                 config[key] = resolve_names(config.get(key), module)
-        with keras_explained(place), SafeModeScope(safe_mode):
-            model.compile(**compile_args_from_training_config(config, custom_objects))
+        with keras_explained(place), SafeModeScope(request.safe_mode):
+            model.compile(**compile_args_from_training_config(config, request.custom_objects))
     if model.compiled and "optimizer_weights" in file:
         _restore_stock_optimizer(file, model, place)
     return model

@@ -1,6 +1,6 @@
 """A model from a SavedModel directory, whoever wrote it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from exporter.saving.layout.checksums import Checksums, damage_explained
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.names import ASSETS, CHECKSUMS, CONFIG, FUNCTIONS, GRAPH, OWN_CONFIG, SHARDS, STATE
 from exporter.saving.rebuilding.record import StateReader, StateRecord, revive_state
+from exporter.saving.requests import LoadRequest
 from exporter.saving.revival.foreign import revive_foreign
-from exporter.saving.revival.loaded import is_at_hand
 from exporter.saving.revival.models import revive_model
 from exporter.saving.safety.files import check_directory
 from exporter.saving.safety.graphs.operations import check_graph
@@ -25,16 +25,14 @@ from exporter.saving.safety.memory import limit_variables
 
 def read_saved_model(
     path: Path,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> keras.Model:
     """Loads a SavedModel directory that we or Keras wrote; see `exporter.load_model`."""
     check_directory(path)
     if not (path / STATE).is_file():
         if (path / CONFIG).is_file():
-            return read_keras_directory(path, custom_objects, compile, safe_mode)
-        if safe_mode:
+            return read_keras_directory(path, request)
+        if request.safe_mode:
             check_graph(path / GRAPH)
         return revive_foreign(path)
     with damage_explained(path, CHECKSUMS, (OSError,)):
@@ -54,18 +52,18 @@ def read_saved_model(
     if FUNCTIONS in checksums.parts:
         functions = Functions.from_json(read(FUNCTIONS))
         needs = {name for unit in functions.units for name in unit.needs}
-        needs |= set(functions.missing if compile else ())
-        if config is None or not all(is_at_hand(name, custom_objects) for name in needs):
-            if safe_mode:
+        needs |= set(functions.missing if request.compile else ())
+        if config is None or not all(request.is_at_hand(name) for name in needs):
+            if request.safe_mode:
                 check_graph(path / GRAPH)
             read(GRAPH)
             for name in checksums.parts:
                 if name.startswith(f"{ASSETS}/"):
                     read(name)
-            with limit_variables(_count_stored(path) if safe_mode else None):
-                return revive_model(path, record, functions, config, custom_objects, compile, safe_mode)
+            with limit_variables(_count_stored(path) if request.safe_mode else None):
+                return revive_model(path, record, functions, config, request)
     if (path / CONFIG).is_file():
-        return read_keras_directory(path, custom_objects, compile, safe_mode, (record, checksums))
+        return read_keras_directory(path, request, (record, checksums))
     if config is None:
         raise ArtifactError(
             f"{path} holds no configuration of the model; its functions are there with `tf.saved_model.load`."
@@ -76,8 +74,8 @@ def read_saved_model(
         entries=lambda address: checkpoint.read_entries(address),
         asset=lambda name: read(f"{ASSETS}/{name}"),
     )
-    with limit_variables(_count_stored(path) if safe_mode else None):
-        return revive_state(config, record, reader, custom_objects, compile, safe_mode)
+    with limit_variables(_count_stored(path) if request.safe_mode else None):
+        return revive_state(config, record, reader, request)
 
 
 def load_graph(path: Path, tags: Sequence[str], safe_mode: bool) -> Any:
