@@ -19,7 +19,6 @@ PACKAGE = Path(exporter.__file__).parent
 ROOMS: dict[str, str] = {
     "text": "",
     "errors": "text",
-    "config": "text errors",
     "processes": "text errors",
     "saving.private_api": "",
     "saving.contents": "text",
@@ -37,14 +36,16 @@ ROOMS: dict[str, str] = {
     ),
     "saving.graph": "text errors saving.private_api saving.contents saving.layout saving.state",
     "saving.functions": (
-        "text errors saving.private_api saving.layout saving.configuration saving.state saving.rebuilding saving.graph"
+        "text errors saving.private_api saving.layout saving.requests saving.configuration saving.state "
+        "saving.rebuilding saving.graph"
     ),
     "saving.revival": (
         "text errors saving.private_api saving.contents saving.layout saving.safety saving.requests "
         "saving.configuration saving.state saving.rebuilding saving.graph saving.functions"
     ),
     "saving.formats.parts": (
-        "text errors saving.private_api saving.contents saving.layout saving.configuration saving.state"
+        "text errors saving.private_api saving.contents saving.layout saving.requests saving.configuration "
+        "saving.state"
     ),
     "saving.formats.hdf5": (
         "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "
@@ -62,21 +63,22 @@ ROOMS: dict[str, str] = {
     "saving.formats": (
         "text errors saving.private_api saving.contents saving.layout storage saving.requests saving.configuration "
         "saving.state saving.rebuilding saving.graph saving.formats.parts saving.formats.hdf5 "
-        "saving.formats.keras_archive"
+        "saving.formats.keras_archive saving.formats.saved_model"
     ),
+    "config": "text errors saving.formats",
     "saving": (
-        "text errors processes saving.contents saving.layout storage storage.remote saving.requests saving.state "
-        "saving.formats.hdf5 saving.formats.keras_archive saving.formats.saved_model saving.formats"
+        "text errors processes saving.contents storage storage.remote saving.requests saving.state "
+        "saving.formats.hdf5 saving.formats.saved_model saving.formats"
     ),
-    "artifacts": "text errors config saving.contents saving.layout storage storage.remote",
+    "artifacts": "text errors saving.contents saving.layout storage storage.remote saving.formats config",
     "artifacts.inspection": (
         "text errors processes saving.contents saving.layout storage saving.safety saving.safety.graphs saving.state "
-        "artifacts"
+        "saving.formats artifacts"
     ),
     "transforms": "errors",
-    "models": "text errors config processes saving.private_api saving.contents saving.state saving.graph",
+    "models": "text errors processes saving.private_api saving.contents saving.state saving.graph config",
     "models.endpoints": (
-        "text errors config processes saving.private_api saving.state saving.graph saving.formats.saved_model "
+        "text errors processes saving.private_api saving.state saving.graph saving.formats.saved_model config "
         "transforms models"
     ),
     "sources": (
@@ -87,29 +89,32 @@ ROOMS: dict[str, str] = {
         "models models.endpoints"
     ),
     "verification": (
-        "text errors config processes saving.private_api saving.contents saving.layout saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.formats.saved_model saving artifacts models "
-        "models.endpoints sources verification.checks"
+        "text errors processes saving.private_api saving.contents saving.layout saving.configuration saving.state "
+        "saving.rebuilding saving.graph saving.formats.saved_model config saving artifacts models models.endpoints "
+        "sources verification.checks"
     ),
     "exporting.destinations": (
-        "text errors config saving.contents saving.layout storage storage.remote saving.formats saving artifacts"
+        "text errors saving.contents saving.layout storage storage.remote saving.formats config saving artifacts"
     ),
     "exporting": (
-        "text errors config processes saving.contents saving.layout storage storage.remote "
-        "saving.formats.saved_model saving.formats saving artifacts transforms models models.endpoints sources "
-        "verification exporting.destinations"
+        "text errors processes saving.contents saving.layout storage storage.remote saving.requests "
+        "saving.formats.saved_model saving.formats config saving artifacts transforms models models.endpoints "
+        "sources verification exporting.destinations"
     ),
     "sweeps.records": (
-        "text errors config saving.contents storage storage.remote saving.state saving.formats artifacts exporting"
+        "text errors saving.contents storage storage.remote saving.state saving.formats config artifacts exporting"
     ),
-    "sweeps.showing": "text errors saving.contents storage storage.remote artifacts sweeps.records",
-    "sweeps": "text errors config processes storage artifacts exporting sweeps.records sweeps.showing",
-    "cli": "text errors config processes storage artifacts exporting.destinations exporting sweeps.records sweeps",
+    "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
+    "sweeps": "text errors processes storage config artifacts exporting sweeps.records sweeps.showing",
+    "cli": (
+        "text errors processes storage saving.formats config artifacts exporting.destinations exporting "
+        "sweeps.records sweeps"
+    ),
     "cli.rerunning": (
-        "text errors config storage.remote saving.formats artifacts artifacts.inspection transforms exporting cli"
+        "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms exporting cli"
     ),
     "cli.commands": (
-        "text errors config processes saving.contents storage storage.remote artifacts artifacts.inspection "
+        "text errors processes saving.contents storage storage.remote config artifacts artifacts.inspection "
         "verification exporting cli cli.rerunning"
     ),
     "api": "errors config artifacts exporting cli",

@@ -14,6 +14,7 @@ from exporter.errors import ProofError
 from exporter.exporting.job import export
 from exporter.exporting.session import Workshop
 from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import prove, warm_up
 
@@ -119,7 +120,7 @@ def write_and_prove(workshop: Workshop, model: Any, staged: Path, seed: int = 0)
     process = workshop.open_process()
     warm_up(process)
     trial = prepare_trial(model, VerifyConfig(), seed)
-    plan_save(model, staged).write(staged)
+    plan_save(SaveRequest(model, staged)).write(staged)
     prove(process, model, staged, trial, mode=VerifyConfig().mode, include_optimizer=True)
 
 

@@ -30,6 +30,7 @@ from exporter.processes.collector import imports_set_aside
 from exporter.processes.memory import measure_peak, reset_peak
 from exporter.saving.contents import LeftOut
 from exporter.saving.plans import SavePlan, check_space, plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.storage.staging import moved_away, stage_beside
 from exporter.text.hiding import hide
 
@@ -90,20 +91,22 @@ def export(
             model, read = workshop.build(config.model, config.seed, reporter.note)
         check_space(model, place.target, config.include_optimizer)
 
-        is_served = place.save_format == "tf"
+        is_served = place.save_format.holds_endpoints
         declared = config.signatures or (declare_default(model, config.options) if is_served else {})
         stack.enter_context(kept_for_endpoints(model, declared))
         with _measured("trace the endpoints", reporter, seconds) if declared else nullcontext():
             endpoints = build_endpoints(model, declared, config.options)
         signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
         plan = plan_save(
-            model,
-            place.target,
-            include_optimizer=config.include_optimizer,
-            save_format=place.save_format,
-            signatures=signatures,
-            options=build_save_options(config.options, signatures) if is_served else None,
-            steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
+            SaveRequest(
+                model,
+                place.target,
+                place.save_format.name,
+                include_optimizer=config.include_optimizer,
+                signatures=signatures,
+                options=build_save_options(config.options, signatures) if is_served else None,
+                steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
+            )
         )
         asks_it = prove_it or is_served
         trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None
@@ -152,7 +155,7 @@ def export(
                     schema_version=SCHEMA_VERSION,
                     status=Status.PROVEN if config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
                     filepath=str(published.absolute()),
-                    format=plan.save_format,
+                    format=place.save_format.name,
                     read=(hide(read),),
                     recipe=describe_recipe(config),
                     inputs=provenance.inputs + dependencies,
@@ -213,7 +216,7 @@ def _refuse_left_out(config: ExportConfig, plan: SavePlan, left_out: tuple[LeftO
     refused = [entry for entry in left_out if not entry.intended]
     if config.strict and refused:
         raise ModelError(
-            f"The format {plan.save_format!r} does not hold all of the model, and `strict` is true; nothing was "
+            f"The format {plan.request.format!r} does not hold all of the model, and `strict` is true; nothing was "
             "published.",
             *(f"  {entry.what}: {entry.why}" for entry in refused),
             "Choose another `save_format`, or list it as left out with strict=false.",

@@ -5,15 +5,14 @@ TensorFlow, Keras and h5py are imported when a function needs them, so that this
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ArtifactError
 from exporter.processes.collector import collector_paused
-from exporter.saving.formats import find_format
-from exporter.saving.layout.names import CONFIG, GRAPH
-from exporter.saving.requests import LoadRequest
+from exporter.saving.formats import FORMATS, find_format, find_format_of_file, join_nouns
+from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.storage.exchange import read_whole
 from exporter.storage.remote import fetch, is_url
 from exporter.storage.sidecars import name_receipt, name_request
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-from exporter.saving.arguments import check_flags, check_h5py, check_path, list_directory
+from exporter.saving.arguments import check_flags, check_packages, check_path, list_directory
 from exporter.saving.open_files import is_open_hdf5, save_to_open_hdf5
 from exporter.saving.plans import check_space, plan_save, warn_of
 
@@ -65,20 +64,22 @@ def save_model(
         MissingDependencyError: An ImportError: HDF5 was asked for and h5py cannot be imported.
         OSError: The file system refused, or has too little space; what was at the path is unchanged.
     """
+    request = SaveRequest(model, filepath, save_format, include_optimizer, signatures, options)
     if is_open_hdf5(filepath):
-        return save_to_open_hdf5(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
-    plan = plan_save(model, filepath, overwrite, include_optimizer, save_format, signatures, options)
+        return save_to_open_hdf5(request, overwrite)
+    plan = plan_save(request, overwrite)
+    target: Path = plan.request.target
     # Whoever may replace has been asked: what exists by now may go, what appears later may not.
-    may_replace = overwrite or os.path.lexists(plan.target)
-    check_space(model, plan.target, include_optimizer)
-    with stage_beside(plan.target) as staged:
+    may_replace = overwrite or os.path.lexists(target)
+    check_space(model, target, include_optimizer)
+    with stage_beside(target) as staged:
         contents = plan.write(staged)
         # An export's receipt and request speak of what was here before.
-        spoken = (name_receipt(plan.target), name_request(plan.target))
+        spoken = (name_receipt(target), name_request(target))
         beside = dict.fromkeys(path for path in spoken if os.path.lexists(path))
-        publish(staged, plan.target, replace=may_replace, beside=beside)
-    warn_of(contents, plan.target)
-    return plan.target
+        publish(staged, target, replace=may_replace, beside=beside)
+    warn_of(contents, target)
+    return target
 
 
 def load_model(
@@ -122,38 +123,26 @@ def load_model(
     path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else check_path(filepath)
     try:
         with collector_paused():
-            return read_whole(path, lambda: _find_reader(path)(path, request))
+            return read_whole(path, lambda: _read(path, request))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. It may be damaged or incomplete.") from error
 
 
-def _find_reader(path: Path) -> "Callable[..., keras.Model]":
-    """Returns the function that reads what is at `path`, by what it is and not by its name."""
+def _read(path: Path, request: LoadRequest) -> "keras.Model":
+    """Reads what is at `path`, by what it is and not by its name."""
     if path.is_dir():
-        if (path / GRAPH).is_file():
-            check_h5py("tf")
-            from exporter.saving.formats.saved_model.reading import read_saved_model
-
-            return read_saved_model
-        if (path / CONFIG).is_file():
-            check_h5py("keras")
-            from exporter.saving.formats.keras_archive import read_keras_directory
-
-            return read_keras_directory
-        raise ArtifactError(
-            f"{escape(str(path))} is a directory without a model. Expected `saved_model.pb` (a SavedModel) or "
-            f"`config.json` (an unzipped .keras archive). Received: {list_directory(path)}."
-        )
-    if not path.exists():
+        found = find_format(path)
+        if found is None:
+            marks = [f"`{name}` ({what})" for each in FORMATS.values() for name, what in each.marks.items()]
+            raise ArtifactError(
+                f"{escape(str(path))} is a directory without a model. Expected {join_nouns(marks)}. "
+                f"Received: {list_directory(path)}."
+            )
+    elif not path.exists():
         raise ArtifactError(f"There is no file or directory at {escape(str(path))}. Give the path of a saved model.")
-    if not path.is_file():
+    elif not path.is_file():
         raise ArtifactError(f"{escape(str(path))} is neither a file nor a directory. Give the path of a saved model.")
-    kind = find_format(path)
-    check_h5py(kind)
-    if kind == "h5":
-        from exporter.saving.formats.hdf5.reading import read_hdf5
-
-        return read_hdf5
-    from exporter.saving.formats.keras_archive import read_keras_archive
-
-    return read_keras_archive
+    else:
+        found = find_format_of_file(path)
+    check_packages(found)
+    return found.read(path, request)

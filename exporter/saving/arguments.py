@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import ArgumentError, MissingDependencyError, ModelError, NotAModelError, TargetExistsError
-from exporter.saving.formats import FORMATS, SUFFIXES, Format
+from exporter.saving.formats import (
+    FOREIGN_SUFFIXES,
+    FORMATS,
+    find_by_suffix,
+    find_chosen,
+    find_foreign_suffix,
+    is_artifact,
+    join_nouns,
+    list_holding,
+)
+from exporter.saving.formats.format import Format
 from exporter.saving.formats.saved_model.save_options import check_save_options
-from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
 from exporter.storage.remote.addresses import redact
 from exporter.text.showing import describe_value, escape
 
@@ -58,18 +67,23 @@ def check_path(filepath: Any) -> Path:
 
 def choose_format(target: Path, save_format: str | None) -> Format:
     """Finds the format by its name, else by the suffix of the path."""
-    by_suffix = SUFFIXES.get(target.suffix.lower())
-    if save_format is None:
-        return by_suffix or "tf"
-    if not isinstance(save_format, str) or save_format not in FORMATS:
+    if save_format is not None and (not isinstance(save_format, str) or save_format not in FORMATS):
+        names = ", ".join(map(repr, FORMATS))
+        raise ArgumentError(f"`save_format` must be {names} or None. Received: {describe_value(save_format)}.")
+    chosen, by_suffix = find_chosen(target, save_format), find_by_suffix(target)
+    if by_suffix is not None and by_suffix is not chosen:
         raise ArgumentError(
-            f"`save_format` must be 'tf', 'h5', 'keras' or None. Received: {describe_value(save_format)}."
+            f"The suffix of `filepath` contradicts `save_format`: {target.name!r} is a name for {by_suffix.name!r}, "
+            f"and save_format={chosen.name!r} was asked for. Change one of them, or leave `save_format` out."
         )
-    chosen: Format = next(known for known in FORMATS if known == save_format)
-    if by_suffix is not None and by_suffix != chosen:
+    foreign = find_foreign_suffix(target, save_format)
+    if foreign is not None:
+        stem = target.name[: -len(foreign)]
+        names = join_nouns(repr(f"{stem}{''.join(each.suffixes[:1])}") for each in FORMATS.values())
         raise ArgumentError(
-            f"The suffix of `filepath` contradicts `save_format`: {target.name!r} is a name for {by_suffix!r}, and "
-            f"save_format={str(chosen)!r} was asked for. Change one of them, or leave `save_format` out."
+            f"`filepath` ends with {foreign!r}, the suffix of {FOREIGN_SUFFIXES[foreign]}, and what is saved is "
+            f"{join_nouns(each.noun for each in FORMATS.values())}. Received: {describe_value(str(target))}. Give "
+            f"another name, such as {names}."
         )
     return chosen
 
@@ -83,13 +97,14 @@ def check_flags(**flags: Any) -> None:
             )
 
 
-def check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
-    """Checks `signatures` and `options`, which belong to a SavedModel."""
+def check_endpoints(chosen: Format, signatures: Any, options: Any) -> None:
+    """Checks `signatures` and `options`, which belong to formats that hold endpoints."""
     given = [name for name, value in (("signatures", signatures), ("options", options)) if value is not None]
-    if chosen != "tf" and given:
+    if given and not chosen.holds_endpoints:
+        holding = [each for each in FORMATS.values() if each.holds_endpoints]
         raise ArgumentError(
-            f"`{'` and `'.join(given)}` belong to a SavedModel: {chosen!r} has no place for them. "
-            "Leave them out, or save with save_format='tf'."
+            f"`{'` and `'.join(given)}` belong to {join_nouns(each.noun for each in holding)}: {chosen.name!r} has no "
+            f"place for them. Leave them out, or save with save_format={' or '.join(list_holding('holds_endpoints'))}."
         )
     if options is not None:
         import tensorflow as tf
@@ -102,19 +117,15 @@ def check_tf_only(chosen: Format, signatures: Any, options: Any) -> None:
         check_save_options(options)
 
 
-def check_h5py(chosen: Format) -> None:
-    """Imports h5py, or says what it is needed for."""
-    try:
-        importlib.import_module("h5py")
-    except ImportError as error:
-        purpose = {
-            "h5": "an HDF5 file",
-            "keras": "the weights of a .keras archive",
-            "tf": "the variables of a SavedModel",
-        }[chosen]
-        raise MissingDependencyError(
-            f"h5py is needed for {purpose} and cannot be imported: {error}. Install it: pip install h5py"
-        ) from error
+def check_packages(chosen: Format) -> None:
+    """Imports what a format needs, or says what it is needed for."""
+    for package, purpose in chosen.packages.items():
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{package} is needed for {purpose} and cannot be imported: {error}. Install it: pip install {package}"
+            ) from error
 
 
 def check_model(model: Any) -> None:
@@ -174,12 +185,12 @@ def check_place(target: Path, chosen: Format) -> None:
                 f"{target} cannot be written: {parent} is a file, where a directory is needed. "
                 "Choose another `filepath`, or move that file away."
             )
-    if chosen != "tf" and target.is_dir() and not target.is_symlink():
+    if not chosen.is_directory and target.is_dir() and not target.is_symlink():
         raise ArgumentError(
-            f"{target} is a directory, and save_format={str(chosen)!r} writes one file. "
-            "Give the name of a file, or save with save_format='tf'."
+            f"{target} is a directory, and save_format={chosen.name!r} writes one file. "
+            f"Give the name of a file, or save with save_format={' or '.join(list_holding('is_directory'))}."
         )
-    if chosen == "tf" and target.is_dir() and not _is_replaceable(target):
+    if chosen.is_directory and target.is_dir() and not _is_replaceable(target):
         raise ArgumentError(
             f"{target} is a directory that holds something else than a model ({list_directory(target)}); replacing it "
             "would delete that. Give a path of its own, such as "
@@ -190,7 +201,7 @@ def check_place(target: Path, chosen: Format) -> None:
 def _is_replaceable(directory: Path) -> bool:
     """A SavedModel or an unzipped archive may be replaced as a whole, and so may an empty directory."""
     names = {entry.name for entry in directory.iterdir()}
-    return not names or GRAPH in names or {CONFIG, METADATA} <= names
+    return not names or is_artifact(names)
 
 
 def ask_to_overwrite(found: str) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,23 +15,24 @@ from exporter.errors import ModelError, SpaceError
 from exporter.processes.collector import collector_paused
 from exporter.saving.arguments import (
     ask_to_overwrite,
+    check_endpoints,
     check_flags,
-    check_h5py,
     check_model,
+    check_packages,
     check_path,
     check_place,
-    check_tf_only,
     choose_format,
 )
 from exporter.saving.contents import TWIN, LeftOut, format_bytes
-from exporter.saving.formats import Format
+from exporter.saving.formats import FORMATS
+from exporter.saving.formats.format import Format
+from exporter.saving.requests import SaveRequest
 from exporter.text.showing import escape
 
 if TYPE_CHECKING:
     import keras
 
     from exporter.saving.contents import Contents
-    from exporter.saving.formats.rehearsal import Description
 
 # What a disk says that takes no more; TensorFlow ends its message with it.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,25 +43,12 @@ class SavePlan:
     """One save whose arguments and model have been checked.
 
     Attributes:
-        model: The model.
-        target: Where the artifact goes.
-        save_format: `tf`, `h5` or `keras`.
-        include_optimizer: Whether the optimizer and the compile configuration are saved.
-        signatures: As `tf.saved_model.save` takes them, or None.
-        options: The `tf.saved_model.SaveOptions`, or None.
-        steps: What `signatures` use of the model's training and is traced already; see
-            `exporter.saving.graph.functions.trace_functions`.
-        described: The model's configuration, and what it does not hold, if it was made already.
+        request: What was asked, with the target and the name of the format.
+        left_out: What the model's configuration does not hold.
     """
 
-    model: "keras.Model"
-    target: Path
-    save_format: Format
-    include_optimizer: bool = True
-    signatures: Any = None
-    options: Any = None
-    steps: Mapping[str, Callable[[Any], Any]] | None = None
-    described: "Description | None" = None
+    request: SaveRequest
+    left_out: "tuple[LeftOut, ...]" = ()
 
     def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
         """Writes the artifact at a path that does not exist yet.
@@ -77,38 +65,16 @@ class SavePlan:
             OSError: The file system refused.
         """
         with file_faults_unified(staged), collector_paused():
-            return self._write(staged, notes or {})
+            return self._write(replace(self.request, target=staged, notes=notes or {}))
 
-    def _write(self, staged: Path, notes: Mapping[str, bytes]) -> "Contents":
-        described = self.described or describe_for(self.model, self.save_format, self.include_optimizer)
-        if self.save_format == "tf":
-            from exporter.saving.formats.saved_model.writing import write_saved_model
+    def write_open(self) -> "Contents":
+        """Writes into the open file that is the target."""
+        with file_faults_unified(Path(self.request.target.filename)):
+            return self._write(self.request)
 
-            contents = write_saved_model(
-                self.model,
-                described.config,
-                staged,
-                self.include_optimizer,
-                self.signatures,
-                self.options,
-                notes,
-                self.steps,
-            )
-        else:
-            contents = _find_file_writer(self.save_format)(
-                self.model, described.config, staged, self.include_optimizer, notes
-            )
-        return replace(contents, left_out=(*contents.left_out, *described.left_out))
-
-
-def _find_file_writer(save_format: Format) -> "Callable[..., Contents]":
-    if save_format == "h5":
-        from exporter.saving.formats.hdf5.writing import write_hdf5
-
-        return write_hdf5
-    from exporter.saving.formats.keras_archive import write_keras_archive
-
-    return write_keras_archive
+    def _write(self, request: SaveRequest) -> "Contents":
+        contents = FORMATS[str(request.format)].write(request)
+        return replace(contents, left_out=(*contents.left_out, *self.left_out))
 
 
 @contextmanager
@@ -137,27 +103,12 @@ def warn_of(contents: "Contents", target: Path) -> None:
             warnings.warn(escape(f"{target} does not hold everything. {each.what}: {each.why}"), stacklevel=3)
 
 
-def plan_save(
-    model: Any,
-    filepath: Any,
-    overwrite: bool = True,
-    include_optimizer: bool = True,
-    save_format: str | None = None,
-    signatures: Any = None,
-    options: Any = None,
-    steps: Mapping[str, Callable[[Any], Any]] | None = None,
-) -> SavePlan:
+def plan_save(request: SaveRequest, overwrite: bool = True) -> SavePlan:
     """Checks every argument of `save_model`, and the model, without writing anything.
 
     Args:
-        model: See `save_model`.
-        filepath: A path.
+        request: What is asked, with a target and the name of a format, or None, that may be anything yet.
         overwrite: See `save_model`.
-        include_optimizer: See `save_model`.
-        save_format: See `save_model`.
-        signatures: See `save_model`.
-        options: See `save_model`.
-        steps: See `SavePlan`.
 
     Returns:
         The save that can now be written.
@@ -169,17 +120,17 @@ def plan_save(
         TargetExistsError: The target exists and may not be replaced.
         MissingDependencyError: HDF5 was asked for and h5py cannot be imported.
     """
-    target = check_path(filepath)
-    chosen = choose_format(target, save_format)
-    check_flags(overwrite=overwrite, include_optimizer=include_optimizer)
-    check_tf_only(chosen, signatures, options)
-    check_h5py(chosen)
-    check_model(model)
-    described = describe_for(model, chosen, include_optimizer)
+    target = check_path(request.target)
+    chosen = choose_format(target, request.format)
+    check_flags(overwrite=overwrite, include_optimizer=request.include_optimizer)
+    check_endpoints(chosen, request.signatures, request.options)
+    check_packages(chosen)
+    check_model(request.model)
+    plan = describe(replace(request, target=target, format=chosen.name))
     check_place(target, chosen)
     if not overwrite and os.path.lexists(target):
         ask_to_overwrite(f"{target} exists")
-    return SavePlan(model, target, chosen, include_optimizer, signatures, options, steps, described)
+    return plan
 
 
 def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
@@ -231,30 +182,41 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
         )
 
 
-def describe_for(model: "keras.Model", chosen: Format, include_optimizer: bool) -> "Description":
-    """Makes the configuration without which neither an HDF5 file nor an archive can hold a model.
+def describe(request: SaveRequest) -> SavePlan:
+    """Makes the configuration of the model, without which not every format can hold it.
 
-    A SavedModel holds one that has none as functions.
+    A format that holds functions holds a model that has none as them.
+
+    Args:
+        request: What is asked, with the name of the format.
+
+    Raises:
+        ModelError: The format cannot hold the model.
     """
-    from exporter.saving.formats.rehearsal import Description, MisfitError, describe_model
+    from exporter.saving.formats.rehearsal import MisfitError, describe_model
 
+    chosen = FORMATS[str(request.format)]
     try:
-        described = describe_model(model, include_optimizer, holds_functions=chosen == "tf")
+        described = describe_model(request, chosen.holds_functions)
     except ModelError as error:
-        if chosen == "h5":
-            _check_hdf5_holds(model, ("tf",))
-        if chosen != "tf":
+        _refuse_unheld(request.model, chosen, has_configuration=False)
+        if not chosen.holds_functions:
             raise
         why = str(error)
         if isinstance(error, MisfitError):
             why = f"{error.reason} The artifact holds the model as TensorFlow functions instead"
-        return Description(None, (LeftOut("Keras configuration", why),))
-    if chosen == "h5":
-        _check_hdf5_holds(model, ("tf", "keras"))
-    return described
+        return SavePlan(request, (LeftOut("Keras configuration", why),))
+    _refuse_unheld(request.model, chosen, has_configuration=True)
+    return SavePlan(replace(request, config=described.config), described.left_out)
 
 
-def _check_hdf5_holds(model: "keras.Model", others: tuple[str, ...]) -> None:
-    from exporter.saving.formats.hdf5.writing import check_hdf5_holds
-
-    check_hdf5_holds(model, others)
+def _refuse_unheld(model: "keras.Model", chosen: Format, has_configuration: bool) -> None:
+    """Refuses a model that a format cannot hold, and says which ones can."""
+    why = chosen.explain_unheld(model)
+    if why is not None:
+        others = [
+            repr(each.name)
+            for each in FORMATS.values()
+            if (has_configuration or each.holds_functions) and each.explain_unheld(model) is None
+        ]
+        raise ModelError(f"{why} Save it with save_format={' or '.join(others)}.")

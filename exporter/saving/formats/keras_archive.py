@@ -20,7 +20,6 @@ import h5py
 import keras
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.contents import Contents
 from exporter.saving.formats.parts.holdings import describe_holdings
@@ -34,7 +33,7 @@ from exporter.saving.private_api import DiskIOStore, ObjectSharingScope
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.rebuilding.model_configuration import count_layers
 from exporter.saving.rebuilding.record import StateReader, StateRecord, describe_state, read_assets, revive_state
-from exporter.saving.requests import LoadRequest
+from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.saving.safety.files import check_directory
 from exporter.saving.safety.hdf5_objects import check_hdf5
 from exporter.saving.safety.memory import limit_variables
@@ -48,33 +47,21 @@ _STATE = "state"  # the record, inside of the metadata
 _ZIP_EPOCH = 315532800
 
 
-def write_keras_archive(
-    model: keras.Model, config: Config, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
-) -> Contents:
-    """Writes a `.keras` zip.
-
-    Args:
-        model: A built model.
-        config: Its configuration.
-        staged: The path to write.
-        include_optimizer: Whether the optimizer and the compile configuration are saved.
-        notes: Files that are kept inside, by name.
-
-    Returns:
-        What was written.
-    """
-    state = add_replicas(collect(model, include_optimizer))
+def write_keras_archive(request: SaveRequest) -> Contents:
+    """Writes a `.keras` zip."""
+    model, config = request.model, request.config or {}
+    state = add_replicas(collect(model, request.include_optimizer))
     assets = read_assets(state)
     parts = {f"{ASSETS}/{name}": content for name, content in assets.items()}
     parts[CONFIG] = json.dumps(config).encode()
-    record = describe_state(model, state, include_optimizer, tuple(assets))
+    record = describe_state(model, state, request.include_optimizer, tuple(assets))
     with lay_out_file() as layout:
         write_weights(layout, state)
         for name, content in parts.items():
             layout.checksums.add_part(name, content)
         layout.checksums.structure = layout.close()
-        with staged.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
-            _add(archive, METADATA, write_metadata(record, notes, layout.checksums))
+        with request.target.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
+            _add(archive, METADATA, write_metadata(record, request.notes, layout.checksums))
             _add(archive, CONFIG, parts.pop(CONFIG))
             member = _describe_member(WEIGHTS)
             member.file_size = layout.checksums.structure.size
@@ -82,7 +69,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return describe_holdings(model, state, config, tuple(assets), include_optimizer)
+    return describe_holdings(request, state, config, tuple(assets))
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:

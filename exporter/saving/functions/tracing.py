@@ -39,33 +39,27 @@ from exporter.saving.graph.observations import observe_data, takes_bare_data
 from exporter.saving.graph.signatures import calls_undone, find_output_names
 from exporter.saving.private_api import AutoTrackable
 from exporter.saving.rebuilding.compilation import serialize_compile_config
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, join, walk
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.saving.state.policies import find_policy
 from exporter.text.showing import describe_if_possible, find_first_line
 
 
-def trace_functions(
-    model: keras.Model,
-    state: State,
-    config: Config | None,
-    include_optimizer: bool,
-    traced_steps: Mapping[str, Callable[[Any], Any]] | None = None,
-) -> tuple[Any, Functions] | None:
+def trace_functions(request: SaveRequest, state: State, config: Config | None) -> tuple[Any, Functions] | None:
     """Traces what must live on without code.
 
     Args:
-        model: A built model.
-        state: Its state.
+        request: What is asked of the save.
+        state: The state of the model.
         config: Its configuration, or None if it has none.
-        include_optimizer: Whether the training step is saved where it needs code.
-        traced_steps: Steps that are traced already, by their names in `Functions.steps`: functions of the data.
 
     Returns:
         An object to attach to a SavedModel's root, and its description; None for a model that is Keras's own
         through and through.
     """
-    compiled = include_optimizer and model.compiled
+    model = request.model
+    compiled = request.include_optimizer and model.compiled
     own_config = serialize_compile_config(model) if config is None and compiled else None
     compile_config = own_config if config is None else config.get("compile_config")
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
@@ -75,7 +69,7 @@ def trace_functions(
     if config is not None and not needs and not (compiled and (missing or methods)):
         return None
 
-    tracer = _Tracer(model, state, traced_steps or {})
+    tracer = _Tracer(model, state, request.steps)
     units = [tracer.trace_model(needs)]
     if config is not None:
         for position, layer, node in find_foreign_layers(model, config):

@@ -15,7 +15,7 @@ from exporter.artifacts.versions import read_versions
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError, LockTimeoutError
 from exporter.exporting.provenance import describe_machine, describe_recipe
-from exporter.saving.formats import SUFFIXES
+from exporter.saving.formats import find_chosen
 from exporter.storage.locks import hold
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import is_url
@@ -65,7 +65,7 @@ def describe_cell(
         overrides=tuple(each for each in overrides if each.partition("=")[0] not in _OF_THE_SWEEP),
         recipe_hash=recipe_hash,
         filepath=path,
-        format=str(config.save_format or SUFFIXES.get(Path(path).suffix.lower(), "tf")),
+        format=find_chosen(path, config.save_format).name,
         directory=directory,
     )
 

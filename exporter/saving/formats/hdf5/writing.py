@@ -8,17 +8,14 @@ dataset, the variables that the legacy groups have no place for, vocabularies, a
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
-from exporter.errors import ModelError
-from exporter.saving.configuration.configurations import Config
 from exporter.saving.contents import Contents
 from exporter.saving.formats.hdf5.configurations import legacy_model_config, legacy_training_config
 from exporter.saving.formats.hdf5.names import CHECKSUMS, LEGACY, OURS
@@ -26,6 +23,7 @@ from exporter.saving.formats.parts.holdings import describe_holdings
 from exporter.saving.layout.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
 from exporter.saving.layout.structure import make_footer
 from exporter.saving.rebuilding.record import describe_state, read_assets
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import Array, State, collect, join, to_array
 from exporter.saving.state.replicas import add_replicas
 
@@ -45,59 +43,35 @@ _WIDER = {
 }
 
 
-def check_hdf5_holds(model: keras.Model, others: Sequence[str]) -> None:
-    """Checks that the legacy layout can hold a model that has a configuration.
-
-    Args:
-        model: The model.
-        others: The formats that can hold it.
-
-    Raises:
-        ModelError: The model is subclassed.
-    """
-    if not isinstance(model, keras.Sequential) and type(model)._obj_type(model) != "Functional":
-        raise ModelError(
-            f"HDF5 cannot hold the subclassed model {model.name!r} ({type(model).__name__}): its layout knows the "
-            "layers of Sequential and Functional models only, by their order. "
-            f"Save it with save_format={' or '.join(map(repr, others))}."
-        )
+def explain_unheld(model: keras.Model) -> str | None:
+    """Says why the legacy layout cannot hold a model that has a configuration; None if it can."""
+    if isinstance(model, keras.Sequential) or type(model)._obj_type(model) == "Functional":
+        return None
+    return (
+        f"HDF5 cannot hold the subclassed model {model.name!r} ({type(model).__name__}): its layout knows the "
+        "layers of Sequential and Functional models only, by their order."
+    )
 
 
-def write_hdf5(
-    model: keras.Model, config: Config, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
-) -> Contents:
-    """Writes a new HDF5 file.
-
-    Args:
-        model: A built Sequential or Functional model.
-        config: Its configuration.
-        staged: The path to write.
-        include_optimizer: Whether the optimizer and the compile configuration are saved.
-        notes: Files that are kept inside, by name.
-
-    Returns:
-        What was written.
-    """
+def write_hdf5(request: SaveRequest) -> Contents:
+    """Writes a new HDF5 file of a Sequential or Functional model."""
     with lay_out_file() as layout:
-        contents = _write(model, config, layout, include_optimizer, notes)
-        write_file(staged, layout, behind=make_footer(layout.close()))
+        contents = _write(request, layout)
+        write_file(request.target, layout, behind=make_footer(layout.close()))
     return contents
 
 
-def write_open_hdf5(
-    model: keras.Model, config: Config, file: h5py.File, include_optimizer: bool, notes: Mapping[str, bytes]
-) -> Contents:
+def write_open_hdf5(request: SaveRequest) -> Contents:
     """Writes into an open file, in place of a model that it may hold already; everything else in it stays."""
-    contents = _write(model, config, Datasets(file), include_optimizer, notes)
-    file.flush()
+    contents = _write(request, Datasets(request.target))
+    request.target.flush()
     return contents
 
 
-def _write(
-    model: keras.Model, config: Config, datasets: Datasets, include_optimizer: bool, notes: Mapping[str, bytes]
-) -> Contents:
+def _write(request: SaveRequest, datasets: Datasets) -> Contents:
+    model, config = request.model, request.config or {}
     # A layer's own code may fail here, and then what the file holds stays.
-    state = add_replicas(collect(model, include_optimizer))
+    state = add_replicas(collect(model, request.include_optimizer))
     assets = read_assets(state)
     file = datasets.file
     for name in (*LEGACY, OURS):
@@ -114,19 +88,19 @@ def _write(
     if config.get("compile_config"):
         file.attrs["training_config"] = json.dumps(legacy_training_config(config["compile_config"])).encode()
     _write_model_weights(datasets.add_group("model_weights"), model, writer)
-    if include_optimizer and model.compiled and model.optimizer is not None:
+    if request.include_optimizer and model.compiled and model.optimizer is not None:
         writer.write_list("optimizer_weights", model.optimizer.variables)
     writer.write_rest()
 
     parts = {f"assets/{name}": content for name, content in assets.items()}
     parts["config"] = json.dumps(config).encode()
-    parts["state"] = describe_state(model, state, include_optimizer, tuple(assets)).to_json().encode()
+    parts["state"] = describe_state(model, state, request.include_optimizer, tuple(assets)).to_json().encode()
     parts["index"] = json.dumps(writer.index).encode()
-    parts.update((f"notes/{name}", note) for name, note in notes.items())
+    parts.update((f"notes/{name}", note) for name, note in request.notes.items())
     for name, content in parts.items():
         datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
     datasets.add_bytes(f"{OURS}/{CHECKSUMS}", datasets.checksums.to_json())
-    return describe_holdings(model, state, config, tuple(assets), include_optimizer)
+    return describe_holdings(request, state, config, tuple(assets))
 
 
 class _Writer:

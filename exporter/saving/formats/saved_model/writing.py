@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,119 +46,131 @@ from exporter.saving.layout.names import (
     WEIGHTS,
 )
 from exporter.saving.private_api import saving_context
-from exporter.saving.rebuilding.record import describe_state, save_assets
+from exporter.saving.rebuilding.record import StateRecord, describe_state, save_assets
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, collect, hold_captured
 from exporter.saving.state.replicas import add_replicas, on_one_device
 
 
-def write_saved_model(
-    model: keras.Model,
-    config: Config | None,
-    staged: Path,
-    include_optimizer: bool,
-    signatures: Any,
-    options: tf.saved_model.SaveOptions | None,
-    notes: Mapping[str, bytes],
-    steps: Mapping[str, Callable[[Any], Any]] | None = None,
-) -> Contents:
-    """Writes a SavedModel directory.
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """What is written of a model.
 
-    Args:
-        model: A built model.
+    Attributes:
+        state: Its state.
         config: Its configuration; None if it has none that makes the same model again.
-        staged: The directory to write.
-        include_optimizer: Whether the optimizer and the compile configuration are saved.
-        signatures: What `tf.saved_model.save` takes, or None for `serving_default` from the model itself.
-        options: What `tf.saved_model.save` takes, or None.
-        notes: Files that are kept inside, by name.
-        steps: What endpoints use of the model's training and is traced already; see `trace_functions`.
+        endpoints: The signatures, by name.
+        functions: What it lives on as without its code, with the description of that; None if it is Keras's own.
+        left_out: What is not held.
+    """
 
-    Returns:
-        What was written.
+    state: State
+    config: Config | None
+    endpoints: Mapping[str, Any]
+    functions: tuple[Any, Functions] | None
+    left_out: tuple[LeftOut, ...] = ()
+
+    def list_functions(self) -> list[Any]:
+        """Lists the functions that it lives on as."""
+        return list(list_functions(self.functions[0])) if self.functions else []
+
+
+def write_saved_model(request: SaveRequest) -> Contents:
+    """Writes a SavedModel directory.
 
     Raises:
         ModelError: The model's inputs are not known, or it uses custom operations that may not be saved.
     """
     # What is revived without its code can only be trained through with the gradients that it defined.
-    options = options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-    state = add_replicas(collect(model, include_optimizer))
-    one_device = nullcontext() if keeps_replicas(options) else on_one_device(model)
-    with calls_undone(model), one_device:
-        return _write_directory(model, state, config, staged, include_optimizer, signatures, options, notes, steps)
+    options = request.options or tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    request = replace(request, options=options)
+    state = add_replicas(collect(request.model, request.include_optimizer))
+    one_device = nullcontext() if keeps_replicas(options) else on_one_device(request.model)
+    with calls_undone(request.model), one_device:
+        return _write_directory(request, _trace(request, state))
 
 
-def _write_directory(
-    model: keras.Model,
-    state: State,
-    config: Config | None,
-    staged: Path,
-    include_optimizer: bool,
-    signatures: Any,
-    options: tf.saved_model.SaveOptions,
-    notes: Mapping[str, bytes],
-    steps: Mapping[str, Callable[[Any], Any]] | None,
-) -> Contents:
-    left_out: list[LeftOut] = []
-    with saving_context(options):
-        functions = trace_functions(model, state, config, include_optimizer, steps)
+def _trace(request: SaveRequest, state: State) -> _Traced:
+    model, config = request.model, request.config
+    left_out: tuple[LeftOut, ...] = ()
+    with saving_context(request.options):
+        functions = trace_functions(request, state, config)
         lost = find_lost(model, list_functions(functions[0])) if functions else []
         if lost:
-            left_out.append(_hold_lost(model, lost))
-            state, config = add_replicas(collect(model, include_optimizer)), None
-            functions = trace_functions(model, state, config, include_optimizer, steps)
-        if signatures is None:
+            left_out = (_hold_lost(model, lost),)
+            state, config = add_replicas(collect(model, request.include_optimizer)), None
+            functions = trace_functions(request, state, config)
+        if request.signatures is None:
             call = None if functions is None or holds_tables(model) else _get_inference(functions[0])
             endpoints = {SERVING_DEFAULT: trace_serving(model, describe_inputs(model), call)}
         else:
-            endpoints = canonicalize(signatures)
-        own = list(list_functions(functions[0])) if functions else []
-        traced = [*endpoints.values(), *own]
-        named = {**endpoints, **trace_attachments(model), **{f"the model ({each.name})": each for each in own}}
-        check_namespaces(named, options.namespace_whitelist)
-    holder, described = functions or (None, None)
+            endpoints = canonicalize(request.signatures)
+        traced = _Traced(state, config, endpoints, functions, left_out)
+        own = {f"the model ({each.name})": each for each in traced.list_functions()}
+        named = {**endpoints, **trace_attachments(model), **own}
+        check_namespaces(named, request.options.namespace_whitelist)
+    return traced
 
+
+def _write_directory(request: SaveRequest, traced: _Traced) -> Contents:
+    model, state, staged = request.model, traced.state, request.target
+    holder, described = traced.functions or (None, None)
     (staged / OURS).mkdir(parents=True)
     checksums = Checksums()
     # A layer's assets come first: TensorFlow adds its own to the same directory.
     assets = save_assets(state, staged / ASSETS)
-    record = describe_state(model, state, include_optimizer, assets)
+    record = describe_state(model, state, request.include_optimizer, assets)
     (staged / STATE).write_text(record.to_json())
-    for name, note in notes.items():
+    for name, note in request.notes.items():
         (staged / OURS / name).write_bytes(note)
-
     if described is not None:
         (staged / FUNCTIONS).write_text(described.to_json())
 
-    build_root = partial(make_root, model, state, traced, holder)
-    with tables_kept(traced), _remarks_kept_back():
-        reason = write_graph_and_variables(build_root, staged, endpoints, options, state, checksums)
+    functions = [*traced.endpoints.values(), *traced.list_functions()]
+    build_root = partial(make_root, model, state, functions, holder)
+    with tables_kept(functions), _remarks_kept_back():
+        reason = write_graph_and_variables(build_root, staged, traced.endpoints, request.options, state, checksums)
     for path in sorted((staged / ASSETS).rglob("*")):
         if path.is_file():
             checksums.add_part(path.relative_to(staged).as_posix(), path.read_bytes())
-    if config is not None and reason is None:
-        (staged / CONFIG).write_bytes(checksums.add_part(CONFIG, json.dumps(config).encode()))
-        (staged / METADATA).write_bytes(write_metadata(record, {}, checksums))
-        (staged / WEIGHTS).symlink_to(DATA)
-    elif config is not None:
-        (staged / OWN_CONFIG).write_bytes(checksums.add_part(OWN_CONFIG, json.dumps(config).encode()))
-        left_out.append(LeftOut(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"))
+    no_twin = _write_configuration(staged, traced.config, record, reason, checksums)
     write_fingerprint(staged)
     for name in (STATE, FUNCTIONS, GRAPH):
         if (staged / name).is_file():
             checksums.add_part(name, (staged / name).read_bytes())
     (staged / CHECKSUMS).write_bytes(checksums.to_json())
 
+    contents = _describe(request, traced, assets, no_twin)
+    return replace(contents, signatures=read_endpoints(staged))
+
+
+def _write_configuration(
+    staged: Path, config: Config | None, record: StateRecord, reason: str | None, checksums: Checksums
+) -> tuple[LeftOut, ...]:
+    """Writes what stock Keras reads, or the configuration alone. Returns what is left out by that."""
+    if config is None:
+        return ()
+    if reason is None:
+        (staged / CONFIG).write_bytes(checksums.add_part(CONFIG, json.dumps(config).encode()))
+        (staged / METADATA).write_bytes(write_metadata(record, {}, checksums))
+        (staged / WEIGHTS).symlink_to(DATA)
+        return ()
+    (staged / OWN_CONFIG).write_bytes(checksums.add_part(OWN_CONFIG, json.dumps(config).encode()))
+    return (LeftOut(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"),)
+
+
+def _describe(request: SaveRequest, traced: _Traced, assets: tuple[str, ...], no_twin: tuple[LeftOut, ...]) -> Contents:
+    described = traced.functions[1] if traced.functions else None
     names = set() if described is None else _list_traced(described)
-    contents = describe_holdings(model, state, config or {}, assets, include_optimizer, names)
-    held = contents.held
+    contents = describe_holdings(request, traced.state, traced.config or {}, assets, names)
+    held, left_out = contents.held, (*contents.left_out, *traced.left_out, *no_twin)
     if described is not None:
         held = (*held, _describe_functions(described))
-        left_out += [
-            LeftOut(name, f"{why}. Without the code of {type(model).__name__} a loaded model refuses it")
+        left_out += tuple(
+            LeftOut(name, f"{why}. Without the code of {type(request.model).__name__} a loaded model refuses it")
             for name, why in described.lost.items()
-        ]
-    left_out = [*contents.left_out, *left_out]
-    return replace(contents, held=held, left_out=tuple(left_out), signatures=read_endpoints(staged))
+        )
+    return replace(contents, held=held, left_out=left_out)
 
 
 def _list_traced(functions: Functions) -> set[str]:
