@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.saving.formats.format import KERAS, Format
-from exporter.saving.layout.names import CONFIG, METADATA
+from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
 
 if TYPE_CHECKING:
     import keras
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 class KerasArchive(Format):
     """The native Keras archive."""
+
+    def sniff(self, path: Path) -> bool:
+        """Leaves a SavedModel that is an unzipped archive as well to the readers of a SavedModel."""
+        return super().sniff(path) and not (path / GRAPH).is_file()
 
     def is_whole(self, names: Collection[str]) -> bool:
         """Knows an unzipped archive by its two documents."""
