@@ -22,7 +22,7 @@ from without_exchange import deny_exchange
 
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
-from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, SaveFormat, VerifyConfig, VerifyMode
+from exporter.config import ExportConfig, LayoutConfig, LayoutKind, MeasureConfig, VerifyConfig, VerifyMode
 from exporter.errors import ExportError
 from exporter.exporting.destinations import local, publishing
 from exporter.exporting.destinations.choosing import choose_destination
@@ -42,9 +42,11 @@ PRELOADED = (
     "exporter.verification.measuring",
     "exporter.verification.inputs",
     "exporter.verification.verification",
-    "exporter.saving.formats.hdf5",
+    "exporter.saving.formats.hdf5.writing",
+    "exporter.saving.formats.hdf5.reading",
     "exporter.saving.formats.keras_archive",
-    "exporter.saving.formats.saved_model",
+    "exporter.saving.formats.saved_model.writing",
+    "exporter.saving.formats.saved_model.reading",
     "exporter.exporting.serving",
 )
 
@@ -58,7 +60,7 @@ def make_config(folder: Path, kind: str, model: Any = None) -> ExportConfig:
     return ExportConfig(
         model=model,
         filepath=str(folder / NAMES[kind]),
-        save_format=SaveFormat("tf" if is_served else kind),
+        save_format="tf" if is_served else kind,
         layout=LayoutConfig(kind=LayoutKind.TF_SERVING, keep=2) if is_served else LayoutConfig(),
         verify=VerifyConfig(mode=VerifyMode.NONE),
         measure=MeasureConfig(),

@@ -19,7 +19,6 @@ PACKAGE = Path(exporter.__file__).parent
 ROOMS: dict[str, str] = {
     "text": "",
     "errors": "text",
-    "config": "text errors",
     "processes": "text errors",
     "saving.private_api": "",
     "saving.contents": "text",
@@ -28,30 +27,59 @@ ROOMS: dict[str, str] = {
     "storage.remote": "text errors saving.layout",
     "saving.safety": "errors processes saving.private_api saving.layout",
     "saving.safety.graphs": "errors saving.layout",
+    "saving.requests": "saving.safety",
     "saving.configuration": "text errors saving.contents storage.remote",
     "saving.state": "errors saving.private_api saving.configuration",
     "saving.rebuilding": (
-        "text errors processes saving.private_api saving.contents saving.layout saving.safety saving.configuration "
+        "text errors processes saving.private_api saving.contents saving.layout saving.requests saving.configuration "
         "saving.state"
     ),
-    "saving.graph": (
-        "text errors saving.private_api saving.contents saving.layout saving.safety saving.configuration saving.state "
-        "saving.rebuilding"
+    "saving.graph": "text errors saving.private_api saving.contents saving.layout saving.configuration saving.state",
+    "saving.functions": (
+        "text errors saving.private_api saving.layout saving.requests saving.configuration saving.state "
+        "saving.rebuilding saving.graph"
+    ),
+    "saving.revival": (
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.requests "
+        "saving.configuration saving.state saving.rebuilding saving.graph saving.functions"
+    ),
+    "saving.formats.parts": (
+        "text errors saving.private_api saving.contents saving.layout saving.requests saving.configuration "
+        "saving.state"
+    ),
+    "saving.formats.hdf5": (
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.formats.parts"
+    ),
+    "saving.formats.keras_archive": (
+        "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.formats.parts"
+    ),
+    "saving.formats.saved_model": (
+        "text errors saving.private_api saving.contents saving.layout saving.safety saving.safety.graphs "
+        "saving.requests saving.configuration saving.state saving.rebuilding saving.graph saving.functions "
+        "saving.revival saving.formats.parts saving.formats.keras_archive"
     ),
     "saving.formats": (
-        "text errors saving.private_api saving.contents saving.layout storage saving.safety saving.safety.graphs "
-        "saving.configuration saving.state saving.rebuilding saving.graph"
+        "text errors saving.private_api saving.contents saving.layout storage saving.requests saving.configuration "
+        "saving.state saving.rebuilding saving.graph saving.formats.parts saving.formats.hdf5 "
+        "saving.formats.keras_archive saving.formats.saved_model"
     ),
-    "saving": "text errors processes saving.contents saving.layout storage storage.remote saving.state saving.formats",
-    "artifacts": "text errors config saving.contents saving.layout storage storage.remote",
+    "config": "text errors saving.formats",
+    "saving": (
+        "text errors processes saving.contents storage storage.remote saving.requests saving.state "
+        "saving.formats.hdf5 saving.formats.saved_model saving.formats"
+    ),
+    "artifacts": "text errors saving.contents saving.layout storage storage.remote saving.formats config",
     "artifacts.inspection": (
         "text errors processes saving.contents saving.layout storage saving.safety saving.safety.graphs saving.state "
-        "artifacts"
+        "saving.formats artifacts"
     ),
     "transforms": "errors",
-    "models": "text errors config processes saving.private_api saving.contents saving.state saving.graph",
+    "models": "text errors processes saving.private_api saving.contents saving.state saving.graph config",
     "models.endpoints": (
-        "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models"
+        "text errors processes saving.private_api saving.state saving.graph saving.formats.saved_model config "
+        "transforms models"
     ),
     "sources": (
         "text errors saving.layout storage storage.remote saving.safety saving.configuration saving.formats saving "
@@ -62,38 +90,36 @@ ROOMS: dict[str, str] = {
         "models models.endpoints"
     ),
     "verification": (
-        "text errors config processes saving.private_api saving.contents saving.layout saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.formats saving artifacts models models.endpoints sources "
-        "verification.checks"
+        "text errors processes saving.private_api saving.contents saving.layout saving.configuration saving.state "
+        "saving.rebuilding saving.graph saving.formats.saved_model config saving artifacts models models.endpoints "
+        "sources verification.checks"
     ),
     "exporting.destinations": (
-        "text errors config saving.contents saving.layout storage storage.remote saving.formats saving artifacts"
+        "text errors saving.contents saving.layout storage storage.remote saving.formats config saving artifacts"
     ),
     "exporting": (
-        "text errors config processes saving.contents saving.layout storage storage.remote saving.formats saving "
-        "artifacts transforms models models.endpoints sources verification exporting.destinations"
+        "text errors processes saving.contents saving.layout storage storage.remote saving.requests "
+        "saving.formats.saved_model saving.formats config saving artifacts transforms models models.endpoints sources "
+        "verification exporting.destinations"
     ),
     "sweeps.records": (
-        "text errors config saving.contents saving.layout storage storage.remote saving.state saving.formats "
+        "text errors saving.contents saving.layout storage storage.remote saving.state saving.formats config "
         "artifacts exporting"
     ),
-    "sweeps.showing": "text errors saving.contents storage storage.remote artifacts sweeps.records",
-    "sweeps": "text errors config processes storage storage.remote artifacts exporting sweeps.records sweeps.showing",
-    "cli.hydra_private": "processes",
-    "cli.preflight": "text errors config exporting.destinations exporting cli.hydra_private",
+    "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
+    "sweeps": "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.showing",
     "cli": (
-        "text errors config processes storage artifacts exporting sweeps.records sweeps cli.hydra_private "
-        "cli.preflight"
+        "text errors processes storage saving.formats config artifacts exporting.destinations exporting "
+        "sweeps.records sweeps"
     ),
     "cli.rerunning": (
-        "text errors config storage.remote saving.formats artifacts artifacts.inspection transforms exporting "
-        "cli.preflight cli"
+        "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms exporting cli"
     ),
     "cli.commands": (
-        "text errors config processes saving.contents storage storage.remote artifacts artifacts.inspection "
+        "text errors processes saving.contents storage storage.remote config artifacts artifacts.inspection "
         "verification exporting cli cli.rerunning"
     ),
-    "api": "errors config artifacts exporting cli.preflight cli",
+    "api": "errors config artifacts exporting cli",
     "__main__": "cli cli.commands",
 }
 FLOOR_OF = {room: number for number, room in enumerate(ROOMS)}
@@ -104,7 +130,9 @@ MOST_MODULES = 9
 # May import the public names of Hydra and OmegaConf; what is private, only `cli/hydra_private.py`.
 KNOW_HYDRA = ("cli.main", "cli.composing", "cli.hydra_private", "cli.preflight", "models.instantiating")
 # Load a SavedModel with TensorFlow: the first after a look at its graph, the second only when the first calls it.
-LOAD_GRAPHS = {Path("saving", "formats", "saved_model.py"), Path("saving", "graph", "revival.py")}
+LOAD_GRAPHS = {Path("saving", "formats", "saved_model", "reading.py")} | {
+    Path("saving", "revival", name) for name in ("models.py", "foreign.py")
+}
 
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
 

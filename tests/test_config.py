@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter import sources
 from exporter.cli import composing
-from exporter.config import JobConfig, OptionsConfig, SaveFormat, SignatureConfig, TensorConfig, VerifyMode, read_keys
+from exporter.config import JobConfig, OptionsConfig, SignatureConfig, TensorConfig, VerifyMode, read_keys
 from exporter.errors import ArgumentError, ExportError, Fault, UsageError
 from exporter.models.instantiating import instantiate
 
@@ -41,7 +41,7 @@ def read(file: Path) -> Any:
 def test_the_default() -> None:
     config = composing.compose()
     assert config.model == {"_target_": "exporter.sources.digits", "epochs": 6, "batch_size": 32}
-    assert (config.filepath, config.save_format) == ("exports/digits", SaveFormat.TF)
+    assert (config.filepath, config.save_format) == ("exports/digits", "tf")
 
 
 @pytest.mark.parametrize("file", OPTIONS, ids=str)
@@ -94,7 +94,7 @@ def test_schema_and_primary_config_have_the_same_keys() -> None:
 def test_schema_and_primary_config_have_the_same_defaults() -> None:
     config = composing.compose()
     # What the schema has no default for, and the one value that the primary config chooses.
-    assert config == JobConfig(model=config.model, filepath=config.filepath, save_format=SaveFormat.TF)
+    assert config == JobConfig(model=config.model, filepath=config.filepath, save_format="tf")
 
 
 def test_options_are_those_of_tensorflow() -> None:
@@ -170,7 +170,7 @@ def test_compose_refuses_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         composing.compose("mine", config_dir=tmp_path)
     assert str(caught.value) == "mine: is a sweep of 2 jobs; add the override hydra.mode=RUN to compose one of them"
-    assert composing.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format is SaveFormat.TF
+    assert composing.compose("mine", ["hydra.mode=RUN"], tmp_path).save_format == "tf"
 
 
 def test_the_runs_directory_is_known_to_a_recipe() -> None:

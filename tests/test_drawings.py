@@ -11,7 +11,7 @@ import tensorflow as tf
 import exporter
 from exporter.errors import ModelError, UsageError
 from exporter.models.predictions import Drawing, Predictor
-from exporter.saving.graph.signatures import describe_inputs
+from exporter.saving.graph.inputs import describe_inputs
 from exporter.verification.drawings import find_drawing
 
 

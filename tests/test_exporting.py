@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from test_receipts import RECEIPT
 
 import exporter
-from exporter.config import OptionsConfig, SaveFormat, VerifyConfig, VerifyMode
+from exporter.config import OptionsConfig, VerifyConfig, VerifyMode
 from exporter.errors import NotAModelError, UsageError
 
 RECIPE = """# For the tests.
@@ -46,7 +46,7 @@ def test_a_live_model(model: Any, tmp_path: Path) -> None:
     assert (receipt.format, receipt.filepath) == ("tf", str(tmp_path / "tiny"))
     assert receipt.signatures["ask"].inputs["features"].shape == (2, 4)
     assert (tmp_path / "tiny" / "debug" / "saved_model_debug_info.pb").is_file()
-    other = exporter.export(model, str(tmp_path / "tiny.out"), save_format=SaveFormat.H5, verify={"mode": "none"})
+    other = exporter.export(model, str(tmp_path / "tiny.out"), save_format="h5", verify={"mode": "none"})
     assert other.format == "h5"
 
 

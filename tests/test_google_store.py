@@ -14,7 +14,7 @@ from stored_models import make_model, run
 
 from exporter import load_model
 from exporter.cli.commands import run_command
-from exporter.config import LayoutConfig, LayoutKind, SaveFormat
+from exporter.config import LayoutConfig, LayoutKind
 from exporter.errors import ExportError, TargetExistsError
 from exporter.storage.remote import Store
 from exporter.storage.remote.leases import lease_free
@@ -61,7 +61,7 @@ def test_a_served_model_has_versions_and_is_a_source(tmp_path: Path) -> None:
     receipts = [run(f"{BUCKET}/served", layout=layout) for _ in range(2)]
     assert [receipt.filepath for receipt in receipts] == [f"{BUCKET}/served/{number}" for number in (1, 2)]
     source = {"_target_": "exporter.sources.file", "filepath": f"{BUCKET}/served/2"}
-    receipt = run(str(tmp_path / "model.h5"), source, save_format=SaveFormat.H5)
+    receipt = run(str(tmp_path / "model.h5"), source, save_format="h5")
     assert [(each.key, each.path) for each in receipt.inputs] == [("model.filepath", f"{BUCKET}/served/2")]
     assert load_model(receipt.filepath).name == "tiny"
 

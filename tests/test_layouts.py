@@ -55,7 +55,7 @@ def list_shown(directory: Path) -> list[str]:
 
 def test_an_artifact_alone_stands_at_its_path(tmp_path: Path) -> None:
     place = choose_destination(make_config(tmp_path / "model"))
-    assert (write(place), place.save_format) == (tmp_path / "model", "tf")
+    assert (write(place), place.save_format.name) == (tmp_path / "model", "tf")
     assert sorted(os.listdir(tmp_path)) == ["model", "model.receipt.json"]
 
 

@@ -17,7 +17,7 @@ import exporter.exporting.job
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Loading
 from exporter.artifacts.summary import print_summary
-from exporter.config import ExportConfig, SaveFormat, VerifyConfig, VerifyMode
+from exporter.config import ExportConfig, VerifyConfig, VerifyMode
 from exporter.exporting.session import ExportSession
 from exporter.text.page import LABEL_WIDTH
 
@@ -158,7 +158,7 @@ def export(session: ExportSession, model: Any, path: Path, save_format: str, **s
     config = ExportConfig(
         model=model,
         filepath=str(path.with_suffix(SUFFIXES[save_format])),
-        save_format=SaveFormat(save_format),
+        save_format=save_format,
         **settings,
     )
     return exporter.exporting.job.run_export(config, session=session)

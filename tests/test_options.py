@@ -11,7 +11,7 @@ from exporter import ExportConfig, export
 from exporter.artifacts.records import Status
 from exporter.config import OptionsConfig, Sharding, ShardingConfig, SignatureConfig, VariablePolicy
 from exporter.models.options import build_save_options
-from exporter.saving.graph.signatures import read_meta_graph
+from exporter.saving.graph.endpoints import read_meta_graph
 
 CHANGED: dict[str, tuple[Any, Any]] = {
     "namespace_whitelist": (["Addons"], ["Addons"]),

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batch
 from exporter.processes.arrays import is_same, largest_difference, read_arrays, write_arrays
-from exporter.saving.graph.signatures import describe_inputs
+from exporter.saving.graph.inputs import describe_inputs
 
 
 def make_mixed_model() -> Any:

@@ -22,7 +22,7 @@ from s3fs import S3FileSystem
 from test_receipts import RECEIPT
 
 from exporter.artifacts.receipt import Receipt
-from exporter.config import ExportConfig, LayoutConfig, LayoutKind, SaveFormat
+from exporter.config import ExportConfig, LayoutConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError
 from exporter.exporting.destinations.remote import choose_remote_destination
 from exporter.storage.digests import record_files
@@ -49,7 +49,7 @@ def publish(tree: Tree, url: str, overwrite: bool = True, layout: LayoutConfig |
         model=None,
         filepath=url,
         overwrite=overwrite,
-        save_format=SaveFormat.TF if "" not in tree else SaveFormat.KERAS,
+        save_format="tf" if "" not in tree else "keras",
         layout=layout or LayoutConfig(),
     )
     place = choose_remote_destination(config)

@@ -13,7 +13,8 @@ from exporter.config import ExportConfig, VerifyConfig
 from exporter.errors import ProofError
 from exporter.exporting.job import run_export
 from exporter.exporting.session import ExportSession
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import prove, warm_up
 
@@ -119,7 +120,7 @@ def write_and_prove(session: ExportSession, model: Any, staged: Path, seed: int 
     process = session.open_process()
     warm_up(process)
     trial = prepare_trial(model, VerifyConfig(), seed)
-    plan_save(model, staged).write(staged)
+    plan_save(SaveRequest(model, staged)).write(staged)
     prove(process, model, staged, trial, mode=VerifyConfig().mode, include_optimizer=True)
 
 

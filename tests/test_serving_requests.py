@@ -23,7 +23,7 @@ from exporter.errors import ExportError
 from exporter.exporting.serving import add_warmup, make_body, read_body, write_warmup
 from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
-from exporter.saving.graph.signatures import InputLeaf, Inputs
+from exporter.saving.graph.inputs import InputLeaf, Inputs
 from exporter.saving.layout.names import WARMUP
 from exporter.verification.inputs import EndpointTrial
 

@@ -20,7 +20,7 @@ from unreliable_network import UnreliableNetwork, lose_connections
 from exporter import load_model
 from exporter.artifacts.receipt import Receipt
 from exporter.cli.commands import run_command
-from exporter.config import LayoutConfig, LayoutKind, SaveFormat
+from exporter.config import LayoutConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.saving.contents import format_bytes
 from exporter.storage.remote import Store, explain_url, fetch
@@ -372,7 +372,7 @@ def test_threads_that_fetch_at_the_same_time_share_one_copy(bucket: str) -> None
 def test_a_url_is_a_source_too(bucket: str, model: Any, tmp_path: Path) -> None:
     run(f"{bucket}/model.keras")
     source = {"_target_": "exporter.sources.file", "filepath": f"{bucket}/model.keras"}
-    receipt = run(str(tmp_path / "model"), source, save_format=SaveFormat.TF)
+    receipt = run(str(tmp_path / "model"), source, save_format="tf")
     assert [(each.key, each.path) for each in receipt.inputs] == [("model.filepath", f"{bucket}/model.keras")]
     assert load_model(receipt.filepath).name == "tiny"
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from exporter.errors import UsageError
 from exporter.models.predictions import Predictor, draw_batch
 from exporter.models.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
-from exporter.saving.graph.signatures import build_structure, describe_inputs
+from exporter.saving.graph.inputs import build_structure, describe_inputs
 
 
 def make_for(model: Any, given: Any = None, origin: Path | None = None) -> TrainingBatch:

@@ -27,9 +27,10 @@ from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.verification.checks.facts import find_differences
 from exporter.verification.inputs import prepare_trial
 from exporter.verification.verification import Proof, prove, warm_up
@@ -80,7 +81,7 @@ def write_and_prove(
     signatures: Any = None,
 ) -> Proof:
     settings = settings or VerifyConfig()
-    plan = plan_save(model, staged, include_optimizer=include_optimizer, signatures=signatures)
+    plan = plan_save(SaveRequest(model, staged, include_optimizer=include_optimizer, signatures=signatures))
     process = SESSIONS.setdefault(tuple(sys.path), ExportSession()).open_process()
     warm_up(process)
     trial = prepare_trial(model, settings, 0, signatures)

@@ -10,13 +10,13 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import SCHEMA_VERSION
 from exporter.config import JobConfig, read_keys
+from exporter.config.checking import list_choices
 
 Schema = dict[str, Any]
 
@@ -74,8 +74,8 @@ class _Builder:
             return {}
         if kind in _SCALARS:
             return {"type": _SCALARS[kind]}
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return {"enum": [member.value for member in kind]}
+        if choices := list_choices(kind):
+            return {"enum": choices}
         if is_dataclass(kind):
             return self._refer(kind)
         origin, arguments = get_origin(kind), get_args(kind)

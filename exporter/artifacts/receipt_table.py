@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.artifacts.records import ReceiptFields
-from exporter.saving.contents import FORMAT_NAMES, format_bytes, format_tensor
+from exporter.saving.contents import format_bytes, format_tensor
+from exporter.saving.formats import name_kind
 from exporter.text.showing import escape_line
 
 # Everything is given in words of the surrounding text's colour, so that no theme has to be known.
@@ -64,7 +65,7 @@ def _list_groups(receipt: ReceiptFields) -> Iterator[tuple[str, list[Row]]]:
     yield "read", [(line, "", "") for line in receipt.read]
     files = sum(record.link is None for record in receipt.files)
     size = f"{files} file{'s' if files != 1 else ''}, {format_bytes(receipt.total_bytes)}"
-    yield "written", [(receipt.filepath, "", ""), (f"{FORMAT_NAMES[receipt.format]}, {size}", "", "")]
+    yield "written", [(receipt.filepath, "", ""), (f"{name_kind(receipt.format)}, {size}", "", "")]
     yield (
         "signatures",
         [

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from exporter.artifacts.records import ReceiptFields
-from exporter.saving.contents import FORMAT_NAMES, format_bytes
+from exporter.saving.contents import format_bytes
+from exporter.saving.formats import FORMATS, name_kind
+from exporter.saving.formats.format import KERAS, TENSORFLOW
 from exporter.storage.remote import is_url
 from exporter.text.page import LABEL_WIDTH, Page, escape_markup, make_console
 
@@ -32,7 +34,7 @@ class _Summary(Page):
         """Prints all of it."""
         path = Path(receipt.filepath)
         name = f"{path.parent.name}/{path.name}" if _has_versions(receipt) else path.name
-        kind = FORMAT_NAMES[receipt.format]
+        kind = name_kind(receipt.format)
         total = sum(receipt.seconds.values())
         proven = receipt.status == "proven"
         mark = "[bold green]✓[/]" if proven else "[bold yellow]![/]"
@@ -83,8 +85,9 @@ def _list_commands(receipt: ReceiptFields) -> list[tuple[str, list[str]]]:
     load = loading.write_lines(path)
     if is_url(path):  # TensorFlow and Keras open no URL by themselves
         return [("load", load)]
-    if receipt.format != "tf":
-        opens = all(entry.what != "stock Keras" for entry in receipt.left_out)
+    readers = FORMATS[receipt.format].readers if receipt.format in FORMATS else ()
+    if TENSORFLOW not in readers:
+        opens = KERAS in readers and all(entry.what != "stock Keras" for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
     # Endpoints use the variables of the loaded object, which live as long as it does.
     endpoints = ["import tensorflow as tf", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]

@@ -20,6 +20,7 @@ from exporter.config import JobConfig
 from exporter.config.checking import is_encodable
 from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 from exporter.errors import Fault, UsageError
+from exporter.saving.formats import FORMATS
 from exporter.text.showing import describe_value, show
 
 # The check of recipes is imported by what uses it: `--help` and `--cfg` alone do not pay for it.
@@ -46,7 +47,7 @@ class RecipesSearchPath(SearchPathPlugin):
 
 
 def _name_suffix(save_format: str | None) -> str:
-    return "" if save_format in (None, "tf") else f".{save_format}"
+    return "".join(FORMATS[save_format].suffixes[:1]) if save_format in FORMATS else ""
 
 
 def _name_variant(include_optimizer: bool) -> str:

@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 from exporter.config import read_keys
 from exporter.errors import Fault
@@ -232,8 +232,8 @@ def _convert_items(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any
 
 
 def _convert_scalar(value: Any, hint: Any, optional: bool, path: str, faults: list[Fault]) -> Any:
-    if issubclass(hint, Enum):
-        allowed = [member.value for member in hint]
+    allowed = list_choices(hint)
+    if allowed:
         if isinstance(value, str | int) and value in allowed:
             return hint(value)
         faults.append(Fault(path, explain_choice(value, [*allowed, "null"] if optional else allowed)))
@@ -242,6 +242,13 @@ def _convert_scalar(value: Any, hint: Any, optional: bool, path: str, faults: li
     if converted is BROKEN:
         faults.append(Fault(path, f"received {show(value)}; expected {_EXPECTED[hint]}{' or null' * optional}"))
     return converted
+
+
+def list_choices(hint: Any) -> list[str]:
+    """Lists what a value may be, where that is one of a few; empty for any other type."""
+    if get_origin(hint) is Annotated:
+        return [name for choices in hint.__metadata__ for name in choices]
+    return [member.value for member in hint] if isinstance(hint, type) and issubclass(hint, Enum) else []
 
 
 def _to_bool(value: Any) -> Any:

@@ -4,9 +4,12 @@ Nothing here knows Hydra, OmegaConf or TensorFlow. `_hydra.py` fills these class
 `jobs.export` reads them.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
+
+from exporter.saving.formats import FORMATS
 
 # Marks a field that is no key of a recipe.
 INTERNAL: Final = {"internal": True}
@@ -14,16 +17,21 @@ INTERNAL: Final = {"internal": True}
 
 def read_keys(schema: Any) -> dict[str, Any]:
     """Returns the keys of a schema class with their type hints."""
-    hints = get_type_hints(schema)
+    hints = get_type_hints(schema, include_extras=True)
     return {each.name: hints[each.name] for each in fields(schema) if not each.metadata.get("internal")}
 
 
-class SaveFormat(StrEnum):
-    """The three kinds of artifact."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """Says of a text that it is one of these, as they are at the time of the question."""
 
-    TF = "tf"  # a SavedModel directory, which is also an unzipped Keras archive
-    H5 = "h5"  # one HDF5 file in the legacy Keras layout
-    KERAS = "keras"  # the native Keras zip
+    names: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+
+SaveFormat = Annotated[str, Choices(FORMATS)]
 
 
 class VerifyMode(StrEnum):

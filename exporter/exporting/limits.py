@@ -21,8 +21,8 @@ from exporter.errors import Fault
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP
 from exporter.models.endpoints.declarations import check_declarations
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.formats import SUFFIXES
-from exporter.saving.formats.save_options import explain_device, explain_namespace, explain_tags
+from exporter.saving.formats import FOREIGN_SUFFIXES, FORMATS, find_by_suffix, find_chosen, find_foreign_suffix
+from exporter.saving.formats.saved_model.save_options import explain_device, explain_namespace, explain_tags
 from exporter.storage.remote import explain_url, is_url
 from exporter.text.showing import describe_value, show
 
@@ -78,23 +78,33 @@ def _check_target(config: ExportConfig) -> Iterator[Fault]:
         received = f"received {show(config.filepath)}, in which a name has {len(longest)} bytes"
         yield Fault("filepath", f"{received}; a file system takes up to {_LONGEST_NAME}")
         return
-    suffix = Path(config.filepath).suffix.lower()
-    by_suffix = SUFFIXES.get(suffix)
-    chosen = config.save_format or by_suffix or "tf"
-    if by_suffix is not None and by_suffix != chosen:
-        remedy = f"change the suffix, or set save_format={by_suffix}"
-        yield Fault("filepath", f"received {config.filepath}, which contradicts save_format={chosen}; {remedy}")
+    chosen, by_suffix = find_chosen(config.filepath, config.save_format), find_by_suffix(config.filepath)
+    if by_suffix is not None and by_suffix is not chosen:
+        remedy = f"change the suffix, or set save_format={by_suffix.name}"
+        yield Fault("filepath", f"received {config.filepath}, which contradicts save_format={chosen.name}; {remedy}")
+    foreign = find_foreign_suffix(config.filepath, config.save_format)
+    if foreign is not None:
+        received = f"received {show(config.filepath)}, and {foreign} is the suffix of {FOREIGN_SUFFIXES[foreign]}"
+        suffixes = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
+        yield Fault("filepath", f"{received}; expected a name without it, or with one of {suffixes}")
     for name, is_given in (("signatures", bool(config.signatures)), ("options", config.options != OptionsConfig())):
-        if is_given and chosen != "tf":
-            yield Fault(name, f"received values, and save_format={chosen} has no place for them; set save_format=tf")
+        if is_given and not chosen.holds_endpoints:
+            has_no_place = f"received values, and save_format={chosen.name} has no place for them"
+            yield Fault(name, f"{has_no_place}; set {_name_served()}")
+
+
+def _name_served() -> str:
+    """Gives the setting that has endpoints."""
+    return f"save_format={' or '.join(each.name for each in FORMATS.values() if each.holds_endpoints)}"
 
 
 def _check_layout(config: ExportConfig) -> Iterator[Fault]:
     layout = config.layout
     versions = layout.kind is LayoutKind.TF_SERVING
-    chosen = config.save_format or SUFFIXES.get(Path(config.filepath).suffix.lower()) or "tf"
-    if versions and chosen != "tf":
-        yield Fault("layout", f"received {layout.kind}, and no server takes save_format={chosen}; set save_format=tf")
+    chosen = find_chosen(config.filepath, config.save_format)
+    if versions and not chosen.holds_endpoints:
+        received = f"received {layout.kind}, and no server takes save_format={chosen.name}"
+        yield Fault("layout", f"{received}; set {_name_served()}")
     if versions and config.options.experimental_skip_saver:
         reason = "the server runs the graph's own restore nodes to load the variables"
         yield Fault("options.experimental_skip_saver", f"received true with layout=tf_serving, and {reason}; set false")
@@ -108,8 +118,9 @@ def _check_layout(config: ExportConfig) -> Iterator[Fault]:
         yield Fault("layout.version", f"received {show(layout.version)}; expected {expected}")
     if layout.keep is not None and layout.keep < 1:
         yield Fault("layout.keep", f"received {layout.keep}; expected a number of versions from 1, or null for all")
-    if layout.warmup and chosen != "tf":
-        yield Fault("layout.warmup", f"received true, and save_format={chosen} is not served; set save_format=tf")
+    if layout.warmup and not chosen.holds_endpoints:
+        received = f"received true, and save_format={chosen.name} is not served"
+        yield Fault("layout.warmup", f"{received}; set {_name_served()}")
     elif layout.warmup and config.verify.mode is not VerifyMode.FULL:
         reason = "a server does not load a model whose request fails, and only a proof runs them first"
         yield Fault("layout.warmup", f"received true, and {reason}; set verify=full, or layout.warmup=false")

@@ -28,8 +28,9 @@ from exporter.exporting.reporting import Reporter
 from exporter.exporting.session import ExportSession
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.memory import measure_peak, reset_peak
-from exporter.saving.api import SavePlan, check_space, plan_save
 from exporter.saving.contents import Contents, LeftOut
+from exporter.saving.plans import SavePlan, check_space, plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.storage.digests import FileRecord
 from exporter.storage.staging import moved_away, stage_beside
 from exporter.text.hiding import hide
@@ -49,14 +50,12 @@ class Written:
     """What was written into staging.
 
     Attributes:
-        plan: By which it was written.
         contents: What it holds, with the requests that a server is warmed up with.
         files: Every file of it.
         dependencies: What it needs that is not in it.
         body: The endpoint and the body of a request to try a server with; None where there is none.
     """
 
-    plan: SavePlan
     contents: Contents
     files: tuple[FileRecord, ...]
     dependencies: tuple[Input, ...]
@@ -96,7 +95,7 @@ class Export:
         self._provenance = Provenance(config)
         self._proves = config.verify.mode is not VerifyMode.NONE
         self._measures = config.measure.mode is MeasureMode.ALWAYS
-        self._is_served = destination.save_format == "tf"
+        self._is_served = destination.save_format.holds_endpoints
         self._read = ""
         self.seconds: dict[str, float] = {}
         reset_peak()
@@ -142,13 +141,15 @@ class Export:
 
         signatures = {name: endpoint.function for name, endpoint in endpoints.items()} or None
         return plan_save(
-            model,
-            self._destination.target,
-            include_optimizer=self._config.include_optimizer,
-            save_format=self._destination.save_format,
-            signatures=signatures,
-            options=build_save_options(self._config.options, signatures) if self._is_served else None,
-            steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
+            SaveRequest(
+                model,
+                self._destination.target,
+                self._destination.save_format.name,
+                include_optimizer=self._config.include_optimizer,
+                signatures=signatures,
+                options=build_save_options(self._config.options, signatures) if self._is_served else None,
+                steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
+            )
         )
 
     def prepare_trial(self, model: "keras.Model", endpoints: "Mapping[str, BuiltEndpoint]") -> "Trial | None":
@@ -183,7 +184,7 @@ class Export:
             dependencies = record_dependencies(contents.dependencies)
         contents = replace(contents, held=contents.held + warmup, left_out=contents.left_out + no_warmup)
         self._refuse_left_out(contents.left_out)
-        return Written(plan, contents, files, dependencies, make_body(asked, contents.signatures))
+        return Written(contents, files, dependencies, make_body(asked, contents.signatures))
 
     def verify(self, model: "keras.Model", staged: Path, written: Written, trial: "Trial | None") -> "Proof":
         """Proves in a fresh process that what was written is the same model, as far as the config asks."""
@@ -229,7 +230,7 @@ class Export:
                 schema_version=SCHEMA_VERSION,
                 status=Status.PROVEN if self._config.verify.mode is VerifyMode.FULL else Status.WRITTEN,
                 filepath=str(published.absolute()),
-                format=written.plan.save_format,
+                format=self._destination.save_format.name,
                 read=(hide(self._read),),
                 recipe=describe_recipe(self._config),
                 inputs=self._provenance.inputs + written.dependencies,
@@ -277,8 +278,8 @@ class Export:
         refused = [entry for entry in left_out if not entry.intended]
         if self._config.strict and refused:
             raise ModelError(
-                f"The format {self._destination.save_format!r} does not hold all of the model, and `strict` is true; "
-                "nothing was published.",
+                f"The format {self._destination.save_format.name!r} does not hold all of the model, and `strict` is "
+                "true; nothing was published.",
                 *(f"  {entry.what}: {entry.why}" for entry in refused),
                 "Choose another `save_format`, or list it as left out with strict=false.",
             )

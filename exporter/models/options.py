@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from exporter.config import OptionsConfig, Sharding, SignatureConfig, VariablePolicy
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.graph.signatures import describe_inputs
+from exporter.saving.graph.inputs import describe_inputs
 
 
 def build_save_options(

@@ -14,7 +14,8 @@ from exporter.errors import Fault, UsageError
 from exporter.models.ranges import Range, find_ranges
 from exporter.processes.arrays import Array, find_dtype
 from exporter.saving.contents import Tensor
-from exporter.saving.graph.signatures import InputLeaf, Inputs, calls_undone, make_call, name_outputs
+from exporter.saving.graph.inputs import InputLeaf, Inputs
+from exporter.saving.graph.signatures import calls_undone, make_call, name_outputs
 from exporter.saving.state.collecting import list_components, untracked_kept
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from exporter.saving.graph.signatures import to_argument_name
+from exporter.saving.graph.inputs import to_argument_name
 from exporter.saving.private_api import LookupInterface
 from exporter.saving.state.collecting import is_saveable
 from exporter.saving.state.resources import Table, find_leaves

@@ -12,15 +12,9 @@ import tensorflow as tf
 from exporter.errors import ArgumentError, Fault, UsageError
 from exporter.models.predictions import draw_batch, match_arrays, read_file
 from exporter.processes.arrays import Array, find_dtype
-from exporter.saving.graph.signatures import (
-    InputLeaf,
-    Inputs,
-    build_structure,
-    extract_leaves,
-    name_outputs,
-    observe_data,
-    to_argument_name,
-)
+from exporter.saving.graph.inputs import InputLeaf, Inputs, build_structure, extract_leaves, to_argument_name
+from exporter.saving.graph.observations import observe_data
+from exporter.saving.graph.signatures import name_outputs
 from exporter.saving.private_api import to_snake_case
 
 TARGETS = "y"

@@ -12,7 +12,7 @@ import tensorflow as tf
 from exporter.models.predictions import convert_batch
 from exporter.models.randomness import choose_seed, generators_seeded
 from exporter.processes.arrays import Array
-from exporter.saving.graph.signatures import Inputs, build_structure
+from exporter.saving.graph.inputs import Inputs, build_structure
 from exporter.saving.private_api import Tracker
 from exporter.saving.state.collecting import is_saveable, list_components, untracked_kept
 from exporter.saving.state.process_state import process_kept

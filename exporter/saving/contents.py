@@ -12,16 +12,6 @@ TWIN = "Keras twin"
 SERVING_DEFAULT = "serving_default"
 
 
-# What a person calls a format: the three that are written, and the two that are only read.
-FORMAT_NAMES = {
-    "tf": "SavedModel",
-    "h5": "HDF5 file",
-    "keras": "Keras archive",
-    "directory": "unzipped Keras archive",
-    "weights": "HDF5 file of weights",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Holding:
     """One kind of thing that the artifact holds.

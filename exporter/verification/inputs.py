@@ -26,7 +26,8 @@ from exporter.models.predictions import (
 from exporter.models.training_data import UndrawableError, make_batch, read_targets
 from exporter.processes.arrays import Array, find_dtype
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
-from exporter.saving.graph.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
+from exporter.saving.graph.inputs import InputLeaf, Inputs, describe_inputs
+from exporter.saving.graph.signatures import canonicalize
 from exporter.sources._stored import find_file
 from exporter.verification.checks.calls import name_answers
 from exporter.verification.drawings import find_drawing

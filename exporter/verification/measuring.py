@@ -12,7 +12,8 @@ from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batc
 from exporter.processes.arrays import write_arrays
 from exporter.processes.fresh_process import FreshProcess, wait_seconds
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.graph.signatures import describe_inputs, read_endpoints
+from exporter.saving.graph.endpoints import read_endpoints
+from exporter.saving.graph.inputs import describe_inputs
 from exporter.verification.custom_objects import find_needs
 from exporter.verification.drawings import find_drawing
 

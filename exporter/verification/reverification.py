@@ -34,7 +34,7 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
     with FreshProcess("exporter.verification") as process:
         with imports_set_aside():
             from exporter.saving.api import load_model
-            from exporter.saving.formats.saved_model import load_graph
+            from exporter.saving.formats.saved_model.reading import load_graph
             from exporter.verification import verification
             from exporter.verification.inputs import prepare_trial
 

@@ -27,7 +27,8 @@ from exporter.models.training_steps import everything_kept, take_step, warnings_
 from exporter.processes.arrays import Array, read_arrays, write_arrays
 from exporter.processes.fresh_process import FreshProcess, wait_seconds
 from exporter.saving.contents import LeftOut
-from exporter.saving.graph.signatures import InputLeaf, Inputs, find_captured, name_outputs
+from exporter.saving.graph.inputs import InputLeaf, Inputs
+from exporter.saving.graph.signatures import find_captured, name_outputs
 from exporter.saving.layout.names import CONFIG
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.rebuilding.compilation import ARGUMENTS

@@ -21,8 +21,8 @@ from exporter.models.training_steps import everything_kept, take_step
 from exporter.processes.arrays import Array, read_arrays, write_arrays
 from exporter.processes.memory import measure_peak, reset_peak
 from exporter.saving.api import load_model
-from exporter.saving.formats.saved_model import load_graph
-from exporter.saving.graph.signatures import Inputs
+from exporter.saving.formats.saved_model.reading import load_graph
+from exporter.saving.graph.inputs import Inputs
 from exporter.verification.checks.calls import call_endpoint, name_answers
 from exporter.verification.checks.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.verification.checks.usage import call_as_user, call_method

@@ -25,9 +25,9 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.saving import saving_api, saving_lib
 
 import exporter
-import exporter.saving.formats.hdf5  # takes a function of Keras by name, so it must be there before that is replaced
+import exporter.saving.formats.hdf5.reading  # takes a function of Keras by name, so it comes before that is replaced
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.graph.signatures import Inputs, describe_inputs, extract_leaves
+from exporter.saving.graph.inputs import Inputs, describe_inputs, extract_leaves
 
 # TensorFlow puts this module in the place of `tf.saved_model` when it is imported by name, as AutoGraph does midway.
 tensorflow_saved_model = importlib.import_module("tensorflow.saved_model")

@@ -14,7 +14,8 @@ import pytest
 import exporter
 from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
-from exporter.saving.formats import hdf5, keras_archive
+from exporter.saving.formats import keras_archive
+from exporter.saving.formats.hdf5 import reading as hdf5
 
 from .conftest import Attack, copy, read_members, refuse, write_members
 from .test_hostile_configurations import hide_lambda

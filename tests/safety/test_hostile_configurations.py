@@ -23,6 +23,7 @@ from exporter.errors import ArtifactError
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.private_api import layers_by_name
 from exporter.saving.rebuilding.model_configuration import rebuild_model
+from exporter.saving.requests import LoadRequest
 from exporter.saving.safety.configurations import MAX_LAYERS, check_configuration
 from exporter.saving.safety.memory import limit_variables
 
@@ -387,7 +388,7 @@ def test_a_model_of_five_thousand_layers_is_no_attack() -> None:
 def test_an_operation_with_a_million_outputs() -> None:
     unstack = {"class_name": "Unstack", "module": "keras.src.ops.core", "config": {"num": 1_000_000, "axis": 1}}
     with limit_variables(100), pytest.raises(ArtifactError, match="it makes more than 200,000 tensors"):
-        rebuild_model(make_functional(unstack))
+        rebuild_model(make_functional(unstack), LoadRequest())
 
 
 # All that Keras has

@@ -26,7 +26,8 @@ from exporter.artifacts.inspection import artifacts
 from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.cli.rerunning import plan_rerun
 from exporter.errors import ArtifactError, UsageError
-from exporter.saving.formats import hdf5, keras_archive
+from exporter.saving.formats import keras_archive
+from exporter.saving.formats.hdf5 import reading as hdf5
 
 from .conftest import CANARY, Attack, Change, copy, read_members, refuse, write_members
 from .test_hostile_configurations import (

@@ -14,6 +14,9 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from .resume_worker import Report
 
+# Its assertions are told like those of a module of tests.
+pytest.register_assert_rewrite("saving.format_tests")
+
 # As many processes at a time as there are cores; each takes every second case.
 _SHARDS = 2
 _TESTS = Path(__file__).parent.parent

@@ -16,6 +16,7 @@ import exporter
 from exporter.errors import ArtifactError
 from exporter.saving.rebuilding.acquired import put_back
 from exporter.saving.rebuilding.record import StateRecord, describe_state
+from exporter.saving.requests import LoadRequest
 from exporter.saving.safety.configurations import check_configuration
 from exporter.saving.state.collecting import Array, collect, collect_state, to_array
 
@@ -334,7 +335,7 @@ def test_refuses_what_a_stranger_put_into_the_record(name: str) -> None:
 
     def load() -> None:
         check_configuration([{}, {"blocks/dense": described}])
-        put_back({"blocks/dense": layer}, {"blocks/dense": described})
+        put_back({"blocks/dense": layer}, {"blocks/dense": described}, LoadRequest())
 
     with pytest.raises(ArtifactError) as caught:
         load()
@@ -345,5 +346,5 @@ def test_attributes_of_a_class_are_not_replaced() -> None:
     layer = layers.Dense(2)
     layer.build((None, 3))
     described = {"adaptation": {"enable_lora": 1, "lora_note": "kept", "units": 7}, "variables": [[], []]}
-    put_back({"dense": layer}, {"dense": described})
+    put_back({"dense": layer}, {"dense": described}, LoadRequest())
     assert (callable(layer.enable_lora), layer.lora_note, layer.units) == (True, "kept", 2)

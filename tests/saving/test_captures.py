@@ -10,7 +10,8 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import collect_state
 
 GAIN = tf.Variable(3.0, name="gain")
@@ -89,7 +90,7 @@ def test_a_file_refuses_what_nothing_leads_to(kind: Any, names: str, suffix: str
 @pytest.mark.parametrize(("kind", "names"), HELD_BY_FUNCTIONS)
 def test_the_functions_of_a_saved_model_hold_it(kind: Any, names: str, tmp_path: Path) -> None:
     model = make_model(kind())
-    contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
+    contents = plan_save(SaveRequest(model, tmp_path / "model")).write(tmp_path / "model")
     why = (
         f"the model uses {names}, which is no attribute of the model or of a layer. The artifact holds the model as "
         "TensorFlow functions instead. Keep it as an attribute of the layer that uses it, to have the configuration "

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ArtifactError
-from exporter.saving.formats.weights_file import StoredArrays
+from exporter.saving.formats.parts.weights_file import StoredArrays
 from exporter.saving.layout.checksums import checksum_dataset, checksum_values
 from exporter.saving.layout.datasets import Datasets, FileLayout, lay_out_file, write_file
 from exporter.saving.layout.sparse_memory import SparseMemory

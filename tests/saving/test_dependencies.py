@@ -12,13 +12,13 @@ import tensorflow as tf
 
 import exporter
 from exporter import load_model, save_model
-from exporter.saving.api import plan_save
 from exporter.saving.configuration.dependencies import find_dependencies
 from exporter.saving.contents import Contents, Dependency, LeftOut
-from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 
 _BATCH = np.random.default_rng(3).normal(size=(7, 4)).astype("float32")
-_NAMES: dict[Format, str] = {"h5": "model.h5", "keras": "model.keras", "tf": "model"}
+_NAMES: dict[str, str] = {"h5": "model.h5", "keras": "model.keras", "tf": "model"}
 
 
 @keras.saving.register_keras_serializable("dependencies")
@@ -44,9 +44,9 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def _write(model: keras.Model, place: Path, save_format: Format) -> Contents:
+def _write(model: keras.Model, place: Path, save_format: str) -> Contents:
     target = place / _NAMES[save_format]
-    return plan_save(model, target).write(target)
+    return plan_save(SaveRequest(model, target)).write(target)
 
 
 def _find(contents: Contents) -> list[LeftOut]:
@@ -81,7 +81,7 @@ def test_another_saved_model_lives_on_in_this_one(outer: keras.Model, tmp_path: 
 
 
 @pytest.mark.parametrize("save_format", _NAMES)
-def test_another_saved_model_is_named(save_format: Format, outer: keras.Model, tmp_path: Path) -> None:
+def test_another_saved_model_is_named(save_format: str, outer: keras.Model, tmp_path: Path) -> None:
     remedy = (
         "only the code of TFSMLayer needs it: the saved functions hold what it computes"
         if save_format == "tf"
@@ -94,7 +94,7 @@ def test_another_saved_model_is_named(save_format: Format, outer: keras.Model, t
 
 @pytest.mark.parametrize("save_format", ["h5", "keras"])
 def test_an_artifact_that_needs_another_loads_where_that_is(
-    save_format: Format, outer: keras.Model, tmp_path: Path
+    save_format: str, outer: keras.Model, tmp_path: Path
 ) -> None:
     _write(outer, tmp_path, save_format)
     loaded = load_model(tmp_path / _NAMES[save_format], safe_mode=False)
@@ -102,7 +102,7 @@ def test_an_artifact_that_needs_another_loads_where_that_is(
 
 
 @pytest.mark.parametrize("save_format", _NAMES)
-def test_a_file_is_named(save_format: Format, table: Path, tmp_path: Path) -> None:
+def test_a_file_is_named(save_format: str, table: Path, tmp_path: Path) -> None:
     remedy = (
         "only the code of Table needs it: the saved functions hold what it computes"
         if save_format == "tf"
@@ -178,7 +178,7 @@ def test_names_of_classes_are_no_paths(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("save_format", _NAMES)
 @pytest.mark.parametrize("kind", ["StringLookup", "TextVectorization"])
-def test_a_vocabulary_of_a_file_is_held(kind: str, save_format: Format, tmp_path: Path) -> None:
+def test_a_vocabulary_of_a_file_is_held(kind: str, save_format: str, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\ngreen\nblue\n")
     model = keras.Sequential([keras.Input((1,), dtype="string"), getattr(keras.layers, kind)(vocabulary=str(words))])

@@ -10,13 +10,19 @@ import pytest
 
 from exporter import load_model, save_model
 from exporter.errors import ArtifactError
-from exporter.saving.formats import hdf5, keras_archive, saved_model, weights_file
-from exporter.saving.graph import functions, revival
-from exporter.saving.graph.functions import Functions
+from exporter.saving import requests
+from exporter.saving.formats import keras_archive
+from exporter.saving.formats.hdf5 import reading as hdf5
+from exporter.saving.formats.parts import weights_file
+from exporter.saving.formats.saved_model import reading as saved_model
+from exporter.saving.functions import records as functions
+from exporter.saving.functions.records import Functions
 from exporter.saving.layout import checksums, structure
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.rebuilding import model_configuration, record
 from exporter.saving.rebuilding.record import StateRecord
+from exporter.saving.revival import models as revival
+from exporter.saving.safety import configurations as safety
 from exporter.saving.safety import zip_members
 
 _NAMES = {"h5": "model.h5", "keras": "model.keras", "tf": "model", "revived": "revived"}
@@ -29,14 +35,21 @@ _OURS: list[tuple[str, Any, str]] = [
     *(("keras", keras_archive, name) for name in ("check_hdf5", "_read_record", "revive_state")),
     ("keras", zip_members, "check_archive"),
     *(("keras", module, name) for module, name in ((checksums, "read_record"), (weights_file, "checksum_values"))),
-    *(("keras", model_configuration, name) for name in ("count_layers", "check_configuration")),
+    *(
+        ("keras", module, name)
+        for module, name in ((model_configuration, "count_layers"), (safety, "check_configuration"))
+    ),
     *(("keras", record, name) for name in ("walk", "collect", "restore_settings", "load_layers", "build_optimizers")),
     *(
         ("keras", record, name)
         for name in ("restore_variables", "_load_entries", "_assign", "list_first", "read_shape")
     ),
-    *(("revived", saved_model, name) for name in ("revive_model", "is_at_hand", "_count_stored")),
-    *(("revived", revival, name) for name in ("check_functions", "_collect_values", "_adopt_values", "_compile")),
+    *(("revived", saved_model, name) for name in ("revive_model", "_count_stored")),
+    *(
+        ("revived", revival, name)
+        for name in ("check_functions", "_collect_values", "_adopt_values", "compile_revived")
+    ),
+    ("revived", requests.LoadRequest, "is_at_hand"),
     *(("revived", revival, name) for name in ("_revive_layers", "_find_layers", "adopt_value", "restore_variables")),
     *(("revived", functions, name) for name in ("read_record",)),
 ]

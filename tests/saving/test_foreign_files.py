@@ -16,6 +16,7 @@ import exporter
 from exporter.errors import ArtifactError
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.rebuilding.model_configuration import rebuild_model
+from exporter.saving.requests import LoadRequest
 
 # Keras 2 says that HDF5 is an old format.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
@@ -231,7 +232,7 @@ def test_the_innermost_reason_is_told(tmp_path: Path) -> None:
         config = json.loads(archive.read("config.json"))
 
     with pytest.raises(ArtifactError) as caught:
-        rebuild_model(config)
+        rebuild_model(config, LoadRequest())
 
     told, _, advice = str(caught.value).partition(" Full object config")
     assert told == (

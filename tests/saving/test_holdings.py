@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.saving.api import plan_save
 from exporter.saving.contents import Contents, LeftOut
-from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.text.showing import describe_if_possible
 
-_FORMATS: tuple[Format, ...] = ("h5", "keras", "tf")
+_FORMATS: tuple[str, ...] = ("h5", "keras", "tf")
 
 
 class Silent(keras.Model):
@@ -69,9 +69,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Uncounted, "hides", False)
 
 
-def _save(model: keras.Model, place: Path, save_format: Format) -> Contents:
+def _save(model: keras.Model, place: Path, save_format: str) -> Contents:
     staged = place / {"h5": "model.h5", "keras": "model.keras", "tf": "model"}[save_format]
-    return plan_save(model, staged).write(staged)
+    return plan_save(SaveRequest(model, staged)).write(staged)
 
 
 def _find(contents: Contents, what: str) -> str:
@@ -96,7 +96,7 @@ def _make(optimizer: Any = "sgd") -> keras.Model:
     ids=["raises", "no-number"],
 )
 def test_an_optimizer_that_tells_no_steps(
-    kind: Any, line: str, save_format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Any, line: str, save_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _make(kind(0.1))
     monkeypatch.setattr(Uncounted, "hides", True)
@@ -115,7 +115,7 @@ def test_a_model_that_says_nothing_of_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save_format", _FORMATS)
-def test_names_that_steer_a_terminal(save_format: Format, tmp_path: Path) -> None:
+def test_names_that_steer_a_terminal(save_format: str, tmp_path: Path) -> None:
     kind = type("Odd\x1b[2JModel", (keras.Sequential,), {})
     keras.saving.register_keras_serializable("odd")(kind)
     model = kind([keras.Input((4,)), keras.layers.Dense(2)], name="odd")

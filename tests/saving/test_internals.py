@@ -16,7 +16,8 @@ from tensorflow.python.distribute.values import PerReplicaSpec
 
 import exporter
 from exporter.saving import private_api
-from exporter.saving.api import plan_save
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import collect_state, to_array
 
 SIGNATURES = {
@@ -196,7 +197,7 @@ def test_without_a_private_function_the_public_way_writes_the_same_model(
     for name in private_api.PREFERRED if gone == "all" else [gone]:
         monkeypatch.setitem(private_api.PREFERRED, name, "tensorflow.python.there_is_no_such_module")
 
-    contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
+    contents = plan_save(SaveRequest(model, tmp_path / "model")).write(tmp_path / "model")
 
     without_twin = gone in ("save_and_return_nodes", "all")
     why = f"stock keras.models.load_model needs one data file, and TensorFlow {tf.__version__} writes them in its own"

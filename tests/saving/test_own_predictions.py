@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from exporter import load_model, save_model
 from exporter.errors import ArgumentError
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 
 _BATCH = np.random.default_rng(3).normal(size=(7, 4)).astype("float32")
 
@@ -106,7 +107,7 @@ def test_predicts_with_its_code_where_that_is_at_hand(tmp_path: Path) -> None:
 
 
 def test_says_that_it_holds_the_step(tmp_path: Path) -> None:
-    contents = plan_save(_make(Scorer), tmp_path / "model").write(tmp_path / "model")
+    contents = plan_save(SaveRequest(_make(Scorer), tmp_path / "model")).write(tmp_path / "model")
     assert [each.detail for each in contents.held if each.what == "functions"] == [
         "inference, prediction step: it lives on without the code of Scorer"
     ]
@@ -126,7 +127,7 @@ def test_says_that_it_holds_the_step(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_saved_is_left_out_and_refused(kind: Any, name: str, why: str, tmp_path: Path) -> None:
     model = _make(kind)
-    contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
+    contents = plan_save(SaveRequest(model, tmp_path / "model")).write(tmp_path / "model")
     found = [each for each in contents.left_out if each.what == name]
     assert found == [LeftOut(name, f"{why}. Without the code of {kind.__name__} a loaded model refuses it")]
 
@@ -145,7 +146,7 @@ def test_what_cannot_be_saved_is_left_out_and_refused(kind: Any, name: str, why:
 
 
 def test_an_artifact_of_before_has_no_step_of_prediction(tmp_path: Path) -> None:
-    from exporter.saving.graph.functions import Functions
+    from exporter.saving.functions.records import Functions
 
     text = '{"units": [], "steps": {}, "missing": [], "methods": [], "compile_config": null}'
     assert Functions.from_json(text) == Functions((), {}, (), (), None)

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
-from exporter.saving.formats import Format
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import collect_state, to_array
 
 ROWS = np.linspace(-1.0, 1.0, 32, dtype=np.float32).reshape(8, 4)
@@ -143,7 +143,7 @@ def test_a_lambda_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("make", "why", "remedy"), MISFITS)
 def test_its_functions_live_on_in_a_saved_model(make: Any, why: str, remedy: str, tmp_path: Path) -> None:
     model = make()
-    contents = plan_save(model, tmp_path / "model").write(tmp_path / "model")
+    contents = plan_save(SaveRequest(model, tmp_path / "model")).write(tmp_path / "model")
     left_out = [(each.what, each.why) for each in contents.left_out if not each.intended]
     text = (
         f"The configuration of the model 'asked' does not make the same model again: {why}. The artifact holds the "
@@ -293,7 +293,7 @@ def test_a_part_that_cannot_be_made_again_costs_itself_alone(
     arguments: Any, what: str, why: str, name: str, tmp_path: Path
 ) -> None:
     model = make_compiled(arguments())
-    contents = plan_save(model, tmp_path / name).write(tmp_path / name)
+    contents = plan_save(SaveRequest(model, tmp_path / name)).write(tmp_path / name)
     assert [(each.what, each.why) for each in contents.left_out if not each.intended] == [(what, why)]
     loaded = exporter.load_model(tmp_path / name)
     np.testing.assert_array_equal(loaded(ROWS), model(ROWS))
@@ -313,7 +313,7 @@ def test_a_part_that_cannot_be_made_again_costs_itself_alone(
 def test_without_the_optimizer_nobody_asks_for_its_parts(
     arguments: Any, what: str, why: str, name: str, tmp_path: Path
 ) -> None:
-    plan = plan_save(make_compiled(arguments()), tmp_path / name, include_optimizer=False)
+    plan = plan_save(SaveRequest(make_compiled(arguments()), tmp_path / name, include_optimizer=False))
     assert [each.what for each in plan.write(tmp_path / name).left_out if not each.intended] == []
     assert not exporter.load_model(tmp_path / name).compiled
 
@@ -377,7 +377,7 @@ def test_an_argument_that_nothing_tells_is_said(tmp_path: Path) -> None:
     model = Forgetting()
     model.compile(temperature=0.5)
     model(ROWS)
-    contents = plan_save(model, tmp_path / "model.keras").write(tmp_path / "model.keras")
+    contents = plan_save(SaveRequest(model, tmp_path / "model.keras")).write(tmp_path / "model.keras")
     assert [(each.what, each.why) for each in contents.left_out if not each.intended] == [
         (
             "argument temperature of compile",
@@ -410,7 +410,7 @@ def test_optimizers_are_put_back_where_the_arguments_of_compile_cannot_be_told(t
     model.compile(keras.optimizers.Adam(0.01), 2.0)
     model.fit(ROWS, TARGETS, verbose=0)
     model.second_optimizer.build(model.trainable_variables)
-    contents = plan_save(model, tmp_path / "model.keras").write(tmp_path / "model.keras")
+    contents = plan_save(SaveRequest(model, tmp_path / "model.keras")).write(tmp_path / "model.keras")
     assert [(each.what, each.why) for each in contents.left_out if not each.intended] == [
         (
             "compile of Hidden",
@@ -439,14 +439,12 @@ class Built(keras.layers.Layer):
         return inputs * self.scale
 
 
-def list_lost(model: keras.Model, path: Path, save_format: Format) -> tuple[LeftOut, ...]:
-    described = plan_save(model, path, save_format=save_format).described
-    assert described is not None
-    return described.left_out
+def list_lost(model: keras.Model, path: Path, save_format: str) -> tuple[LeftOut, ...]:
+    return plan_save(SaveRequest(model, path, format=save_format)).left_out
 
 
 @pytest.mark.parametrize("save_format", ["tf", "h5", "keras"])
-def test_a_method_that_was_set_on_an_object_is_said_to_be_lost(save_format: Format, tmp_path: Path) -> None:
+def test_a_method_that_was_set_on_an_object_is_said_to_be_lost(save_format: str, tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((3,)), Built(name="scale"), keras.layers.Dense(2, name="scores")], name="own")
     model.compile("sgd", "mse")
     model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)

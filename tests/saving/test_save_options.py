@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import exporter
 from exporter import load_model, save_model
-from exporter.saving.graph.signatures import read_meta_graph
+from exporter.saving.graph.endpoints import read_meta_graph
 
 SaveOptions = tf.saved_model.SaveOptions
 BATCH = np.array([[0.5, 1.0, 1.5, 2.0]], np.float32)
@@ -214,7 +214,7 @@ _DISTRIBUTED = """
     import numpy as np
     import tensorflow as tf
     from exporter import ArgumentError, load_model, save_model
-    from exporter.saving.graph.signatures import read_meta_graph
+    from exporter.saving.graph.endpoints import read_meta_graph
 
     folder = Path(sys.argv[1])
     SaveOptions = tf.saved_model.SaveOptions

@@ -19,8 +19,9 @@ import tensorflow as tf
 
 import exporter
 from exporter import load_model, save_model
-from exporter.saving.api import plan_save
 from exporter.saving.contents import Contents, Endpoint, Tensor
+from exporter.saving.plans import plan_save
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import collect_state, digest
 
 DATA = "variables/variables.data-00000-of-00001"
@@ -118,7 +119,7 @@ def digest_files(path: Path) -> dict[str, str]:
 
 
 def write(model: keras.Model, path: Path, **arguments: Any) -> Contents:
-    return plan_save(model, path, **arguments).write(path)
+    return plan_save(SaveRequest(model, path, **arguments)).write(path)
 
 
 def check_tensorflow(model: keras.Model, path: Path) -> None:

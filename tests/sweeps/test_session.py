@@ -9,7 +9,7 @@ import pytest
 
 from exporter import ExportConfig, UsageError
 from exporter.artifacts.records import Status
-from exporter.config import SaveFormat, VerifyConfig
+from exporter.config import VerifyConfig
 from exporter.exporting.job import run_export
 from exporter.exporting.session import ExportSession
 
@@ -62,6 +62,6 @@ def test_one_process_proves_one_artifact_after_the_other_also_after_a_failure(tm
         assert len(set(numbers)) == 1
         session.open_process()._process.kill()
         session.open_process()._process.wait()
-        config = ExportConfig(model=source, filepath=str(tmp_path / "d.h5"), save_format=SaveFormat.H5)
+        config = ExportConfig(model=source, filepath=str(tmp_path / "d.h5"), save_format="h5")
         assert run_export(config, session=session).status is Status.PROVEN
         assert session.open_process().id not in numbers

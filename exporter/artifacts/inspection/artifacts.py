@@ -14,6 +14,7 @@ from exporter.artifacts.inspection.graphs import Graph, read_graph, read_keras_2
 from exporter.artifacts.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
 from exporter.artifacts.records import Input
 from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
+from exporter.saving.formats import FORMATS, find_format, join_nouns
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.documents import check_length, parse_json, parse_recipe
 from exporter.saving.layout.names import (
@@ -40,8 +41,6 @@ from exporter.saving.state.kinds import is_below
 
 Config = dict[str, Any]
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_ZIP_MAGIC = b"PK"
 _TABLES = "exporter/tables"
 
 
@@ -115,37 +114,35 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
 
 
 def _open(path: Path, stack: ExitStack) -> Artifact:
-    if path.is_dir():
-        if (path / GRAPH).is_file():
-            check_directory(path)
-            return _open_saved_model(path)
-        if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
-            check_directory(path)
-            return _open_directory(path, stack)
-        versions = sorted(
-            (entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH).is_file()),
-            key=lambda entry: int(entry.name),
-        )
-        if versions:
-            raise ArtifactError(f"{path} is a directory of versions; give one of them, such as {versions[-1]}.")
-        raise ArtifactError(
-            f"{path} is no artifact: it has no saved_model.pb. Expected a SavedModel directory, an HDF5 file or a "
-            ".keras archive."
-        )
     if not path.exists():
-        raise ArtifactError(f"There is no {path}. Give the path of a SavedModel, an HDF5 file or a .keras archive.")
-    with path.open("rb") as file:
-        head = file.read(len(_HDF5_MAGIC))
-    if head == _HDF5_MAGIC:
-        return _open_hdf5(path, stack)
-    if head.startswith(_ZIP_MAGIC):
-        return _open_archive(path, stack)
+        kinds = join_nouns(each.noun for each in FORMATS.values())
+        raise ArtifactError(f"There is no {path}. Give the path of {kinds}.")
+    found = find_format(path)
+    if found is not None:
+        artifact: Artifact = found.inspect(path, stack)
+        return artifact
+    if path.is_dir():
+        raise _explain_directory(path)
     raise ArtifactError(
         f"{path} is no artifact: it begins neither like an HDF5 file nor like a zip. It is damaged, or something else."
     )
 
 
-def _open_saved_model(path: Path) -> Artifact:
+def _explain_directory(path: Path) -> ArtifactError:
+    """Says what a directory is that is no artifact."""
+    versions = sorted(
+        (entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH).is_file()),
+        key=lambda entry: int(entry.name),
+    )
+    if versions:
+        return ArtifactError(f"{path} is a directory of versions; give one of them, such as {versions[-1]}.")
+    kinds = join_nouns(f"{each.noun}{' directory' * each.is_directory}" for each in FORMATS.values())
+    return ArtifactError(f"{path} is no artifact: it has no {GRAPH}. Expected {kinds}.")
+
+
+def open_saved_model(path: Path, stack: ExitStack) -> Artifact:
+    """Opens a SavedModel of any writer."""
+    check_directory(path)
     graph = read_graph(path / GRAPH)
     record = _read_json(path / STATE)
     if record is not None:
@@ -202,6 +199,16 @@ def _read_checksums(ours: Config, path: Path) -> Checksums:
     checksums = Checksums.from_json(ours["checksums"].encode(), path)
     checksums.check_part("state", json.dumps(ours["state"]).encode(), path)
     return checksums
+
+
+def open_archive_or_directory(path: Path, stack: ExitStack) -> Artifact:
+    """Opens a Keras archive, or a directory that one was unzipped to."""
+    if not path.is_dir():
+        return _open_archive(path, stack)
+    if not (path / WEIGHTS).is_file():
+        raise _explain_directory(path)
+    check_directory(path)
+    return _open_directory(path, stack)
 
 
 def _open_directory(path: Path, stack: ExitStack) -> Artifact:
@@ -263,7 +270,8 @@ def _describe_native(
     )
 
 
-def _open_hdf5(path: Path, stack: ExitStack) -> Artifact:
+def open_hdf5(path: Path, stack: ExitStack) -> Artifact:
+    """Opens an HDF5 file of a model or of weights alone."""
     from exporter.artifacts.inspection import hdf5_tensors
     from exporter.saving.safety.hdf5_objects import check_hdf5
 

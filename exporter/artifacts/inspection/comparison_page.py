@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from exporter.artifacts.inspection.comparison import Comparison, Difference, SignatureDifference, TensorDifference
-from exporter.saving.contents import FORMAT_NAMES, format_bytes
+from exporter.saving.contents import format_bytes
+from exporter.saving.formats import name_kind
 from exporter.text.page import Page, escape_markup, make_console
 from exporter.text.printable import escape
 
@@ -54,7 +55,7 @@ class _ComparisonPage(Page):
             comparison.sizes,
             strict=True,
         ):
-            self._line(label, f"[bold]{escape_markup(path)}[/]  {FORMAT_NAMES[kind]}, {format_bytes(size)}")
+            self._line(label, f"[bold]{escape_markup(path)}[/]  {name_kind(kind)}, {format_bytes(size)}")
         self._differences("config", comparison.config)
         self._differences("layers", comparison.layers)
         self._differences("optimizer", comparison.optimizer)

@@ -4,7 +4,8 @@ import sys
 from typing import TextIO
 
 from exporter.artifacts.inspection.inspection import Inspection, count_classes
-from exporter.saving.contents import FORMAT_NAMES, Tensor, format_bytes, format_tensor
+from exporter.saving.contents import Tensor, format_bytes, format_tensor
+from exporter.saving.formats import name_kind
 from exporter.storage.digests import FileRecord
 from exporter.text.page import LABEL_WIDTH, Page, escape_markup, make_console
 
@@ -25,7 +26,7 @@ def print_inspection(inspection: Inspection, stream: TextIO | None = None) -> No
 class _InspectionPage(Page):
     def print(self, inspection: Inspection) -> None:
         name = inspection.path.rpartition("/")[2]
-        kind = FORMAT_NAMES[inspection.format]
+        kind = name_kind(inspection.format)
         self._console.print()
         self._line(
             "", f"[bold]{escape_markup(name)}[/]: {kind}, written by {escape_markup(inspection.writer)}", bare=True

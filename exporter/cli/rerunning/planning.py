@@ -24,7 +24,7 @@ from exporter.config import JobConfig
 from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.errors import ArtifactError, ExportError, Fault, UsageError
 from exporter.exporting.provenance import list_strings
-from exporter.saving.formats import SUFFIXES
+from exporter.saving.formats import find_by_suffix
 from exporter.text.showing import escape_interpolations, show
 
 _RECIPE = "rerun"
@@ -150,7 +150,7 @@ def _read_group(override: str) -> str | None:
 def _name(path: Path) -> str:
     path = path.absolute()
     name = path.parent.name if path.name.isdecimal() else path.name  # a version for TF Serving
-    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
+    return name[: -len(Path(name).suffix)] if find_by_suffix(name) else name
 
 
 def _compose(

@@ -9,8 +9,8 @@ from exporter.config import ExportConfig, LayoutKind
 from exporter.errors import ArgumentError
 from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_version, explain_model_among_versions
-from exporter.saving.api import check_target
 from exporter.saving.layout.names import GRAPH
+from exporter.saving.plans import check_target
 from exporter.storage.remote import is_url
 
 

@@ -17,7 +17,7 @@ from exporter.artifacts.summary import name_for_server
 from exporter.errors import ExportError
 from exporter.exporting.destinations.publishing import place_request, publish_artifact
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_version, list_names
-from exporter.saving.formats import Format
+from exporter.saving.formats.format import Format
 from exporter.saving.layout.names import GRAPH
 from exporter.storage import staging
 from exporter.storage.exchange import sync_tree
@@ -30,7 +30,7 @@ class Destination:
 
     Attributes:
         target: The path; for a version that is numbered in the end, the number that it would have now.
-        save_format: `tf`, `h5` or `keras`.
+        save_format: What is written there.
         replace: Whether something that is at the target may be replaced.
         version: `auto`, `timestamp` or a number; None where the artifact stands alone.
         keep: How many versions stay; None for all of them.

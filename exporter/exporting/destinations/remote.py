@@ -30,10 +30,11 @@ from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.publishing import place_request
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_free_number, explain_model_among_versions
-from exporter.saving.api import check_target
 from exporter.saving.contents import LeftOut, format_bytes
-from exporter.saving.formats import Format
-from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
+from exporter.saving.formats import is_artifact, list_holding
+from exporter.saving.formats.format import Format
+from exporter.saving.layout.names import GRAPH
+from exporter.saving.plans import check_target
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.remote import Store
 from exporter.storage.remote.addresses import split_name
@@ -277,12 +278,12 @@ def _refuse_taken(store: Store, name: str, save_format: Format, may_replace: boo
         )
     if "" in objects:
         return
-    if save_format != "tf":
+    if not save_format.is_directory:
         raise ArgumentError(
-            f"{store.locate(name)} is a directory, and save_format={save_format!r} writes one file. "
-            "Give the name of a file, or save with save_format='tf'."
+            f"{store.locate(name)} is a directory, and save_format={save_format.name!r} writes one file. "
+            f"Give the name of a file, or save with save_format={' or '.join(list_holding('is_directory'))}."
         )
-    if GRAPH not in objects and not {CONFIG, METADATA} <= objects.keys():
+    if not is_artifact(objects):
         shown = ", ".join(sorted(objects)[:5])
         raise ArgumentError(
             f"{store.locate(name)} is a directory that holds something else than a model ({shown}); replacing it "

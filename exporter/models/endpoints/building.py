@@ -29,8 +29,9 @@ from exporter.models.endpoints.pipelines import (
 from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leaves, flatten_outputs, join_leaf
 from exporter.models.training_steps import everything_kept
 from exporter.processes.arrays import Array
-from exporter.saving.formats.save_options import keeps_replicas
-from exporter.saving.graph.signatures import InputLeaf, Inputs, calls_undone, holds_tables
+from exporter.saving.formats.saved_model.save_options import keeps_replicas
+from exporter.saving.graph.inputs import InputLeaf, Inputs
+from exporter.saving.graph.signatures import calls_undone, holds_tables
 from exporter.saving.private_api import ResourceTracker, resource_tracker_scope, saving_context
 from exporter.saving.state.replicas import on_one_device
 from exporter.text.showing import find_first_line, show

@@ -7,7 +7,7 @@ from exporter.config import Batch, SignatureConfig, TensorConfig
 from exporter.models.endpoints.declarations import Declared, DeclaredInputs
 from exporter.models.endpoints.methods import Faults, Method
 from exporter.models.endpoints.pipelines import ByName, Pipeline, Step, find_first
-from exporter.saving.graph.signatures import InputLeaf
+from exporter.saving.graph.inputs import InputLeaf
 from exporter.text.showing import show
 
 Tensors = dict[str, InputLeaf]

@@ -13,19 +13,16 @@ from exporter.config.checking import suggest
 from exporter.errors import Fault, UsageError
 from exporter.models.endpoints.declarations import DeclaredInputs
 from exporter.models.training_data import describe_step_data
-from exporter.saving.graph.signatures import (
+from exporter.saving.graph.inputs import (
     InputLeaf,
     Inputs,
     build_structure,
-    calls_undone,
     describe_inputs,
     extract_leaves,
-    find_output_names,
-    make_call,
-    name_outputs,
-    observe_data,
     to_argument_name,
 )
+from exporter.saving.graph.observations import observe_data
+from exporter.saving.graph.signatures import calls_undone, find_output_names, make_call, name_outputs
 from exporter.text.showing import show
 
 PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from exporter.models.endpoints.declarations import name_components
-from exporter.saving.graph.signatures import InputLeaf
+from exporter.saving.graph.inputs import InputLeaf
 
 
 def flatten_leaf(leaf: InputLeaf) -> tuple[InputLeaf, ...]:

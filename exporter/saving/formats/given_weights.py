@@ -6,10 +6,8 @@ import h5py
 import keras
 
 from exporter.errors import ArtifactError
-from exporter.saving.formats import find_format
-from exporter.saving.formats.hdf5 import open_hdf5_weights
-from exporter.saving.formats.keras_archive import open_archived_weights
-from exporter.saving.formats.weights_file import StoredArrays, load_as_keras
+from exporter.saving.formats import find_format_of_file
+from exporter.saving.formats.parts.weights_file import StoredArrays, load_as_keras
 from exporter.saving.layout.checksums import damage_explained
 from exporter.saving.private_api import load_weights_from_hdf5_group
 from exporter.storage.exchange import read_whole
@@ -39,8 +37,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def _load(model: keras.Model, path: Path) -> None:
-    open_weights = open_hdf5_weights if find_format(path) == "h5" else open_archived_weights
-    with open_weights(path) as arrays:
+    with find_format_of_file(path).open_weights(path) as arrays:
         arrays.check()
         legacy = _find_legacy(arrays)
         if legacy is None:

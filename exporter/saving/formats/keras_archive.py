@@ -20,11 +20,10 @@ import h5py
 import keras
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.contents import Contents
-from exporter.saving.formats.holdings import describe_holdings
-from exporter.saving.formats.weights_file import Entries, StoredArrays, load_as_keras, write_weights
+from exporter.saving.formats.parts.holdings import describe_holdings
+from exporter.saving.formats.parts.weights_file import Entries, StoredArrays, load_as_keras, write_weights
 from exporter.saving.layout.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.layout.datasets import BUFFER, lay_out_file
 from exporter.saving.layout.documents import check_length, parse_json
@@ -34,7 +33,7 @@ from exporter.saving.private_api import DiskIOStore, ObjectSharingScope
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.rebuilding.model_configuration import count_layers
 from exporter.saving.rebuilding.record import StateReader, StateRecord, describe_state, read_assets, revive_state
-from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.saving.safety.files import check_directory
 from exporter.saving.safety.hdf5_objects import check_hdf5
 from exporter.saving.safety.memory import limit_variables
@@ -48,33 +47,21 @@ _STATE = "state"  # the record, inside of the metadata
 _ZIP_EPOCH = 315532800
 
 
-def write_keras_archive(
-    model: keras.Model, config: Config, staged: Path, include_optimizer: bool, notes: Mapping[str, bytes]
-) -> Contents:
-    """Writes a `.keras` zip.
-
-    Args:
-        model: A built model.
-        config: Its configuration.
-        staged: The path to write.
-        include_optimizer: Whether the optimizer and the compile configuration are saved.
-        notes: Files that are kept inside, by name.
-
-    Returns:
-        What was written.
-    """
-    state = add_replicas(collect(model, include_optimizer))
+def write_keras_archive(request: SaveRequest) -> Contents:
+    """Writes a `.keras` zip."""
+    model, config = request.model, request.config or {}
+    state = add_replicas(collect(model, request.include_optimizer))
     assets = read_assets(state)
     parts = {f"{ASSETS}/{name}": content for name, content in assets.items()}
     parts[CONFIG] = json.dumps(config).encode()
-    record = describe_state(model, state, include_optimizer, tuple(assets))
+    record = describe_state(model, state, request.include_optimizer, tuple(assets))
     with lay_out_file() as layout:
         write_weights(layout, state)
         for name, content in parts.items():
             layout.checksums.add_part(name, content)
         layout.checksums.structure = layout.close()
-        with staged.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
-            _add(archive, METADATA, write_metadata(record, notes, layout.checksums))
+        with request.target.open("xb", buffering=BUFFER) as file, zipfile.ZipFile(file, "w") as archive:
+            _add(archive, METADATA, write_metadata(record, request.notes, layout.checksums))
             _add(archive, CONFIG, parts.pop(CONFIG))
             member = _describe_member(WEIGHTS)
             member.file_size = layout.checksums.structure.size
@@ -82,7 +69,7 @@ def write_keras_archive(
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return describe_holdings(model, state, config, tuple(assets), include_optimizer)
+    return describe_holdings(request, state, config, tuple(assets))
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:
@@ -121,13 +108,11 @@ def _describe_member(name: str) -> zipfile.ZipInfo:
 
 def read_keras_archive(
     path: Path,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> keras.Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with _open_parts(path) as parts:
-        return _read(parts, None, custom_objects, compile, safe_mode)
+        return _read(parts, None, request)
 
 
 @contextmanager
@@ -163,9 +148,7 @@ def _open_parts(path: Path) -> Iterator["_Parts"]:
 
 def read_keras_directory(
     path: Path,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
     known: tuple[StateRecord, Checksums] | None = None,
 ) -> keras.Model:
     """Loads an unzipped archive; with a record of its state, given or in its metadata, exactly."""
@@ -182,7 +165,7 @@ def read_keras_directory(
     with ExitStack() as stack:
         with damage_explained(path, WEIGHTS, FILE_FAULTS):
             weights = stack.enter_context((path / WEIGHTS).open("rb"))
-        return _read(_Parts(path, read, weights, assets), known, custom_objects, compile, safe_mode)
+        return _read(_Parts(path, read, weights, assets), known, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +188,7 @@ class _Parts:
 def _read(
     parts: _Parts,
     known: tuple[StateRecord, Checksums] | None,
-    custom_objects: Mapping[str, Any] | None,
-    compiled: bool,
-    safe_mode: bool,
+    request: LoadRequest,
 ) -> keras.Model:
     path, read = parts.path, parts.read
     config = read(CONFIG)
@@ -216,12 +197,11 @@ def _read(
     with ExitStack() as stack:
         file = stack.enter_context(_open_weights(parts, known))
         stored = check_hdf5(file, path)
-        stack.enter_context(limit_variables(stored if safe_mode else None))
+        stack.enter_context(limit_variables(stored if request.safe_mode else None))
         if known is None:
             body = parse_json(config, f"{path}, {CONFIG}")
-            if safe_mode:
-                check_configuration(body, custom_objects)
-            return _read_stock(parts, body, file, custom_objects, compiled, safe_mode)
+            request.check(body)
+            return _read_stock(parts, body, file, request)
         record, checksums = known
         arrays = StoredArrays(file, checksums, path)
         reader = StateReader(
@@ -230,7 +210,7 @@ def _read(
             asset=lambda name: checksums.check_part(f"{ASSETS}/{name}", read(f"{ASSETS}/{name}"), path),
         )
         body = parse_json(checksums.check_part(CONFIG, config, path), f"{path}, {CONFIG}")
-        return revive_state(body, record, reader, custom_objects, compiled, safe_mode)
+        return revive_state(body, record, reader, request)
 
 
 def _read_known(parts: _Parts) -> tuple[StateRecord, Checksums] | None:
@@ -274,16 +254,13 @@ def _read_stock(
     parts: _Parts,
     config: Any,
     file: h5py.File,
-    custom_objects: Mapping[str, Any] | None,
-    compiled: bool,
-    safe_mode: bool,
+    request: LoadRequest,
 ) -> keras.Model:
     """Does what Keras does with an archive, with what was read and checked in place of the path."""
     if not isinstance(config, dict):
         raise ArtifactError(f"{parts.path}, {CONFIG} is damaged: expected a mapping, received {type(config).__name__}.")
-    if not compiled:
+    if not request.compile:
         config["compile_config"] = None
-    given = dict(custom_objects or {})
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         for name in parts.assets:
             place = Path(directory, name)
@@ -294,7 +271,7 @@ def _read_stock(
                 place.write_bytes(parts.read(f"{ASSETS}/{name}"))
         with keras_explained(parts.path):
             with ObjectSharingScope(), values_come_later(count_layers(config)):
-                model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
+                model = request.deserialize(config)
             assets = DiskIOStore(directory, mode="r") if parts.assets else None
             load_as_keras(model, file, assets)
     if not isinstance(model, keras.Model):

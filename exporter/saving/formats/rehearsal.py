@@ -24,6 +24,7 @@ from exporter.saving.rebuilding.record import (
     read_assets,
     rebuild_state,
 )
+from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.saving.state.collecting import Array, State, collect, set_attachments, to_array
 from exporter.saving.state.process_state import process_kept
 
@@ -64,12 +65,11 @@ class MisfitError(ModelError):
         super().__init__(f"{self.reason} {remedy}")
 
 
-def describe_model(model: keras.Model, include_optimizer: bool, holds_functions: bool) -> Description:
+def describe_model(request: SaveRequest, holds_functions: bool) -> Description:
     """Makes the configuration of a model, and tries whether it makes the same model again.
 
     Args:
-        model: A built model.
-        include_optimizer: Whether the compile configuration is part of it.
+        request: What is asked of the save.
         holds_functions: Whether the functions of the model are saved as well, with all that they use.
 
     Returns:
@@ -78,27 +78,28 @@ def describe_model(model: keras.Model, include_optimizer: bool, holds_functions:
     Raises:
         ModelError: The model has no configuration, or it makes another model; with the reason and a remedy.
     """
-    lost: dict[str, str] = {}
-    config = serialize_model(model, include_optimizer, lost)
-    if include_optimizer:
+    model, lost = request.model, dict[str, str]()
+    config = serialize_model(model, request.include_optimizer, lost)
+    if request.include_optimizer:
         serialize_compile_extras(model, lost)
     body = {key: value for key, value in config.items() if key != "compile_config"}
     if not holds_functions and find_foreign_names(body):
         check_captures(model)
-    why, replaced = _rehearse(model, config, include_optimizer)
+    why, replaced = _rehearse(request, config)
     if why is not None:
         raise MisfitError(model.name, why, own_code=bool(find_foreign_names(config)))
     left_out = [LeftOut(f"{name} of {owner}", _REPLACED) for owner, name in replaced]
     return Description(config, (*list_lost_parts(lost), *left_out))
 
 
-def _rehearse(model: keras.Model, config: Config, include_optimizer: bool) -> tuple[str | None, list[tuple[str, str]]]:
+def _rehearse(request: SaveRequest, config: Config) -> tuple[str | None, list[tuple[str, str]]]:
     """Loads a model from its configuration, without values.
 
     Returns:
         In what it differs, None if in nothing; and the methods that were replaced on an object of the model alone, each
         with the name of that object.
     """
+    model, include_optimizer = request.model, request.include_optimizer
     if hasattr(model, "loaded_artifact"):  # its layers are those of the artifact that it was revived from
         return None, []
     with process_kept(), warnings.catch_warnings():
@@ -113,7 +114,7 @@ def _rehearse(model: keras.Model, config: Config, include_optimizer: bool) -> tu
             return None, list(replaced.values())
         try:
             rebuilt, compiled = rebuild_state(
-                copy.deepcopy(config), record, _LiveReader(state), code, True, safe_mode=False
+                copy.deepcopy(config), record, _LiveReader(state), LoadRequest(code, safe_mode=False)
             )
         except ArtifactError as error:
             return str(error).removesuffix(f" {UNCOMPILED}"), []

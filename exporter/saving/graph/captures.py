@@ -8,7 +8,9 @@ import keras
 import tensorflow as tf
 
 from exporter.errors import ModelError
-from exporter.saving.graph.signatures import calls_undone, describe_inputs, find_traces, make_call
+from exporter.saving.graph.inputs import describe_inputs
+from exporter.saving.graph.observations import find_traces
+from exporter.saving.graph.signatures import calls_undone, make_call
 from exporter.saving.private_api import (
     GLOBAL_SEED_GENERATOR,
     IndexLookup,

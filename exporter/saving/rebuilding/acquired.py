@@ -18,6 +18,7 @@ import keras
 from exporter.errors import ArtifactError
 from exporter.processes.collector import living_set_aside
 from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import State, join
 
 Config = dict[str, Any]
@@ -85,16 +86,14 @@ def is_adapted(layer: keras.layers.Layer) -> bool:
 def put_back(
     targets: Mapping[str, keras.layers.Layer],
     acquired: Mapping[str, Config],
-    custom_objects: Mapping[str, Any] | None = None,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> None:
     """Lets layers acquire what was recorded; their values come later.
 
     Args:
         targets: The layers, by their address; parents first, since a parent may adapt and quantize what is inside it.
         acquired: What `describe_acquired` returned, by the layer's address.
-        custom_objects: Classes by the name under which they were saved.
-        safe_mode: Refuses marshalled lambdas.
+        request: What is asked of the load.
 
     Raises:
         ArtifactError: A record names something that a layer cannot acquire.
@@ -112,7 +111,7 @@ def put_back(
                 described = acquired[path]
                 _adapt(layer, described.get("adaptation", {}))
                 if "quantization" in described:
-                    _quantize(layer, path, described, dict(custom_objects or {}), safe_mode)
+                    _quantize(layer, path, described, request)
                 _arrange_variables(layer, described["variables"])
 
 
@@ -140,11 +139,9 @@ def _adapt(layer: keras.layers.Layer, adaptation: Mapping[str, Any]) -> None:
             setattr(layer, name, value)
 
 
-def _quantize(
-    layer: keras.layers.Layer, path: str, described: Config, custom_objects: Mapping[str, Any], safe_mode: bool
-) -> None:
+def _quantize(layer: keras.layers.Layer, path: str, described: Config, request: LoadRequest) -> None:
     def revive(config: Any, kind: type) -> Any:
-        made = keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=safe_mode) if config else None
+        made = request.deserialize(config) if config else None
         if made is not None and not isinstance(made, kind):
             raise ArtifactError(
                 f"The artifact's state record is damaged: {path or 'the model'} was quantized with a "

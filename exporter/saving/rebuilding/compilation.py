@@ -14,7 +14,7 @@ from exporter.saving.configuration.configurations import Config, settle
 from exporter.saving.configuration.faults import LOAD_FAULTS, explain
 from exporter.saving.contents import LeftOut
 from exporter.saving.private_api import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
-from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.requests import LoadRequest
 from exporter.saving.state.optimizers import explain_loss, find_lost_schedule, hold_rate, is_lost, rate_held
 
 # The remedy for whoever loads.
@@ -278,43 +278,39 @@ def _make_own_config(model: keras.Model, lost: dict[str, str]) -> Config | None:
         vars(model)["get_compile_config"] = replaced
 
 
-def compile_model(
-    model: keras.Model,
-    config: Config,
-    extras: Config,
-    custom_objects: Mapping[str, Any] | None = None,
-    safe_mode: bool = True,
-) -> None:
+def compile_model(model: keras.Model, config: Config, extras: Config, request: LoadRequest) -> None:
     """Compiles a rebuilt model as it was; the optimizer is not built yet.
 
     Args:
         model: The model.
         config: The `compile_config` of the model's configuration.
         extras: What `serialize_compile_extras` returned.
-        custom_objects: Classes and functions by the name under which they were saved.
-        safe_mode: Refuses marshalled lambdas.
+        request: What is asked of the load.
 
     Raises:
         ArtifactError: A loss, a metric or the optimizer cannot be found.
     """
-    if safe_mode:
-        check_configuration([config, extras], custom_objects)
+    request.check([config, extras])
     extras = dict(extras)
     own, attributes = extras.pop(ARGUMENTS, None), extras.pop(_ATTRIBUTES, {})
     handed_on, settings = extras.pop(_HANDED_ON, {}), extras.pop(_SETTINGS_KEY, {})
     try:
-        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe_mode), _unlocked(model):
+        with (
+            keras.saving.custom_object_scope(dict(request.custom_objects)),
+            SafeModeScope(request.safe_mode),
+            _unlocked(model),
+        ):
             if type(model).compile_from_config is not keras.Model.compile_from_config:
                 model.compile_from_config(config)
             elif own is not None and compiles_itself(type(model)):
-                _call_own_compile(model, _deserialize(own, safe_mode), _deserialize(handed_on, safe_mode))
+                _call_own_compile(model, _deserialize(own, request), _deserialize(handed_on, request))
                 for name in _SETTINGS:
                     if name in settings and getattr(model, name) != settings[name]:
                         setattr(model, name, settings[name])
             else:
                 known = {name: value for name, value in config.items() if name in _list_parameters()}
-                keras.Model.compile(model, **_deserialize(known, safe_mode), **extras)
-                for name, value in _deserialize(attributes, safe_mode).items():
+                keras.Model.compile(model, **_deserialize(known, request), **extras)
+                for name, value in _deserialize(attributes, request).items():
                     setattr(model, name, value)
     except ArtifactError:
         raise
@@ -343,6 +339,6 @@ def _unlocked(model: keras.Model) -> Iterator[None]:
         model._tracker.locked = locked
 
 
-def _deserialize(config: Config, safe_mode: bool) -> dict[str, Any]:
-    made: dict[str, Any] = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=safe_mode)
+def _deserialize(config: Config, request: LoadRequest) -> dict[str, Any]:
+    made: dict[str, Any] = request.deserialize(copy.deepcopy(config))
     return made

@@ -1,7 +1,7 @@
 """A model's configuration, to and from JSON."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from exporter.saving.configuration.faults import LOAD_FAULTS, explain, first_lin
 from exporter.saving.private_api import ObjectSharingScope
 from exporter.saving.rebuilding.compilation import compile_configs_replaced, complete_compile_config
 from exporter.saving.rebuilding.deferral import values_come_later
-from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.requests import LoadRequest
 from exporter.saving.state.policies import complete_policy_maps, policies_kept
 
 _LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
@@ -79,15 +79,12 @@ def _list_nodes(config: Config) -> Iterator[Config]:
             pending += node
 
 
-def rebuild_model(
-    config: Config, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
-) -> keras.Model:
+def rebuild_model(config: Config, request: LoadRequest) -> keras.Model:
     """Builds a model from its configuration, uncompiled.
 
     Args:
         config: What `serialize_model` returned.
-        custom_objects: Classes and functions by the name under which they were saved.
-        safe_mode: Refuses marshalled lambdas.
+        request: What is asked of the load.
 
     Returns:
         The model, with freshly initialised weights.
@@ -98,13 +95,11 @@ def rebuild_model(
     if not isinstance(config, dict):
         raise ArtifactError(f"The model's configuration is damaged: it is a {type(config).__name__}, not a mapping.")
     config = {key: value for key, value in config.items() if key != "compile_config"}
-    if safe_mode:
-        check_configuration(config, custom_objects)
+    request.check(config)
     later = values_come_later(count_layers(config))
-    given = dict(custom_objects or {})
     try:
         with ObjectSharingScope(), later:
-            model = keras.saving.deserialize_keras_object(config, given, safe_mode=safe_mode)
+            model = request.deserialize(config)
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:

@@ -21,7 +21,7 @@ from exporter.saving.rebuilding.acquired import collect_acquired, is_adapted, is
 from exporter.saving.rebuilding.compilation import compile_model, serialize_compile_extras
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.rebuilding.model_configuration import rebuild_model
-from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import TRAINED, Array, Saveable, State, collect, list_apart, read_shape, walk
 from exporter.saving.state.kinds import Kind, find_kind
 from exporter.saving.state.policies import describe_policy, separate_policies
@@ -174,9 +174,7 @@ def revive_state(
     config: Config,
     record: StateRecord,
     reader: StateReader,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> keras.Model:
     """Rebuilds a model from its configuration and puts it into the recorded state.
 
@@ -184,9 +182,7 @@ def revive_state(
         config: The configuration of the model, with its `compile_config` if it was compiled.
         record: What is known of the state.
         reader: Where the values are.
-        custom_objects: Classes and functions by the name under which they were saved.
-        compile: Whether the model is compiled and its optimizer restored.
-        safe_mode: Refuses marshalled lambdas.
+        request: What is asked of the load.
 
     Returns:
         The model.
@@ -194,7 +190,7 @@ def revive_state(
     Raises:
         ArtifactError: The configuration cannot be rebuilt, or does not fit the state.
     """
-    model, compiled = rebuild_state(config, record, reader, custom_objects, compile, safe_mode)
+    model, compiled = rebuild_state(config, record, reader, request)
     restore_variables(model, record, reader, include_optimizer=compiled)
     restore_replicas(model, record.variables, reader.variable)
     return model
@@ -204,9 +200,7 @@ def rebuild_state(
     config: Config,
     record: StateRecord,
     reader: StateReader,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    safe_mode: bool = True,
+    request: LoadRequest,
 ) -> tuple[keras.Model, bool]:
     """Rebuilds a model with all of its variables, which do not have their values yet.
 
@@ -214,9 +208,7 @@ def rebuild_state(
         config: See `revive_state`.
         record: See there.
         reader: See there.
-        custom_objects: See there.
-        compile: See there.
-        safe_mode: See there.
+        request: See there.
 
     Returns:
         The model, and whether it is compiled.
@@ -224,16 +216,15 @@ def rebuild_state(
     Raises:
         ArtifactError: The configuration cannot be rebuilt.
     """
-    if safe_mode:
-        check_configuration([record.dtype_policies, record.acquired], custom_objects)
-    model = rebuild_model(config, custom_objects, safe_mode)
-    restore_acquired(model, record, custom_objects, safe_mode)
+    request.check([record.dtype_policies, record.acquired])
+    model = rebuild_model(config, request)
+    restore_acquired(model, record, request)
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         load_layers(model, record, reader, Path(directory))
     restore_settings({s.path: s.target for s in walk(model, include_optimizer=False)}, record)
-    compiled = compile and record.compile_extras is not None and bool(config.get("compile_config"))
+    compiled = request.compile and record.compile_extras is not None and bool(config.get("compile_config"))
     if compiled:
-        compile_model(model, config["compile_config"], record.compile_extras or {}, custom_objects, safe_mode)
+        compile_model(model, config["compile_config"], record.compile_extras or {}, request)
         build_optimizers(model, record)
         for saveable in walk(model):
             if saveable.path in record.optimizers:
@@ -252,9 +243,7 @@ def _misfits_explained() -> Iterator[None]:
         raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {first_line(error)}") from error
 
 
-def restore_acquired(
-    model: keras.Model, record: StateRecord, custom_objects: Mapping[str, Any] | None, safe_mode: bool
-) -> None:
+def restore_acquired(model: keras.Model, record: StateRecord, request: LoadRequest) -> None:
     """Lets layers acquire what they had acquired beyond their configuration; see `exporter.saving.rebuilding.acquired`.
 
     This comes before `load_layers`: it makes variables.
@@ -262,7 +251,7 @@ def restore_acquired(
     layers = _find_layers(model)
     separate_policies(layers.values())
     with _misfits_explained():
-        put_back(layers, record.acquired, custom_objects, safe_mode)
+        put_back(layers, record.acquired, request)
 
 
 def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:

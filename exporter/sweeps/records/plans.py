@@ -15,7 +15,7 @@ from exporter.artifacts.versions import read_versions
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArtifactError, ExportError, LockTimeoutError
 from exporter.exporting.provenance import describe_machine, describe_recipe
-from exporter.saving.formats import SUFFIXES
+from exporter.saving.formats import find_chosen
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.storage.locks import hold
@@ -67,7 +67,7 @@ def describe_job(
         overrides=tuple(each for each in overrides if each.partition("=")[0] not in _OF_THE_SWEEP),
         recipe_hash=recipe_hash,
         filepath=path,
-        format=str(config.save_format or SUFFIXES.get(Path(path).suffix.lower(), "tf")),
+        format=find_chosen(path, config.save_format).name,
         directory=directory,
     )
 

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Check, Measurements
-from exporter.config import Objective, SaveFormat
+from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.formats import FORMATS
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.state.kinds import Kind
@@ -143,8 +144,8 @@ def _list_odd_values(row: JobResult) -> Iterator[str]:
     """Lists what no job has written: a row is a file, and others may write to the directory or the store it lies in."""
     if row.exit_code not in EXIT_CODES:
         yield f"exit_code is {describe_value(row.exit_code)}, not one of {', '.join(map(str, EXIT_CODES))}"
-    if row.format not in tuple(SaveFormat):
-        yield f"format is {describe_value(row.format)}, not one of {', '.join(SaveFormat)}"
+    if row.format not in FORMATS:
+        yield f"format is {describe_value(row.format)}, not one of {', '.join(FORMATS)}"
     for name, text in (("started", row.started), ("finished", row.finished)):
         if text is not None and not is_moment(text):
             yield f"{name} is {describe_value(text)}, no ISO 8601 date with a time zone"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.artifacts.records import Check
 from exporter.saving.contents import format_bytes
+from exporter.saving.formats import FORMATS
 from exporter.sweeps.records.results import JobResult
 from exporter.sweeps.showing.table import Sweep, word_difference
 from exporter.sweeps.showing.words import format_seconds
@@ -27,9 +28,9 @@ _VARIABLES = {
     _PAPER: "var(--paper)",
     **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES)},
 }
-_FORMATS = ("tf", "h5", "keras")
-_MARKERS = {"tf": "o", "h5": "s", "keras": "^"}
-_HATCHES = {"tf": "", "h5": "////", "keras": "xxxx"}
+# For the formats in their order, and again from the first where there are more of them.
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++")
 _MOST_BARS = 24
 _LONGEST_NAME = 30
 
@@ -63,7 +64,8 @@ def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
     figure, axes = _make_axes(height=0.9 + 0.36 * len(shown))
     values = [row.total_bytes or 0 for row in shown]
     for position, (row, value) in enumerate(zip(shown, values, strict=True)):
-        color, hatch = _SERIES[_FORMATS.index(row.format)], _HATCHES[row.format]
+        number = _number_format(row.format)
+        color, hatch = _SERIES[number], _HATCHES[number]
         axes.barh(position, value, height=0.62, color=color, hatch=hatch, edgecolor=_PAPER, linewidth=0)
         _name_value(axes, value, position, format_bytes(value))
     _name_bars(axes, shown, labels)
@@ -90,7 +92,7 @@ def _draw_seconds(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[st
             [value or 0 for value in values],
             height=height * 0.86,
             color=_SERIES[3 + number],
-            hatch=list(_HATCHES.values())[number],
+            hatch=_HATCHES[number],
             edgecolor=_PAPER,
             linewidth=0,
             label=name,
@@ -135,20 +137,19 @@ def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
         drawstyle="steps-post",
         zorder=1,
     )
-    for name in _FORMATS:
+    for name in sorted({row.format for row in rows}, key=_number_format):
         chosen = [index for index, row in enumerate(rows) if row.format == name]
-        if chosen:
-            axes.scatter(
-                [points[index][0] for index in chosen],
-                [points[index][1] for index in chosen],
-                s=58,
-                marker=_MARKERS[name],
-                color=_SERIES[_FORMATS.index(name)],
-                edgecolors=_PAPER,
-                linewidths=1,
-                label=name,
-                zorder=3,
-            )
+        axes.scatter(
+            [points[index][0] for index in chosen],
+            [points[index][1] for index in chosen],
+            s=58,
+            marker=_MARKERS[_number_format(name)],
+            color=_SERIES[_number_format(name)],
+            edgecolors=_PAPER,
+            linewidths=1,
+            label=name,
+            zorder=3,
+        )
     for index, row in enumerate(rows):
         axes.annotate(
             str(row.number),
@@ -202,6 +203,12 @@ def _draw_cell(axes: "Axes", column: int, position: int, check: Check | None) ->
         axes.scatter(column, position, marker="X", s=70, color=_SERIES[4])
         if check.difference is not None:
             axes.text(column, position + 0.36, word_difference(check.difference), ha="center", color=_INK, fontsize=7.5)
+
+
+def _number_format(name: str) -> int:
+    """Gives the position of a format among the colours; one that a newer version wrote comes after the known ones."""
+    names = list(FORMATS)
+    return (names.index(name) if name in names else len(names)) % len(_SERIES)
 
 
 def _make_axes(height: float) -> tuple["Figure", "Axes"]:

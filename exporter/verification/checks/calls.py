@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from exporter.models.predictions import convert_batch, convert_output
 from exporter.processes.arrays import Array
-from exporter.saving.graph.signatures import Inputs, find_captured
+from exporter.saving.graph.inputs import Inputs
+from exporter.saving.graph.signatures import find_captured
 from exporter.saving.state.collecting import list_components
 
 

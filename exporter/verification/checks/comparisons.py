@@ -9,7 +9,7 @@ from typing import Any
 from exporter.artifacts.records import Check
 from exporter.processes.arrays import Array, is_same, largest_difference
 from exporter.saving.contents import Endpoint
-from exporter.saving.graph.signatures import read_endpoints
+from exporter.saving.graph.endpoints import read_endpoints
 from exporter.text.showing import list_first
 from exporter.verification.checks.facts import find_differences
 

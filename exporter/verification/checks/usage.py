@@ -10,7 +10,7 @@ from exporter.models.endpoints.served_tensors import flatten_leaves, flatten_out
 from exporter.models.predictions import convert_batch, convert_output
 from exporter.models.training_steps import compiled_anew
 from exporter.processes.arrays import Array
-from exporter.saving.graph.signatures import Inputs, build_structure
+from exporter.saving.graph.inputs import Inputs, build_structure
 
 PREDICT, EVALUATE = "predict", "evaluate"
 

@@ -9,17 +9,17 @@ import keras
 from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.dependencies import describe_dependencies, find_dependencies
 from exporter.saving.contents import Contents, Holding, LeftOut, format_bytes
+from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, count_bytes, to_array
 from exporter.saving.state.kinds import OPTIMIZER, Kind, find_kind, is_below, list_outermost
 from exporter.text.showing import describe_if_possible
 
 
 def describe_holdings(
-    model: keras.Model,
+    request: SaveRequest,
     state: State,
     config: Config,
     assets: tuple[str, ...],
-    include_optimizer: bool,
     traced: Collection[str] = (),
 ) -> Contents:
     """Describes what is held by every format alike.
@@ -27,16 +27,16 @@ def describe_holdings(
     The artifact is complete by now, so what the model's own code cannot say of itself is no fault of it.
 
     Args:
-        model: The model.
+        request: What was asked of the save.
         state: Its state, with or without the optimizer.
         config: Its configuration, with or without the compile configuration.
         assets: The files that layers keep beside their variables.
-        include_optimizer: Whether the optimizer and the compile configuration were asked for.
         traced: The classes whose computation is held without their code.
 
     Returns:
         What is held, and what is left out; no endpoints.
     """
+    model = request.model
     # The compiled one is known by its address also before it is built, when it has no variables but its counters.
     optimizers = dict.fromkeys((OPTIMIZER, *list_outermost(state.optimizers)))
     groups: dict[Kind, list[keras.Variable]] = {kind: [] for kind in Kind}
@@ -53,7 +53,7 @@ def describe_holdings(
     if compiled:
         held.append(Holding("compile configuration", describe_if_possible(lambda: _describe_compile(compiled))))
         left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
-    elif model.compiled and not include_optimizer:
+    elif model.compiled and not request.include_optimizer:
         left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false", intended=True))
     if groups[Kind.RANDOM]:
         held.append(Holding("random state", count(len(groups[Kind.RANDOM]), "seed generator")))

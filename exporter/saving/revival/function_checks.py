@@ -7,8 +7,8 @@ from typing import Any
 
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import find_foreign_names
-from exporter.saving.graph.functions import MODEL, STEP, Functions, Unit
-from exporter.saving.graph.signatures import Inputs
+from exporter.saving.functions.records import MODEL, STEP, Functions, Unit
+from exporter.saving.graph.inputs import Inputs
 from exporter.saving.layout.records import RecordError
 from exporter.saving.rebuilding.record import StateRecord
 

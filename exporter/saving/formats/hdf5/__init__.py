@@ -1,0 +1,1 @@
+"""The HDF5 file in the legacy Keras layout."""

@@ -1,0 +1,102 @@
+"""A model from a SavedModel directory, whoever wrote it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from exporter.errors import ArtifactError
+from exporter.saving.formats.keras_archive import read_keras_directory
+from exporter.saving.formats.saved_model.checkpoint import Checkpoint
+from exporter.saving.functions.records import Functions
+from exporter.saving.layout.checksums import Checksums, damage_explained
+from exporter.saving.layout.documents import parse_json
+from exporter.saving.layout.names import ASSETS, CHECKSUMS, CONFIG, FUNCTIONS, GRAPH, OWN_CONFIG, SHARDS, STATE
+from exporter.saving.rebuilding.record import StateReader, StateRecord, revive_state
+from exporter.saving.requests import LoadRequest
+from exporter.saving.revival.foreign import revive_foreign
+from exporter.saving.revival.models import revive_model
+from exporter.saving.safety.files import check_directory
+from exporter.saving.safety.graphs.operations import check_graph
+from exporter.saving.safety.memory import limit_variables
+
+
+def read_saved_model(
+    path: Path,
+    request: LoadRequest,
+) -> keras.Model:
+    """Loads a SavedModel directory that we or Keras wrote; see `exporter.load_model`."""
+    check_directory(path)
+    if not (path / STATE).is_file():
+        if (path / CONFIG).is_file():
+            return read_keras_directory(path, request)
+        if request.safe_mode:
+            check_graph(path / GRAPH)
+        return revive_foreign(path)
+    with damage_explained(path, CHECKSUMS, (OSError,)):
+        sealed = (path / CHECKSUMS).read_bytes()
+    checksums = Checksums.from_json(sealed, path)
+
+    def read(name: str) -> bytes:
+        with damage_explained(path, name, (OSError,)):
+            content = (path / name).read_bytes()
+        return checksums.check_part(name, content, path)
+
+    record = StateRecord.from_json(read(STATE))
+    own_config = next((place for place in (CONFIG, OWN_CONFIG) if (path / place).is_file()), None)
+    if own_config is None and {CONFIG, OWN_CONFIG} & checksums.parts.keys():
+        raise ArtifactError(f"{path} lacks its configuration: it is incomplete.")
+    config = None if own_config is None else parse_json(read(own_config), f"{path}, {own_config}")
+    if FUNCTIONS in checksums.parts:
+        functions = Functions.from_json(read(FUNCTIONS))
+        needs = {name for unit in functions.units for name in unit.needs}
+        needs |= set(functions.missing if request.compile else ())
+        if config is None or not all(request.is_at_hand(name) for name in needs):
+            if request.safe_mode:
+                check_graph(path / GRAPH)
+            read(GRAPH)
+            for name in checksums.parts:
+                if name.startswith(f"{ASSETS}/"):
+                    read(name)
+            with limit_variables(_count_stored(path) if request.safe_mode else None):
+                return revive_model(path, record, functions, config, request)
+    if (path / CONFIG).is_file():
+        return read_keras_directory(path, request, (record, checksums))
+    if config is None:
+        raise ArtifactError(
+            f"{path} holds no configuration of the model; its functions are there with `tf.saved_model.load`."
+        )
+    checkpoint = Checkpoint.open(path, record)
+    reader = StateReader(
+        variable=checkpoint.read,
+        entries=lambda address: checkpoint.read_entries(address),
+        asset=lambda name: read(f"{ASSETS}/{name}"),
+    )
+    with limit_variables(_count_stored(path) if request.safe_mode else None):
+        return revive_state(config, record, reader, request)
+
+
+def load_graph(path: Path, tags: Sequence[str], safe_mode: bool) -> Any:
+    """Loads a SavedModel as TensorFlow does, after a look at what its graph does.
+
+    Args:
+        path: The directory.
+        tags: Of the graph.
+        safe_mode: Whether a graph that does more than compute is refused.
+
+    Returns:
+        What `tf.saved_model.load` returns.
+
+    Raises:
+        ArtifactError: It is refused.
+    """
+    if safe_mode:
+        check_graph(path / GRAPH)
+    return tf.saved_model.load(str(path), tags=list(tags))
+
+
+def _count_stored(path: Path) -> int:
+    """Returns how many numbers the variables can hold at most: as many as they have bytes."""
+    return sum(file.stat().st_size for file in path.glob(SHARDS))

@@ -1,0 +1,76 @@
+"""What is asked of a save and of a load, handed on whole to whoever writes or reads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """One save.
+
+    Attributes:
+        model: The model.
+        target: The path to write; for HDF5 also an open `h5py.File`.
+        format: The name of the format; None until it is chosen by the suffix.
+        include_optimizer: Whether the optimizer and the compile configuration are saved.
+        signatures: What `tf.saved_model.save` takes, or None for `serving_default` from the model itself.
+        options: What `tf.saved_model.save` takes, or None.
+        notes: Files, by name, that are kept inside the artifact, such as the recipe which made it.
+        steps: What `signatures` use of the model's training and is traced already: functions of the data, by their
+            names in `exporter.saving.functions.records.Functions.steps`.
+        config: The model's configuration; None if it has none that makes the same model again.
+    """
+
+    model: "keras.Model"
+    target: Any
+    format: str | None = None
+    include_optimizer: bool = True
+    signatures: Any = None
+    options: Any = None
+    notes: Mapping[str, bytes] = field(default_factory=dict)
+    steps: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """One load.
+
+    Attributes:
+        custom_objects: Classes and functions by the name under which the model was saved.
+        compile: Whether the model is compiled, and its optimizer's state restored.
+        safe_mode: Whether what would run code from inside the artifact, or reach beyond it, is refused.
+    """
+
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    compile: bool = True
+    safe_mode: bool = True
+
+    def check(self, config: Any) -> None:
+        """Refuses a configuration that is not safe, in safe mode; see `check_configuration`.
+
+        Raises:
+            ArtifactError: It is refused.
+        """
+        if self.safe_mode:
+            from exporter.saving.safety.configurations import check_configuration
+
+            check_configuration(config, self.custom_objects)
+
+    def deserialize(self, config: Any) -> Any:
+        """Lets Keras make an object of its configuration."""
+        import keras
+
+        return keras.saving.deserialize_keras_object(config, dict(self.custom_objects), safe_mode=self.safe_mode)
+
+    def is_at_hand(self, name: str) -> bool:
+        """Returns whether the class or function of that name is registered or given."""
+        import keras
+
+        if name == "lambda":
+            return False
+        return keras.saving.get_registered_object(name, custom_objects=dict(self.custom_objects)) is not None

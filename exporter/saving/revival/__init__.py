@@ -1,0 +1,1 @@
+"""Keras models from saved functions, without their code."""

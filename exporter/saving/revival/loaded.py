@@ -1,0 +1,119 @@
+"""What one artifact gives: its functions, its variables as Keras's, and the code that is at hand."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from exporter.errors import ArtifactError
+from exporter.saving.configuration.configurations import Config, find_foreign_names
+from exporter.saving.configuration.faults import LOAD_FAULTS, keras_explained
+from exporter.saving.functions.records import UnitVariable
+from exporter.saving.rebuilding.record import StateRecord
+from exporter.saving.requests import LoadRequest
+from exporter.saving.revival.calling import Untracked, list_specs
+from exporter.saving.safety.configurations import check_configuration
+from exporter.saving.state.resources import Table
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What one artifact gives.
+
+    Attributes:
+        units: The functions of every unit, by name.
+        record: What is known of the state.
+        values: The variables, by path.
+        request: What is asked of the load, with the code that is at hand.
+        tables: The lookup tables, by path.
+        wrapped: The Keras variables that were made of them so far.
+    """
+
+    units: Mapping[str, Any]
+    record: StateRecord
+    values: Mapping[str, tf.Variable]
+    request: LoadRequest = field(default_factory=LoadRequest)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    wrapped: dict[str, keras.Variable] = field(default_factory=dict)
+
+    def wrap(self, path: str, item: UnitVariable | None = None) -> keras.Variable:
+        """Returns a Keras variable over the variable at `path`; always the same one."""
+        if path not in self.wrapped:
+            value, name = self.values[path], path.rpartition("/")[2]
+            variable = keras.Variable(
+                lambda shape, dtype: tf.zeros((), dtype), shape=(), dtype=value.dtype.name, name=name
+            )
+            self.wrapped[path] = adopt_value(variable, value, self.record.variables[path].trainable)
+            if item is not None:
+                variable._name, variable._path = item.name, item.place
+                variable.regularizer = self.revive_function(path, "regularizer", item.regularizer)
+                variable.constraint = self.revive_function(path, "constraint", item.constraint)
+        return self.wrapped[path]
+
+    def revive_function(self, path: str, kind: str, config: Config | None) -> Any:
+        """Rebuilds a regulariser or a constraint, from its function if its code is missing."""
+        if config is None:
+            return None
+        if all(self.request.is_at_hand(name) for name in find_foreign_names(config)):
+            check_configuration(config, self.request.custom_objects)
+            given = dict(self.request.custom_objects)
+            with keras_explained(f"the {kind} of {path!r}"):
+                return keras.saving.deserialize_keras_object(config, given)
+        made = RevivedRegularizer if kind == "regularizer" else RevivedConstraint
+        return made(self.units[f"{path}/{kind}"], config)
+
+
+class _RevivedFunction:
+    """A function of one tensor that lives on without its code."""
+
+    def __init__(self, functions: Any, original: Config) -> None:
+        self._functions = Untracked(functions)
+        self._original = Untracked(original)
+
+    def __call__(self, value: Any) -> Any:
+        function = self._functions.value.inference
+        return function(tf.cast(keras.ops.convert_to_tensor(value), list_specs(function)[0].dtype))
+
+    def get_config(self) -> Config:
+        """Returns the configuration of what this one stands for."""
+        return {"original": self._original.value}
+
+
+class RevivedRegularizer(_RevivedFunction, keras.regularizers.Regularizer):
+    """A regulariser whose code is not at hand."""
+
+
+class RevivedConstraint(_RevivedFunction, keras.constraints.Constraint):
+    """A constraint whose code is not at hand."""
+
+
+class RevivedSchedule(_RevivedFunction, keras.optimizers.schedules.LearningRateSchedule):
+    """A learning-rate schedule whose code is not at hand."""
+
+
+def adopt_value(variable: keras.Variable, value: tf.Variable, trainable: bool) -> keras.Variable:
+    """Puts an existing TensorFlow variable in the place of a Keras variable's own."""
+    variable._value = value
+    variable._shape = tuple(value.shape)
+    variable.trainable = trainable
+    return variable
+
+
+@contextmanager
+def strange_operations_named(path: Path) -> Iterator[None]:
+    """Says which operation TensorFlow does not know, and where it may be from."""
+    try:
+        yield
+    except LOAD_FAULTS as error:
+        unknown = re.search(r"Op type not registered '([\w>]+)'", str(error))
+        if unknown is None:
+            raise
+        raise ArtifactError(
+            f"{path} needs the operation {unknown[1]!r}, which TensorFlow does not have. Import the library that has "
+            "it before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
+        ) from error
