@@ -14,8 +14,8 @@ from exporter.errors import ProofError
 from exporter.exporting.job import export
 from exporter.exporting.session import Workshop
 from exporter.saving.api import plan_save
-from exporter.verification.inputs import prepare_trial
-from exporter.verification.verification import prove, warm_up
+from exporter.verification.inputs import prepare_inputs
+from exporter.verification.verification import verify, warm_up
 
 LAYERS = '''
 import os
@@ -115,12 +115,12 @@ def make_model(*layers: Any) -> Any:
     return model
 
 
-def write_and_prove(workshop: Workshop, model: Any, staged: Path, seed: int = 0) -> None:
+def write_and_verify(workshop: Workshop, model: Any, staged: Path, seed: int = 0) -> None:
     process = workshop.open_process()
     warm_up(process)
-    trial = prepare_trial(model, VerifyConfig(), seed)
+    inputs = prepare_inputs(model, VerifyConfig(), seed)
     plan_save(model, staged).write(staged)
-    prove(process, model, staged, trial, mode=VerifyConfig().mode, include_optimizer=True)
+    verify(process, model, staged, inputs, mode=VerifyConfig().mode, include_optimizer=True)
 
 
 @pytest.mark.parametrize("source", ["python", "numpy", "keras", "tensorflow", "initializer"])
@@ -131,16 +131,16 @@ def test_what_was_not_saved_is_found_in_every_artifact_of_one_process(
         keras.utils.set_random_seed(0)
         model = make_model(layers.Drawn(source))
         with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-            write_and_prove(workshop, model, tmp_path / f"model-{number}.keras")
+            write_and_verify(workshop, model, tmp_path / f"model-{number}.keras")
 
 
 def test_what_one_artifact_did_to_a_module_is_gone_for_the_next(
     layers: Any, workshop: Workshop, tmp_path: Path
 ) -> None:
-    write_and_prove(workshop, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
+    write_and_verify(workshop, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
     assert layers.FACTOR == 3.0
     with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-        write_and_prove(workshop, make_model(layers.Scaled()), tmp_path / "second.keras")
+        write_and_verify(workshop, make_model(layers.Scaled()), tmp_path / "second.keras")
 
 
 def test_a_proof_is_far_from_where_the_artifact_was_made(

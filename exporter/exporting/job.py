@@ -82,7 +82,7 @@ def export(
             from exporter.models.options import build_save_options, declare_default
             from exporter.verification import measuring, verification
             from exporter.verification.custom_objects import find_needs
-            from exporter.verification.inputs import prepare_trial
+            from exporter.verification.inputs import prepare_inputs
 
             if process:
                 verification.warm_up(process)
@@ -106,8 +106,8 @@ def export(
             steps={name: step for endpoint in endpoints.values() for name, step in endpoint.training.items()},
         )
         asks_it = prove_it or is_served
-        trial = prepare_trial(model, config.verify, config.seed, endpoints or None) if asks_it else None
-        asked = list_askable(trial)
+        inputs = prepare_inputs(model, config.verify, config.seed, endpoints or None) if asks_it else None
+        asked = list_askable(inputs)
 
         with (
             _file_faults_named(place.shown),
@@ -121,19 +121,19 @@ def export(
             held, left_out = contents.held + warmup, contents.left_out + no_warmup
             _refuse_left_out(config, plan, left_out)
 
-            proof = verification.Proof((), (), find_needs(model).to_loading())
-            if process and trial and prove_it:
+            result = verification.VerificationResult((), (), find_needs(model).to_loading())
+            if process and inputs and prove_it:
                 with _measured("prove it", reporter, seconds), moved_away(staged) as elsewhere:
-                    proof = verification.prove(
+                    result = verification.verify(
                         process,
                         model,
                         elsewhere,
-                        trial,
+                        inputs,
                         mode=config.verify.mode,
                         include_optimizer=config.include_optimizer,
                         tags=config.options.extra_tags,
                     )
-                _refuse_left_out(config, plan, proof.left_out)
+                _refuse_left_out(config, plan, result.left_out)
 
             measurements = None
             if process and measure_it:
@@ -163,8 +163,8 @@ def export(
                     signatures=dict(contents.signatures),
                     request=request,
                     held=held,
-                    left_out=tuple(replace(each, why=hide(each.why)) for each in (*left_out, *proof.left_out)),
-                    checks=tuple(replace(check, detail=hide(check.detail)) for check in proof.checks),
+                    left_out=tuple(replace(each, why=hide(each.why)) for each in (*left_out, *result.left_out)),
+                    checks=tuple(replace(check, detail=hide(check.detail)) for check in result.checks),
                     seconds=seconds,
                     measurements=measurements,
                     peak_memory_bytes=measure_peak(),
@@ -172,7 +172,7 @@ def export(
                     finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                     host=platform.node(),
                     machine=describe_machine(),
-                    loading=proof.loading,
+                    loading=result.loading,
                 )
 
             receipt = place.publish(staged, make_receipt, body)

@@ -38,7 +38,7 @@ class _UnknownError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class MethodTrial:
+class MethodInputs:
     """A method of the model's own that an endpoint uses, and what it is asked as users call it.
 
     Attributes:
@@ -55,7 +55,7 @@ class MethodTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointTrial:
+class EndpointInputs:
     """One endpoint and what it is asked.
 
     Attributes:
@@ -93,11 +93,11 @@ class EndpointTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class VerificationInputs:
     """The batches on which the model and the artifact are compared.
 
     Attributes:
-        inputs: What the model takes.
+        takes: What the model takes.
         batches: One array per input, for each batch.
         origin: Where the batches come from, in a few words.
         seed: Of what is drawn beside them: targets, and inputs for endpoints with inputs of their own.
@@ -109,19 +109,19 @@ class Trial:
         targets: The targets and sample weights of that file, by name; empty if they are drawn.
     """
 
-    inputs: Inputs
+    takes: Inputs
     batches: tuple[tuple[Array, ...], ...]
     origin: str
     seed: int
     batch_sizes: tuple[int, ...]
     predictor: Predictor
-    endpoints: tuple[EndpointTrial, ...] = ()
-    methods: tuple[MethodTrial, ...] = ()
+    endpoints: tuple[EndpointInputs, ...] = ()
+    methods: tuple[MethodInputs, ...] = ()
     data: Path | None = None
     targets: Mapping[str, Array] = field(default_factory=dict)
 
 
-def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> Trial:
+def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> VerificationInputs:
     """Draws or reads the batches for the proof.
 
     Args:
@@ -154,7 +154,7 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
     endpoints = _list_endpoints(inputs, signatures)
     steps = ("", PREDICT, TRAIN, EVALUATE)
     own = {(each.method, repr(each.takes)): each for each in endpoints if each.method not in steps}
-    return Trial(
+    return VerificationInputs(
         inputs,
         maker.batches,
         origin,
@@ -196,7 +196,7 @@ class _Maker:
     data: Path | None
     targets: Mapping[str, Array]
 
-    def make(self, endpoint: BuiltEndpoint) -> EndpointTrial:
+    def make(self, endpoint: BuiltEndpoint) -> EndpointInputs:
         why = ""
         batches: tuple[tuple[Array, ...], ...] = ()
         try:
@@ -205,9 +205,9 @@ class _Maker:
             why = str(error)
         moves = endpoint.method != PREDICT
         by_sample = not any(tensor.ragged_rank or tensor.sparse for tensor in endpoint.tensors)
-        return EndpointTrial(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
+        return EndpointInputs(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
 
-    def make_method(self, endpoint: BuiltEndpoint) -> MethodTrial:
+    def make_method(self, endpoint: BuiltEndpoint) -> MethodInputs:
         """Makes what the method of an endpoint is asked, without the steps before it."""
         takes = endpoint.takes
         flat = flatten_leaves(takes.leaves)
@@ -218,7 +218,7 @@ class _Maker:
             own=frozenset(leaf.name for leaf in takes.leaves),
             preprocess=None,
         )
-        return MethodTrial(endpoint.method, endpoint.keywords, takes, self._make_batches(direct)[-1])
+        return MethodInputs(endpoint.method, endpoint.keywords, takes, self._make_batches(direct)[-1])
 
     def _make_batches(self, endpoint: BuiltEndpoint) -> tuple[tuple[Array, ...], ...]:
         own = {leaf.name: leaf for leaf in self.inputs.leaves}

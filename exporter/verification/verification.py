@@ -48,13 +48,13 @@ from exporter.verification.checks.comparisons import (
 from exporter.verification.checks.facts import describe_model, describe_variables, read_values
 from exporter.verification.checks.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method
 from exporter.verification.custom_objects import find_needs
-from exporter.verification.inputs import EndpointTrial, MethodTrial, Trial
+from exporter.verification.inputs import EndpointInputs, MethodInputs, VerificationInputs
 
 _TRAINING_STEP = "training step"
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class VerificationResult:
     """What a proof found.
 
     Attributes:
@@ -85,24 +85,24 @@ def warm_up(process: FreshProcess) -> None:
     )
 
 
-def prove(
+def verify(
     process: FreshProcess,
     model: keras.Model,
     staged: Path,
-    trial: Trial,
+    inputs: VerificationInputs,
     *,
     mode: VerifyMode,
     include_optimizer: bool,
     tags: Sequence[str] = (),
     safe_mode: bool = False,
-) -> Proof:
+) -> VerificationResult:
     """Proves that a staged artifact is the model.
 
     Args:
         process: The fresh process, warmed up.
         model: The model that the artifact was made from; it is not changed.
         staged: The artifact.
-        trial: The batches to compare on.
+        inputs: The batches to compare on.
         mode: `full` or `reload`.
         include_optimizer: Whether the optimizer was saved.
         tags: Of the SavedModel's graph, beside `serve`.
@@ -122,7 +122,7 @@ def prove(
         operations_deterministic(has_accelerator()),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
     ):
-        session = _Session(process, model, staged, trial, Path(exchange), include_optimizer, safe_mode)
+        session = _Session(process, model, staged, inputs, Path(exchange), include_optimizer, safe_mode)
         checks, left_out = session.reload() if mode is VerifyMode.RELOAD else session.compare(tags)
     failed = [check for check in checks if not check.passed]
     if failed:
@@ -133,7 +133,7 @@ def prove(
             "Please report it with the model; `verify=none` publishes without a proof.",
             checks=checks,
         )
-    return Proof(tuple(checks), tuple(left_out), session.loading)
+    return VerificationResult(tuple(checks), tuple(left_out), session.loading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class _Session:
         process: FreshProcess,
         model: keras.Model,
         staged: Path,
-        trial: Trial,
+        inputs: VerificationInputs,
         exchange: Path,
         include_optimizer: bool,
         safe_mode: bool,
@@ -190,7 +190,7 @@ class _Session:
         self._process = process
         self._model = model
         self._staged = staged.absolute()  # the fresh process works in another directory
-        self._trial = trial
+        self._inputs = inputs
         self._exchange = exchange
         self._include_optimizer = include_optimizer
         self._timeout = wait_seconds(_measure(staged))
@@ -198,7 +198,7 @@ class _Session:
         # A model that is run eagerly may hold Python code that cannot be traced; a SavedModel was traced already.
         self._may_trace = self._is_saved_model or not model.run_eagerly
         self._is_eager = True
-        # Of the generators that belong to no model. The model was made with another: see `Prover.open`.
+        # Of the generators that belong to no model. The model was made with another: see `VerificationWorker.open`.
         self._seed = choose_seed()
         self._random: tuple[str, ...] = ()  # the outputs that are drawn anew for each answer
         self._seeds_operations = is_op_determinism_enabled()  # TensorFlow refuses random ones without a seed
@@ -223,7 +223,7 @@ class _Session:
         predicted = self._receive("predict")
         if "error" in predicted:
             return [loaded, Check("predictions", False, "the loaded model cannot predict", predicted["error"])], []
-        return [loaded, Check("predictions", True, "predicted, not compared", self._trial.origin)], []
+        return [loaded, Check("predictions", True, "predicted, not compared", self._inputs.origin)], []
 
     def compare(self, tags: Sequence[str]) -> tuple[list[Check], list[LeftOut]]:
         """Compares everything."""
@@ -241,13 +241,13 @@ class _Session:
             answers = self._ask_model()
         reference = self._name_answers(answers)
         step = self._plan_step(answers)
-        endpoints = [endpoint for endpoint in self._trial.endpoints if endpoint.batches] * self._is_saved_model
+        endpoints = [endpoint for endpoint in self._inputs.endpoints if endpoint.batches] * self._is_saved_model
         has_twin = not self._is_saved_model or (self._staged / CONFIG).is_file()
 
         self._process.send("describe", include_optimizer=True)
         self._send_predict("predicted")
         uses = list(self._plan_uses(step))
-        methods = self._trial.methods * self._is_saved_model
+        methods = self._inputs.methods * self._is_saved_model
         for use in uses:
             self._send_use(use)
         for number, method in enumerate(methods):
@@ -289,12 +289,12 @@ class _Session:
         ]
         outcomes.append(self._check_step(step, expected, trained) if isinstance(step, TrainingBatch) else step)
         if self._is_saved_model:
-            predictor = self._trial.predictor
-            declared = {endpoint.name: endpoint.describe(predictor) for endpoint in self._trial.endpoints}
+            predictor = self._inputs.predictor
+            declared = {endpoint.name: endpoint.describe(predictor) for endpoint in self._inputs.endpoints}
             outcomes.append(check_signatures(self._staged, declared))
             outcomes += [
                 LeftOut(f"proof of endpoint {endpoint.name}", endpoint.why_none, intended=True)
-                for endpoint in self._trial.endpoints
+                for endpoint in self._inputs.endpoints
                 if not endpoint.batches
             ]
         outcomes += [
@@ -314,23 +314,23 @@ class _Session:
     def _ask_model(self) -> list[Any]:
         """Asks the model each batch, and the largest one twice: what it answers may be drawn anew each time."""
         try:
-            answers = self._answer(self._trial.batches)
+            answers = self._answer(self._inputs.batches)
         except Exception:  # the code may be anybody's, and run in a graph only
             if not self._is_eager or not self._may_trace:
                 raise
             self._is_eager = False
-            answers = self._answer(self._trial.batches)
+            answers = self._answer(self._inputs.batches)
         number = self._find_largest()
-        [again] = self._answer([self._trial.batches[number]], self._seed + 1)
+        [again] = self._answer([self._inputs.batches[number]], self._seed + 1)
         self._random = find_unsteady(self._name_answers([answers[number]]), self._name_answers([again]))
         if not self._random or self._seeds_operations:
             return answers
         self._seeds_operations = True
-        return self._answer(self._trial.batches)
+        return self._answer(self._inputs.batches)
 
     def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
-        eager = Predictor(self._model, self._trial.inputs, eager=True)
-        predictor = eager if self._is_eager else self._trial.predictor
+        eager = Predictor(self._model, self._inputs.takes, eager=True)
+        predictor = eager if self._is_eager else self._inputs.predictor
         answers = []
         for batch in batches:
             with self._seeded(seed):
@@ -348,7 +348,7 @@ class _Session:
         return generators_seeded(self._seed if seed is None else seed, self._seeds_operations)
 
     def _find_largest(self) -> int:
-        batches = self._trial.batches
+        batches = self._inputs.batches
         return max(range(len(batches)), key=lambda number: len(batches[number][0]))
 
     def _plan_step(self, answers: Sequence[Any]) -> TrainingBatch | Check | LeftOut:
@@ -357,23 +357,23 @@ class _Session:
             return Check(_TRAINING_STEP, True, "none to take", "the model is not compiled")
         if not self._include_optimizer:
             return Check(_TRAINING_STEP, True, "none to take", "include_optimizer is false")
-        trial = self._trial
+        inputs = self._inputs
         largest = self._find_largest()
         try:
             return make_batch(
                 self._model,
-                trial.inputs,
-                trial.batches[largest],
+                inputs.takes,
+                inputs.batches[largest],
                 answers[largest],
-                trial.seed,
-                trial.targets,
-                trial.data,
+                inputs.seed,
+                inputs.targets,
+                inputs.data,
             )
         except UndrawableError as error:
             return self._leave_step_out(f"no batch could be drawn for the model, since {error}")
 
     def _leave_step_out(self, why: str, data_helps: bool = True) -> LeftOut:
-        remedy = "; name a batch with its targets in `verify.data`" if data_helps and not self._trial.targets else ""
+        remedy = "; name a batch with its targets in `verify.data`" if data_helps and not self._inputs.targets else ""
         return LeftOut(f"proof of a {_TRAINING_STEP}", f"{why}{remedy}", intended=True)
 
     def _take_step(self, batch: TrainingBatch) -> _Step | LeftOut:
@@ -385,8 +385,8 @@ class _Session:
             except Exception as error:  # the loss and the step may be anybody's code
                 failure = error
         text = f"{type(failure).__name__}: {find_first_line(failure)}"
-        if self._trial.targets:
-            message = f"the model cannot be trained on the arrays of '{self._trial.data}': {text}"
+        if self._inputs.targets:
+            message = f"the model cannot be trained on the arrays of '{self._inputs.data}': {text}"
             raise UsageError([Fault("verify.data", message)]) from failure
         return self._leave_step_out(f"the model takes none on a batch that was drawn for it: {text}")
 
@@ -405,7 +405,7 @@ class _Session:
     @contextmanager
     def _kept(self) -> Iterator[None]:
         """Puts back what a training step changes, also where only the saved functions of a model know of it."""
-        functions = [endpoint.function for endpoint in self._trial.endpoints if endpoint.function is not None]
+        functions = [endpoint.function for endpoint in self._inputs.endpoints if endpoint.function is not None]
         variables = [variable for function in functions for variable in find_captured(function, tf.Variable)]
         with everything_kept(self._model), variables_kept(variables):
             yield
@@ -472,9 +472,9 @@ class _Session:
 
     def _plan_uses(self, step: Any) -> Iterator[_Use]:
         """Lists what is called as users call it."""
-        trial, largest = self._trial, self._find_largest()
-        if len(trial.inputs.structure) == 1:  # else a call takes more than the one argument that `predict` passes
-            yield _Use(PREDICT, trial.inputs, trial.batches[largest])
+        inputs, largest = self._inputs, self._find_largest()
+        if len(inputs.takes.structure) == 1:  # else a call takes more than the one argument that `predict` passes
+            yield _Use(PREDICT, inputs.takes, inputs.batches[largest])
         if isinstance(step, TrainingBatch):
             yield _Use(EVALUATE, step.specs, step.arrays)
 
@@ -500,33 +500,35 @@ class _Session:
         received = read_arrays(self._exchange / f"used-{use.method}")
         return self._judge(use.method, received, expected, detail, lambda: self._use(use, self._seed + 1))
 
-    def _call(self, trial: MethodTrial, seed: int | None = None) -> _Answer:
+    def _call(self, inputs: MethodInputs, seed: int | None = None) -> _Answer:
         with self._kept(), self._seeded(seed):
-            found = call_method(self._model, trial.method, trial.keywords, trial.takes, trial.arrays, self._is_eager)
+            found = call_method(
+                self._model, inputs.method, inputs.keywords, inputs.takes, inputs.arrays, self._is_eager
+            )
             variables = describe_variables(self._model)
         return _Answer({f"0/{name}": array for name, array in (found or {}).items()}, variables)
 
-    def _try_call(self, trial: MethodTrial) -> _Answer | LeftOut:
+    def _try_call(self, inputs: MethodInputs) -> _Answer | LeftOut:
         try:
-            return self._call(trial)
+            return self._call(inputs)
         except Exception as error:  # the method may be anybody's code
             why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
-            return LeftOut(f"proof of method {trial.method}", why, intended=True)
+            return LeftOut(f"proof of method {inputs.method}", why, intended=True)
 
     def _check_call(
-        self, trial: MethodTrial, expected: _Answer | LeftOut, number: int, reply: Mapping[str, Any]
+        self, inputs: MethodInputs, expected: _Answer | LeftOut, number: int, reply: Mapping[str, Any]
     ) -> Check | LeftOut:
-        name = f"method {trial.method}"
+        name = f"method {inputs.method}"
         if isinstance(expected, LeftOut):
             return expected
         if "error" in reply:
-            return Check(name, False, f"the loaded model's method `{trial.method}` fails", reply["error"])
+            return Check(name, False, f"the loaded model's method `{inputs.method}` fails", reply["error"])
         if not reply["has"]:
             why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
             return LeftOut(name, why)
         received = read_arrays(self._exchange / f"called-{number}")
-        detail = f"model.{trial.method}, {self._way}"
-        again = cache(lambda: self._call(trial, self._seed + 1))
+        detail = f"model.{inputs.method}, {self._way}"
+        again = cache(lambda: self._call(inputs, self._seed + 1))
         outcome = self._judge(name, received, expected.returned, detail, lambda: again().returned)
         changed = _find_changed(expected.variables, reply["variables"])
         if changed and isinstance(outcome, Check) and outcome.passed:
@@ -558,8 +560,8 @@ class _Session:
         return replace(rest, detail=f"{detail}; without what is random: {list_first(unsteady)}")
 
     def _send_batches(self) -> None:
-        batches = dict(enumerate(self._trial.batches))
-        _write_batches(self._exchange / "batches", self._trial.inputs, batches)
+        batches = dict(enumerate(self._inputs.batches))
+        _write_batches(self._exchange / "batches", self._inputs.takes, batches)
 
     def _send_open(self, reader: str) -> None:
         self._process.send("open", **self._describe_open(reader))
@@ -575,9 +577,9 @@ class _Session:
     def _send_predict(self, name: str, numbers: Sequence[int] | None = None) -> None:
         self._process.send(
             "predict",
-            inputs=self._trial.inputs.to_json(),
+            inputs=self._inputs.takes.to_json(),
             batches=str(self._exchange / "batches"),
-            numbers=list(range(len(self._trial.batches)) if numbers is None else numbers),
+            numbers=list(range(len(self._inputs.batches)) if numbers is None else numbers),
             outputs=str(self._exchange / name),
             eager=self._is_eager,
             seed=self._seed,
@@ -590,11 +592,11 @@ class _Session:
         more = {"method": use.method, "outputs": outputs}
         self._send_batch("use", f"use-{use.method}", use.specs, arrays, self._is_eager, **more)
 
-    def _send_call(self, trial: MethodTrial, number: int) -> None:
+    def _send_call(self, inputs: MethodInputs, number: int) -> None:
         outputs = str(self._exchange / f"called-{number}")
-        more = {"method": trial.method, "keywords": trial.keywords, "outputs": outputs}
-        served = dict(zip(flatten_leaves(trial.takes.leaves), trial.arrays, strict=True))
-        self._send_batch("call", f"call-{number}", trial.takes, served, self._is_eager, **more)
+        more = {"method": inputs.method, "keywords": inputs.keywords, "outputs": outputs}
+        served = dict(zip(flatten_leaves(inputs.takes.leaves), inputs.arrays, strict=True))
+        self._send_batch("call", f"call-{number}", inputs.takes, served, self._is_eager, **more)
 
     def _send_train(self, batch: TrainingBatch, is_eager: bool) -> None:
         arrays = dict(zip(batch.specs.leaves, batch.arrays, strict=True))
@@ -616,7 +618,7 @@ class _Session:
             **more,
         )
 
-    def _send_serve(self, endpoint: EndpointTrial, number: int, tags: Sequence[str]) -> None:
+    def _send_serve(self, endpoint: EndpointInputs, number: int, tags: Sequence[str]) -> None:
         batches = self._exchange / f"batches-{number}"
         _write_batches(batches, endpoint.inputs, dict(enumerate(endpoint.batches)))
         self._process.send(
@@ -661,11 +663,11 @@ class _Session:
         if "error" in reply:
             return Check("predictions", False, "the loaded model cannot predict", reply["error"])
         received = read_arrays(self._exchange / "predicted")
-        detail = f"{self._trial.origin}, {self._way}"
+        detail = f"{self._inputs.origin}, {self._way}"
         return self._judge("predictions", received, reference, detail, self._ask_again)
 
     def _ask_again(self) -> dict[str, Array]:
-        return self._name_answers(self._answer(self._trial.batches, self._seed + 1))
+        return self._name_answers(self._answer(self._inputs.batches, self._seed + 1))
 
     def _check_state(self, facts: Mapping[str, Any], reply: Mapping[str, Any]) -> Iterator[Check]:
         if "error" in reply:
@@ -717,16 +719,16 @@ class _Session:
         ours, theirs = read_values(self._model, paths), read_arrays(file)
         return {path: measure_difference(ours[path], theirs[path]) for path in ours.keys() & theirs.keys()}
 
-    def _ask_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]]:
+    def _ask_endpoint(self, endpoint: EndpointInputs) -> tuple[dict[str, Array], list[str]]:
         """Asks one of the model's own endpoints; see `call_endpoint`."""
         state: list[str] = []
         if endpoint.function is None:
-            answers = [self._trial.predictor(batch) for batch in endpoint.batches]
+            answers = [self._inputs.predictor(batch) for batch in endpoint.batches]
         else:
             answers, state = call_endpoint(endpoint.function, endpoint.inputs, endpoint.batches, endpoint.moves_state)
         return {f"{n}/{name}": array for n, answer in enumerate(answers) for name, array in answer.items()}, state
 
-    def _try_endpoint(self, endpoint: EndpointTrial) -> tuple[dict[str, Array], list[str]] | LeftOut:
+    def _try_endpoint(self, endpoint: EndpointInputs) -> tuple[dict[str, Array], list[str]] | LeftOut:
         try:
             return self._ask_endpoint(endpoint)
         except tf.errors.UnimplementedError as error:
@@ -737,7 +739,7 @@ class _Session:
 
     def _check_endpoint(
         self,
-        endpoint: EndpointTrial,
+        endpoint: EndpointInputs,
         asked: tuple[dict[str, Array], list[str]] | LeftOut,
         number: int,
         reply: Mapping[str, Any],
@@ -772,7 +774,7 @@ class _Session:
         reference = {key: array for key, array in reference.items() if key.startswith(f"{number}/")}
         outcome = self._judge("stock Keras", received, reference, reader, self._ask_again)
         if isinstance(outcome, Check) and not outcome.passed:
-            return LeftOut("stock Keras", f"{reader}: {outcome.figure}; {self._trial.origin}")
+            return LeftOut("stock Keras", f"{reader}: {outcome.figure}; {self._inputs.origin}")
         return outcome
 
 

@@ -31,7 +31,7 @@ from exporter.verification.custom_objects import import_objects
 Reply = dict[str, Any]
 
 
-class Prover:
+class VerificationWorker:
     """The artifact as the fresh process sees it.
 
     Each public method answers the request of its name; arguments and replies are plain data.

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prove(path: str) -> dict[str, Any]:
-    """Loads an artifact and compares what its readers make of it; see `prove_again`.
+    """Loads an artifact and compares what its readers make of it; see `reverify`.
 
     Args:
         path: The artifact.
@@ -107,12 +107,12 @@ def prove(path: str) -> dict[str, Any]:
     """
     from exporter.artifacts.inspection.artifacts import open_artifact
     from exporter.exporting.reporting import TerminalReporter
-    from exporter.verification.reverification import prove_again
+    from exporter.verification.reverification import reverify
 
     with open_artifact(Path(path)) as artifact:
         recipe = artifact.recipe or {}
     with TerminalReporter():
-        checks, left_out = prove_again(Path(path), recipe)
+        checks, left_out = reverify(Path(path), recipe)
     return {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
 
 
