@@ -58,21 +58,21 @@ ROOMS: dict[str, str] = {
     "sources": (
         "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
     ),
-    "verification.checks": (
-        "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts "
-        "models models.endpoints"
+    "verification.comparing": (
+        "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts models"
     ),
+    "verification.checks": "processes saving.graph models models.endpoints",
     "verification": (
         "text errors config processes saving saving.private_api saving.contents saving.layout saving.configuration "
         "saving.state saving.rebuilding saving.graph saving.formats artifacts models models.endpoints sources "
-        "verification.checks"
+        "verification.comparing verification.checks"
     ),
     "exporting.destinations": (
         "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"
     ),
     "exporting": (
         "text errors config processes storage storage.remote saving saving.contents saving.layout saving.formats "
-        "artifacts transforms models models.endpoints sources verification exporting.destinations"
+        "artifacts transforms models models.endpoints sources verification verification.comparing exporting.destinations"
     ),
     "sweeps.records": (
         "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.verification.checks.facts import describe_model, find_differences
+from exporter.verification.comparing.facts import describe_model, find_differences
 
 
 @keras.saving.register_keras_serializable("automatic")

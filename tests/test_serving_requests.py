@@ -25,7 +25,7 @@ from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
 from exporter.saving.graph.signatures import InputLeaf, Inputs
 from exporter.saving.layout.names import WARMUP
-from exporter.verification.inputs import EndpointInputs
+from exporter.verification.comparing.asked import EndpointInputs
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
 

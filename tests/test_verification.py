@@ -29,7 +29,7 @@ from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.api import plan_save
 from exporter.saving.contents import LeftOut
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
-from exporter.verification.checks.facts import find_differences
+from exporter.verification.comparing.facts import find_differences
 from exporter.verification.inputs import prepare_inputs
 from exporter.verification.verification import VerificationResult, verify, warm_up
 

@@ -20,7 +20,7 @@ from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, LeftOut, format_bytes
 from exporter.saving.layout.names import WARMUP
 from exporter.text.showing import escape_json
-from exporter.verification.inputs import EndpointInputs, VerificationInputs
+from exporter.verification.comparing.asked import EndpointInputs, VerificationInputs
 
 # An array per input. Strings are objects: `bytes` or `str`.
 Batch = tuple[Array, ...]

@@ -1,7 +1,7 @@
-"""What a model, an artifact and its endpoints are asked: drawn to fit, or read from a file."""
+"""Makes what a model, an artifact and its endpoints are asked: it is drawn to fit, or read from a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leave
 from exporter.models.predictions import (
     Predictor,
     choose_batch_sizes,
-    describe_tensors,
     draw_batch,
     match_arrays,
     read_batch,
@@ -24,10 +23,10 @@ from exporter.models.predictions import (
 )
 from exporter.models.training_data import UndrawableError, make_batch, read_targets
 from exporter.processes.arrays import Array, find_dtype
-from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
+from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.signatures import InputLeaf, Inputs, canonicalize, describe_inputs
 from exporter.sources._stored import find_file
-from exporter.verification.checks.calls import name_answers
+from exporter.verification.comparing.asked import EndpointInputs, MethodInputs, VerificationInputs
 
 # A ragged row has fewer items than this.
 _LONGEST_ROW = 5
@@ -35,90 +34,6 @@ _LONGEST_ROW = 5
 
 class _UnknownError(Exception):
     """No example of an input can be made; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class MethodInputs:
-    """A method of the model's own that an endpoint uses, and what it is asked as users call it.
-
-    Attributes:
-        method: Its name.
-        keywords: The names of its arguments.
-        takes: Their tensors and, in `structure`, what each argument is made of.
-        arrays: One array per dense tensor by which those of `takes` are served.
-    """
-
-    method: str
-    keywords: tuple[str, ...]
-    takes: Inputs
-    arrays: tuple[Array, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointInputs:
-    """One endpoint and what it is asked.
-
-    Attributes:
-        name: Of the endpoint.
-        inputs: What it takes, as the SignatureDef says it: the leaves have the names, shapes and dtypes of its inputs.
-        batches: What it is asked: for each batch one array per leaf of `inputs`, strings as objects. Empty where no
-            examples can be made.
-        why_none: Why there are none, with the remedy; else empty.
-        moves_state: Whether a call may change variables, as a training step does: no request to warm up a server.
-        function: The traced function; None for the model's own inference.
-        by_sample: Whether every array has a row per sample: the parts of a ragged or sparse tensor have not.
-    """
-
-    name: str
-    inputs: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    why_none: str = ""
-    moves_state: bool = False
-    function: Any = None
-    by_sample: bool = True
-
-    def describe(self, predictor: Predictor) -> Endpoint:
-        """Describes the inputs and outputs, which the file must declare.
-
-        Args:
-            predictor: The model's own inference.
-        """
-        leaves = {leaf.name: Tensor(leaf.shape, leaf.dtype) for leaf in self.inputs.leaves}
-        outputs = (
-            predictor.describe_outputs()
-            if self.function is None
-            else describe_tensors(name_answers(self.function.structured_outputs))
-        )
-        return Endpoint({name: leaves[name] for name in sorted(leaves)}, outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationInputs:
-    """The batches on which the model and the artifact are compared.
-
-    Attributes:
-        takes: What the model takes.
-        batches: One array per input, for each batch.
-        origin: Where the batches come from, in a few words.
-        seed: Of what is drawn beside them: targets, and inputs for endpoints with inputs of their own.
-        batch_sizes: Of what is drawn beside them.
-        predictor: The model as a function of its inputs.
-        endpoints: The endpoints of a SavedModel, and what they are asked.
-        methods: The methods of the model's own that they use, each with the same arguments once.
-        data: The file that the batches come from; None if they were drawn.
-        targets: The targets and sample weights of that file, by name; empty if they are drawn.
-    """
-
-    takes: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    origin: str
-    seed: int
-    batch_sizes: tuple[int, ...]
-    predictor: Predictor
-    endpoints: tuple[EndpointInputs, ...] = ()
-    methods: tuple[MethodInputs, ...] = ()
-    data: Path | None = None
-    targets: Mapping[str, Array] = field(default_factory=dict)
 
 
 def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> VerificationInputs:

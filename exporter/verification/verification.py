@@ -35,8 +35,10 @@ from exporter.saving.state.collecting import to_array
 from exporter.saving.state.kinds import Kind, find_kind
 from exporter.saving.state.replicas import on_one_device
 from exporter.text.showing import find_first_line, list_first
-from exporter.verification.checks.calls import call_endpoint, variables_kept
-from exporter.verification.checks.comparisons import (
+from exporter.verification.checks.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method
+from exporter.verification.comparing.asked import EndpointInputs, MethodInputs, VerificationInputs
+from exporter.verification.comparing.calls import call_endpoint, variables_kept
+from exporter.verification.comparing.comparisons import (
     check_equal,
     check_signatures,
     check_variables,
@@ -45,10 +47,8 @@ from exporter.verification.checks.comparisons import (
     find_unsteady,
     measure_difference,
 )
-from exporter.verification.checks.facts import describe_model, describe_variables, read_values
-from exporter.verification.checks.usage import CALLS, EVALUATE, PREDICT, call_as_user, call_method
+from exporter.verification.comparing.facts import describe_model, describe_variables, read_values
 from exporter.verification.custom_objects import find_needs
-from exporter.verification.inputs import EndpointInputs, MethodInputs, VerificationInputs
 
 _TRAINING_STEP = "training step"
 

@@ -23,9 +23,9 @@ from exporter.processes.memory import measure_peak, reset_peak
 from exporter.saving.api import load_model
 from exporter.saving.formats.saved_model import load_graph
 from exporter.saving.graph.signatures import Inputs
-from exporter.verification.checks.calls import call_endpoint, name_answers
-from exporter.verification.checks.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.verification.checks.usage import call_as_user, call_method
+from exporter.verification.comparing.calls import call_endpoint, name_answers
+from exporter.verification.comparing.facts import describe_model, describe_variables, find_revived, read_values
 from exporter.verification.custom_objects import import_objects
 
 Reply = dict[str, Any]
@@ -210,7 +210,7 @@ class VerificationWorker:
             safe_mode: Whether a graph that does more than compute is refused.
 
         Returns:
-            The `state` after the last call: see `exporter.verification.checks.calls.call_endpoint`.
+            The `state` after the last call: see `exporter.verification.comparing.calls.call_endpoint`.
         """
         described = Inputs.from_json(inputs)
         self._model = self._predictor = None
@@ -296,7 +296,7 @@ class VerificationWorker:
             include_optimizer: Whether the optimizer is part of the state.
 
         Returns:
-            See `exporter.verification.checks.facts.describe_model`.
+            See `exporter.verification.comparing.facts.describe_model`.
         """
         return describe_model(self._model, include_optimizer)
 
@@ -311,7 +311,7 @@ class VerificationWorker:
             operations: Whether TensorFlow's random operations are seeded, too.
 
         Returns:
-            The `variables` after the step: see `exporter.verification.checks.facts.describe_variables`.
+            The `variables` after the step: see `exporter.verification.comparing.facts.describe_variables`.
         """
         described = Inputs.from_json(specs)
         [arrays] = _read_batches(batch, described, [0])

@@ -11,9 +11,7 @@ from exporter.processes.arrays import Array, is_same, largest_difference
 from exporter.saving.contents import Endpoint
 from exporter.saving.graph.signatures import read_endpoints
 from exporter.text.showing import list_first
-from exporter.verification.checks.facts import find_differences
-
-# How many names a failed check lists: enough to see a pattern.
+from exporter.verification.comparing.facts import find_differences
 
 
 def measure_difference(first: Array, second: Array) -> float | None:
