@@ -59,20 +59,27 @@ ROOMS: dict[str, str] = {
         "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
     ),
     "verification.comparing": (
-        "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts models"
+        "text errors config processes saving.private_api saving.contents saving.state saving.graph artifacts models"
     ),
-    "verification.checks": "processes saving.graph models models.endpoints",
+    "verification.checks.state": (
+        "saving.private_api saving.contents saving.state saving.rebuilding artifacts verification.comparing"
+    ),
+    "verification.checks.answers": (
+        "text config processes saving.private_api saving.contents saving.layout saving.graph artifacts models "
+        "models.endpoints verification.comparing"
+    ),
+    "verification.checks": "config saving.contents saving.graph artifacts models verification.comparing",
     "verification": (
-        "text errors config processes saving saving.private_api saving.contents saving.layout saving.configuration "
-        "saving.state saving.rebuilding saving.graph saving.formats artifacts models models.endpoints sources "
-        "verification.comparing verification.checks"
+        "errors config processes saving saving.contents saving.configuration saving.state saving.graph saving.formats "
+        "artifacts models models.endpoints sources verification.comparing verification.checks"
     ),
     "exporting.destinations": (
         "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"
     ),
     "exporting": (
         "text errors config processes storage storage.remote saving saving.contents saving.layout saving.formats "
-        "artifacts transforms models models.endpoints sources verification verification.comparing exporting.destinations"
+        "artifacts transforms models models.endpoints sources verification.comparing verification "
+        "exporting.destinations"
     ),
     "sweeps.records": (
         "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"

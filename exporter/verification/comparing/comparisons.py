@@ -1,4 +1,4 @@
-"""The comparisons of a proof: what the model and the artifact were found to be, as checks that pass or fail."""
+"""The comparisons of a verification: what the model and the artifact were found to be, as checks that pass or fail."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -51,6 +51,16 @@ def check_variables(
         figures.append(f"largest difference {max(measured):.3g}")
     names = list_first([*missing, *added, *changed])
     return Check(kind, False, f"of {count}, {', '.join(figures)}", names, difference=max(measured, default=None))
+
+
+def find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
+    """Finds the paths that stand on both sides, with other values."""
+    return [path for path in expected if path in received and expected[path] != received[path]]
+
+
+def report_unread(error: str) -> Check:
+    """Says that the other process could not read the state of what it loaded."""
+    return Check("state", False, "the loaded model's state cannot be read", error)
 
 
 def check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
