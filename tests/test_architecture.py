@@ -81,9 +81,7 @@ ROOMS: dict[str, str] = {
         "artifacts transforms models models.endpoints sources verification.comparing verification "
         "exporting.destinations"
     ),
-    "sweeps.records": (
-        "text errors config storage storage.remote saving.contents saving.state saving.formats artifacts exporting"
-    ),
+    "sweeps.records": ("text errors config storage storage.remote saving.contents saving.formats artifacts exporting"),
     "sweeps.showing": "text errors storage storage.remote saving.contents artifacts sweeps.records",
     "sweeps": "text errors config processes storage artifacts exporting sweeps.records sweeps.showing",
     "cli": "text errors config processes storage artifacts exporting exporting.destinations sweeps sweeps.records",

@@ -21,13 +21,13 @@ import pytest
 import tensorflow as tf
 from saving.resume_worker import compare, watch
 
-from exporter.artifacts.records import Check, Loading
+from exporter.artifacts.records import Check, CheckKind, Loading
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.exporting.session import Workshop
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.api import plan_save
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import LeftOut, OmissionKind
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.verification.comparing.facts import find_differences
 from exporter.verification.inputs import prepare_inputs
@@ -167,6 +167,28 @@ def test_an_honest_saved_model_passes_every_check(tmp_path: Path) -> None:
     signatures = Check("signatures", True, "equal", "names, shapes, dtypes of 1 endpoint")
     served = Check("serving_default", True, "bit-equal", "endpoint, tf.saved_model.load")
     assert result == VerificationResult(checks=(*STATE_CHECKS, signatures, served, STOCK_CHECK), left_out=())
+
+
+def test_every_outcome_tells_its_kind(tmp_path: Path) -> None:
+    model = make_model()
+    result = write_and_verify(model, tmp_path / "model", signatures={"weights": make_doubling(model)})
+    kinds: dict[CheckKind, list[str]] = {}
+    for check in result.checks:
+        kinds.setdefault(check.kind, []).append(check.name)
+    assert kinds == {
+        CheckKind.FACTS: ["load", "trainable flags", "dtype policies", "compile", "signatures"],
+        CheckKind.OUTPUTS: ["predictions", "predict", "evaluate", "weights", "stock Keras"],
+        CheckKind.STATE: ["weights", "optimizer", "random state"],
+        CheckKind.TRAINING: ["training step"],
+    }
+
+
+def make_doubling(model: Any) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="features")])
+    def double(features: Any) -> Any:
+        return {"double": 2.0 * model(features, training=False)}
+
+    return double
 
 
 def test_an_endpoint_of_the_users_own_is_called_and_compared(tmp_path: Path) -> None:
@@ -334,6 +356,7 @@ def test_a_step_that_cannot_be_taken_is_said(loss: str, why: str, own_losses: An
     assert result.left_out == (
         LeftOut("proof of a training step", f"{why}; name a batch with its targets in `verify.data`", intended=True),
     )
+    assert [entry.kind for entry in result.left_out] == [OmissionKind.COMPARISON]
     assert "training step" not in [check.name for check in result.checks]
 
 

@@ -85,8 +85,8 @@ class Receipt(ReceiptFields):
             fields["signatures"] = {name: _read_endpoint(endpoint) for name, endpoint in fields["signatures"].items()}
             fields["request"] = None if fields["request"] is None else Request(**fields["request"])
             fields["held"] = tuple(Holding(**holding) for holding in fields["held"])
-            fields["left_out"] = tuple(LeftOut(**left_out) for left_out in fields["left_out"])
-            fields["checks"] = tuple(Check(**check) for check in fields["checks"])
+            fields["left_out"] = tuple(LeftOut.from_json(left_out) for left_out in fields["left_out"])
+            fields["checks"] = tuple(Check.from_json(check) for check in fields["checks"])
             fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
             if "loading" in fields:
                 loading = fields["loading"]

@@ -1,8 +1,9 @@
 """What a receipt records."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from exporter.saving.contents import Endpoint, Holding, LeftOut
 from exporter.storage.digests import FileRecord
@@ -18,6 +19,27 @@ class Status(StrEnum):
     WRITTEN = "written"  # it was written, and at most loaded again
 
 
+class CheckKind(StrEnum):
+    """What a check compared, whatever its name is."""
+
+    STATE = "state"  # the values of variables
+    OUTPUTS = "outputs"  # what is answered to the same inputs
+    TRAINING = "training"  # what a training step makes of the variables
+    FACTS = "facts"  # anything else: that it loads, flags, names, settings
+
+
+# By the names of the version before, which wrote no kinds. Any other name was that of outputs.
+_FORMER_KINDS = {
+    **dict.fromkeys(
+        ("weights", "optimizer", "random state", "values of replicas", "lookup tables", "state"), CheckKind.STATE
+    ),
+    **dict.fromkeys(
+        ("load", "trainable flags", "dtype policies", "LoRA, quantization", "compile", "signatures"), CheckKind.FACTS
+    ),
+    "training step": CheckKind.TRAINING,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One comparison of the artifact with the model.
@@ -29,6 +51,7 @@ class Check:
         detail: What the figure was measured on, or where the difference is.
         difference: The largest absolute difference between two numbers; 0 where all are bit-equal, and None where
             there are no numbers to compare, or numbers of different shapes.
+        kind: What kind of thing was compared.
     """
 
     name: str
@@ -36,6 +59,13 @@ class Check:
     figure: str
     detail: str
     difference: float | None = field(default=None, compare=False)  # the figure says the same in words
+    kind: CheckKind = field(default=CheckKind.FACTS, compare=False)  # and the name says this
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Reads what JSON says of it; the version before wrote no kind."""
+        kind = fields.get("kind", _FORMER_KINDS.get(fields["name"], CheckKind.OUTPUTS))
+        return cls(**{**fields, "kind": CheckKind(kind)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from exporter.artifacts.records import ReceiptFields
-from exporter.saving.contents import FORMAT_NAMES, format_bytes
+from exporter.saving.contents import FORMAT_NAMES, OmissionKind, format_bytes
 from exporter.storage.remote import is_url
 from exporter.text.page import LABEL_WIDTH, Page, escape_markup, make_console
 
@@ -84,7 +84,7 @@ def _list_commands(receipt: ReceiptFields) -> list[tuple[str, list[str]]]:
     if is_url(path):  # TensorFlow and Keras open no URL by themselves
         return [("load", load)]
     if receipt.format != "tf":
-        opens = all(entry.what != "stock Keras" for entry in receipt.left_out)
+        opens = all(entry.kind is not OmissionKind.STOCK_KERAS for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
     # Endpoints use the variables of the loaded object, which live as long as it does.
     endpoints = ["import tensorflow as tf", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]

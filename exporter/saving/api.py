@@ -28,7 +28,7 @@ from exporter.errors import (
     TargetExistsError,
 )
 from exporter.processes.collector import collector_paused
-from exporter.saving.contents import TWIN, LeftOut, format_bytes
+from exporter.saving.contents import LeftOut, OmissionKind, format_bytes
 from exporter.saving.formats import FORMATS, SUFFIXES, Format, find_format
 from exporter.saving.formats.save_options import check_save_options
 from exporter.saving.layout.names import CONFIG, GRAPH, METADATA
@@ -198,7 +198,7 @@ def save_model(
 def _warn_of(contents: "Contents", target: Path) -> None:
     """Warns of what an artifact does not hold and nobody asked to leave out; an export says it in its summary."""
     for each in contents.left_out:
-        if not each.intended and each.what != TWIN:
+        if not each.intended and each.kind is not OmissionKind.TWIN:
             warnings.warn(escape(f"{target} does not hold everything. {each.what}: {each.why}"), stacklevel=3)
 
 

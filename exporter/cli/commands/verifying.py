@@ -126,7 +126,8 @@ def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[C
             f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
             "To check its files alone: --files-only."
         ) from error
-    return tuple(Check(**each) for each in found["checks"]), tuple(LeftOut(**each) for each in found["left_out"])
+    checks, left_out = map(Check.from_json, found["checks"]), map(LeftOut.from_json, found["left_out"])
+    return tuple(checks), tuple(left_out)
 
 
 def rebuild(path: str, folder: str, trust: list[str], environment: list[str], inputs: list[str]) -> str:

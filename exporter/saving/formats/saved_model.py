@@ -26,7 +26,7 @@ from tensorflow.core.protobuf import fingerprint_pb2, meta_graph_pb2, saved_mode
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.faults import LOAD_FAULTS
-from exporter.saving.contents import SERVING_DEFAULT, TWIN, Contents, Holding, LeftOut
+from exporter.saving.contents import SERVING_DEFAULT, TWIN, Contents, Holding, LeftOut, OmissionKind
 from exporter.saving.formats.holdings import describe_holdings
 from exporter.saving.formats.keras_archive import (
     read_keras_directory,
@@ -172,7 +172,8 @@ def _write_directory(
         (staged / WEIGHTS).symlink_to(DATA)
     elif config is not None:
         (staged / OWN_CONFIG).write_bytes(checksums.add_part(OWN_CONFIG, json.dumps(config).encode()))
-        left_out.append(LeftOut(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"))
+        why = f"stock keras.models.load_model needs one data file, and {reason}"
+        left_out.append(LeftOut(TWIN, why, kind=OmissionKind.TWIN))
     _write_fingerprint(staged)
     for name in (STATE, FUNCTIONS, GRAPH):
         if (staged / name).is_file():

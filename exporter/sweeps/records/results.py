@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter.artifacts.receipt import Receipt
-from exporter.artifacts.records import Check, Measurements
+from exporter.artifacts.records import Check, CheckKind, Measurements
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.saving.contents import Holding, LeftOut
-from exporter.saving.state.kinds import Kind
 from exporter.storage.digests import digest_files, record_files
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import Store, is_url
@@ -31,8 +30,6 @@ LOG = "exporter.log"
 STOPPED = "stopped"
 
 _UNEXPECTED = 1
-_STATE = tuple(map(str, Kind))  # the checks of the verification
-_STEP = "training step"
 
 
 class Outcome(StrEnum):
@@ -124,8 +121,8 @@ class Row:
             fields["outcome"] = Outcome(fields["outcome"])
             fields["overrides"] = tuple(fields["overrides"])
             fields["held"] = tuple(Holding(**each) for each in fields["held"])
-            fields["left_out"] = tuple(LeftOut(**each) for each in fields["left_out"])
-            fields["checks"] = tuple(Check(**each) for each in fields["checks"])
+            fields["left_out"] = tuple(LeftOut.from_json(each) for each in fields["left_out"])
+            fields["checks"] = tuple(Check.from_json(each) for each in fields["checks"])
             fields["measurements"] = Measurements(**fields["measurements"]) if fields["measurements"] else None
             row = cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
@@ -183,8 +180,8 @@ def describe_success(cell: Cell, receipt: Receipt) -> Row:
         held=receipt.held,
         left_out=receipt.left_out,
         checks=receipt.checks,
-        output_difference=_find_difference(receipt.checks, outputs=True),
-        state_difference=_find_difference(receipt.checks, outputs=False),
+        output_difference=_find_difference(receipt.checks, CheckKind.OUTPUTS),
+        state_difference=_find_difference(receipt.checks, CheckKind.STATE),
         resumes=_read_resumption(receipt),
         seconds=receipt.seconds,
         save_seconds=receipt.seconds.get("write the artifact"),
@@ -213,8 +210,8 @@ def describe_failure(cell: Cell, error: BaseException, started: str) -> Row:
         exit_code=error.exit_code if isinstance(error, ExporterError) else _UNEXPECTED,
         error=first_line if is_known else f"unexpected {type(error).__name__}: {first_line}",
         checks=checks,
-        output_difference=_find_difference(checks, outputs=True),
-        state_difference=_find_difference(checks, outputs=False),
+        output_difference=_find_difference(checks, CheckKind.OUTPUTS),
+        state_difference=_find_difference(checks, CheckKind.STATE),
         started=started,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -239,20 +236,15 @@ def describe_missing(cell: Cell, why: str) -> Row:
     return Row(**_begin(cell), outcome=Outcome.MISSING, exit_code=_UNEXPECTED, error=why)
 
 
-def _find_difference(checks: tuple[Check, ...], outputs: bool) -> float | None:
-    known = [
-        check.difference
-        for check in checks
-        if check.difference is not None
-        and (check.name in _STATE if outputs is False else check.name not in (*_STATE, _STEP))
-    ]
-    return max(known, default=None)
+def _find_difference(checks: tuple[Check, ...], kind: CheckKind) -> float | None:
+    differences = [check.difference for check in checks if check.kind is kind]
+    return max((difference for difference in differences if difference is not None), default=None)
 
 
 def _read_resumption(receipt: Receipt) -> bool | None:
     if receipt.recipe.get("include_optimizer") is False:
         return False
-    step = next((check for check in receipt.checks if check.name == _STEP), None)
+    step = next((check for check in receipt.checks if check.kind is CheckKind.TRAINING), None)
     return True if step is not None and step.difference == 0.0 else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.models.randomness import generators_seeded
 from exporter.models.training_data import TrainingBatch
 from exporter.models.training_steps import take_step
@@ -55,7 +55,9 @@ class _TrainingStep(Comparison):
                 return
             expected = again
         if answer.error:
-            yield Check(TRAINING_STEP, False, "the loaded model cannot be trained", answer.error)
+            yield Check(
+                TRAINING_STEP, False, "the loaded model cannot be trained", answer.error, kind=CheckKind.TRAINING
+            )
         else:
             yield self._judge(expected, answer.facts["variables"], ask)
 
@@ -68,7 +70,7 @@ class _TrainingStep(Comparison):
             reference.seeds_operations = True
             again, answer = self._repeat(ask, expected.is_eager, changed)
             if isinstance(again, LeftOut) or answer.error:
-                return check_variables(TRAINING_STEP, paths, expected.variables, received, {})
+                return check_variables(TRAINING_STEP, paths, expected.variables, received, {}, CheckKind.TRAINING)
             theirs, values = answer.facts["variables"], answer.read_arrays()
             unsteady = {path for path in changed if again.variables.get(path) != expected.variables[path]}
             unsteady |= {path for path in changed if theirs.get(path) != received[path]}
@@ -81,7 +83,7 @@ class _TrainingStep(Comparison):
             changed = find_changed(expected.variables, received)
             if changed and unsteady >= set(changed):
                 return self._leave_out(len(unsteady), len(paths), [differences.get(path) for path in changed])
-        check = check_variables(TRAINING_STEP, paths, expected.variables, received, differences)
+        check = check_variables(TRAINING_STEP, paths, expected.variables, received, differences, CheckKind.TRAINING)
         way = "eager" if expected.is_eager else "graph"
         note = ", generators seeded" if changed_at_first or reference.random else ""
         detail = f"1 {way} step, batch of {self._batch.size}, {check.detail}{note}"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.config import VerifyMode
 from exporter.errors import Fault, UsageError
 from exporter.models.predictions import Predictor
@@ -26,7 +26,7 @@ from exporter.saving.state.collecting import to_array
 from exporter.text.showing import find_first_line, list_first
 from exporter.verification.comparing.asked import VerificationInputs
 from exporter.verification.comparing.calls import variables_kept
-from exporter.verification.comparing.comparisons import compare_outputs, find_unsteady
+from exporter.verification.comparing.comparisons import compare_outputs, find_unsteady, leave_unproven
 from exporter.verification.comparing.facts import describe_variables, find_revived, read_values
 
 TRAINING_STEP = "training step"
@@ -208,16 +208,16 @@ class Reference:
             return rest if unsteady else replace(check, detail=detail)
         if {key.split("/", 1)[1] for key in expected} <= set(unsteady):
             why = "called twice from the same state, it answers differently, which leaves nothing to compare with"
-            return LeftOut(f"proof of {name}", f"{why}; the artifact's: {check.figure}", intended=True)
+            return leave_unproven(name, f"{why}; the artifact's: {check.figure}")
         return replace(rest, detail=f"{detail}; without what is random: {list_first(unsteady)}")
 
     @cached_property
     def training_batch(self) -> TrainingBatch | Check | LeftOut:
         """The batch for a training step, or why there is no step to take."""
         if not self.model.compiled:
-            return Check(TRAINING_STEP, True, "none to take", "the model is not compiled")
+            return Check(TRAINING_STEP, True, "none to take", "the model is not compiled", kind=CheckKind.TRAINING)
         if not self.include_optimizer:
-            return Check(TRAINING_STEP, True, "none to take", "include_optimizer is false")
+            return Check(TRAINING_STEP, True, "none to take", "include_optimizer is false", kind=CheckKind.TRAINING)
         inputs, largest = self.inputs, self.largest
         batch, answer = inputs.batches[largest], self.answers[largest]
         try:
@@ -262,7 +262,7 @@ class Reference:
     def leave_step_out(self, why: str, data_helps: bool = True) -> LeftOut:
         """Says why the step is not compared, with the remedy where a file of data is one."""
         remedy = "; name a batch with its targets in `verify.data`" if data_helps and not self.inputs.targets else ""
-        return LeftOut(f"proof of a {TRAINING_STEP}", f"{why}{remedy}", intended=True)
+        return leave_unproven(f"a {TRAINING_STEP}", f"{why}{remedy}")
 
 
 def _has_missing(variable: keras.Variable) -> bool:

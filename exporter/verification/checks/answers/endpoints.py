@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.processes.arrays import Array
 from exporter.saving.contents import LeftOut
 from exporter.saving.graph.signatures import Inputs
@@ -16,7 +16,7 @@ from exporter.verification.comparing.asked import EndpointInputs
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message, Reader
 from exporter.verification.comparing.batches import name_batches, read_batches
 from exporter.verification.comparing.calls import call_endpoint
-from exporter.verification.comparing.comparisons import compare_states
+from exporter.verification.comparing.comparisons import compare_states, leave_unproven
 from exporter.verification.comparing.reference import Reference
 
 
@@ -70,13 +70,13 @@ class _Endpoint(Comparison):
         return _Served(_name(answers), state)
 
     def _leave_out(self, why: str) -> LeftOut:
-        return LeftOut(f"proof of endpoint {self._inputs.name}", why, intended=True)
+        return leave_unproven(f"endpoint {self._inputs.name}", why)
 
     def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
         if isinstance(self._expected, LeftOut):
             yield self._expected
         elif answer.error:
-            yield Check(self._inputs.name, False, "the endpoint cannot be called", answer.error)
+            yield Check(self._inputs.name, False, "the endpoint cannot be called", answer.error, kind=CheckKind.OUTPUTS)
         elif self._expected is not None:
             yield self._judge(self._expected, answer)
 
@@ -101,7 +101,7 @@ class _Unasked(Comparison):
         self._inputs = inputs
 
     def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
-        yield LeftOut(f"proof of endpoint {self._inputs.name}", self._inputs.why_none, intended=True)
+        yield leave_unproven(f"endpoint {self._inputs.name}", self._inputs.why_none)
 
 
 def plan(reference: Reference) -> list[Comparison]:

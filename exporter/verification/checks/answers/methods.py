@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.models.endpoints.served_tensors import flatten_leaves, flatten_outputs, join_leaf
 from exporter.models.predictions import convert_output
 from exporter.models.randomness import generators_seeded
@@ -20,7 +20,7 @@ from exporter.text.showing import find_first_line
 from exporter.verification.comparing.asked import MethodInputs
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
-from exporter.verification.comparing.comparisons import check_variables, find_changed
+from exporter.verification.comparing.comparisons import check_variables, find_changed, leave_unproven
 from exporter.verification.comparing.facts import describe_variables
 from exporter.verification.comparing.reference import Reference
 
@@ -95,7 +95,7 @@ class _Method(Comparison):
             self._expected = self._call()
         except Exception as error:  # the method may be anybody's code
             why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
-            self._expected = LeftOut(f"proof of {self._name}", why, intended=True)
+            self._expected = leave_unproven(self._name, why)
 
     def _call(self, seed: int | None = None) -> _Called:
         reference, inputs = self._reference, self._inputs
@@ -110,7 +110,9 @@ class _Method(Comparison):
         if isinstance(expected, LeftOut):
             yield expected
         elif answer.error:
-            yield Check(name, False, f"the loaded model's method `{method}` fails", answer.error)
+            yield Check(
+                name, False, f"the loaded model's method `{method}` fails", answer.error, kind=CheckKind.OUTPUTS
+            )
         elif not answer.facts["has"]:
             why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
             yield LeftOut(name, why)
@@ -127,7 +129,7 @@ class _Method(Comparison):
         if changed and isinstance(outcome, Check) and outcome.passed:
             steady = [path for path in changed if again().variables.get(path) == expected.variables[path]]
             if steady:
-                return check_variables(name, steady, expected.variables, received, {})
+                return check_variables(name, steady, expected.variables, received, {}, CheckKind.OUTPUTS)
         return outcome
 
 

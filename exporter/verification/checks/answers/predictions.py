@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.config import VerifyMode
 from exporter.models.predictions import Predictor
 from exporter.models.randomness import generators_seeded
@@ -57,12 +57,12 @@ class _Predictions(Comparison):
         if answer.error and compares and reference.is_eager and reference.may_trace:
             raise GraphNeededError
         if answer.error:
-            yield Check("predictions", False, "the loaded model cannot predict", answer.error)
+            yield Check("predictions", False, "the loaded model cannot predict", answer.error, kind=CheckKind.OUTPUTS)
         elif compares:
             received, expected = answer.read_arrays(), reference.name_answers()
             yield reference.judge("predictions", received, expected, f"{origin}, {reference.way}", reference.ask_again)
         else:
-            yield Check("predictions", True, "predicted, not compared", origin)
+            yield Check("predictions", True, "predicted, not compared", origin, kind=CheckKind.OUTPUTS)
 
 
 CHECK = CheckType(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from exporter.artifacts.records import Check
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import LeftOut, OmissionKind
 from exporter.saving.layout.names import CONFIG
 from exporter.verification.checks.answers.predictions import answer, ask_predictions
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message, Reader
@@ -23,18 +23,22 @@ class _StockKeras(Comparison):
     def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
         # What it cannot hold is no fault of the artifact.
         if "error" in answer.opened:
-            yield LeftOut(_NAME, f"{_CALL}: it cannot open the artifact; {answer.error}")
+            yield _leave_out(f"it cannot open the artifact; {answer.error}")
             return
         if answer.error:
-            yield LeftOut(_NAME, f"{_CALL}: the loaded model cannot predict; {answer.error}")
+            yield _leave_out(f"the loaded model cannot predict; {answer.error}")
             return
         reference = self._reference
         own = f"{reference.largest}/"
         expected = {key: array for key, array in reference.name_answers().items() if key.startswith(own)}
         outcome = reference.judge(_NAME, answer.read_arrays(), expected, _CALL, reference.ask_again)
         if isinstance(outcome, Check) and not outcome.passed:
-            outcome = LeftOut(_NAME, f"{_CALL}: {outcome.figure}; {reference.inputs.origin}")
+            outcome = _leave_out(f"{outcome.figure}; {reference.inputs.origin}")
         yield outcome
+
+
+def _leave_out(why: str) -> LeftOut:
+    return LeftOut(_NAME, f"{_CALL}: {why}", kind=OmissionKind.STOCK_KERAS)
 
 
 def plan(reference: Reference) -> list[Comparison]:
@@ -43,4 +47,4 @@ def plan(reference: Reference) -> list[Comparison]:
     return [_StockKeras(reference)] if has_twin else []
 
 
-CHECK = CheckType(name="stock Keras", plan=plan, answer=answer, reader=Reader.KERAS, effect=Effect.CALLS)
+CHECK = CheckType(name=_NAME, plan=plan, answer=answer, reader=Reader.KERAS, effect=Effect.CALLS)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.models.predictions import convert_batch, convert_output
 from exporter.models.randomness import generators_seeded
 from exporter.models.training_data import TrainingBatch
@@ -16,6 +16,7 @@ from exporter.saving.graph.signatures import Inputs, build_structure
 from exporter.text.showing import find_first_line
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
+from exporter.verification.comparing.comparisons import leave_unproven
 from exporter.verification.comparing.reference import Reference
 
 _PREDICT, _EVALUATE = "predict", "evaluate"
@@ -87,7 +88,7 @@ class _Use(Comparison):
             self._expected = self._call()
         except Exception as error:  # the step may be anybody's code
             why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
-            self._expected = LeftOut(f"proof of {self._method}", why, intended=True)
+            self._expected = leave_unproven(self._method, why)
 
     def _call(self, seed: int | None = None) -> dict[str, Array]:
         reference = self._reference
@@ -99,7 +100,7 @@ class _Use(Comparison):
         if isinstance(expected, LeftOut):
             yield expected
         elif expected is not None and answer.error:
-            yield Check(method, False, f"the loaded model's `{method}` fails", answer.error)
+            yield Check(method, False, f"the loaded model's `{method}` fails", answer.error, kind=CheckKind.OUTPUTS)
         elif expected is not None:
             size = next((len(array) for array in self._arrays if array.ndim), 1)
             detail = f"model.{_CALLS[method]}, batch of {size}, {reference.way}"

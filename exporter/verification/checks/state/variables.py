@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.saving.contents import LeftOut
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.kinds import Kind, find_kind
@@ -51,7 +51,7 @@ class _Variables(Comparison):
         differences = self._measure_differences(differing, ask) if differing else {}
         for kind in Kind:
             if kind in groups:
-                yield check_variables(kind, groups[kind], expected, received, differences)
+                yield check_variables(kind, groups[kind], expected, received, differences, CheckKind.STATE)
 
     def _find_kind(self, path: str) -> Kind:
         return Kind.TABLES if path in self._expected["tables"] else find_kind(path, self._expected["optimizers"])
