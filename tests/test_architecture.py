@@ -52,26 +52,31 @@ ROOMS: dict[str, str] = {
     ),
     "transforms": "errors",
     "models": "text errors config processes saving.private_api saving.contents saving.state saving.graph",
+    "models.training": "errors processes saving.private_api saving.state saving.graph models",
     "models.endpoints": (
-        "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models"
+        "text errors config processes saving.private_api saving.state saving.graph saving.formats transforms models "
+        "models.training"
     ),
     "sources": (
         "text errors storage.remote saving saving.layout saving.safety saving.configuration saving.formats models"
     ),
     "verification.comparing": (
-        "text errors config processes saving.private_api saving.contents saving.state saving.graph artifacts models"
+        "text errors config processes saving.private_api saving.contents saving.state saving.graph artifacts models "
+        "models.training"
     ),
     "verification.checks.state": (
         "saving.private_api saving.contents saving.state saving.rebuilding artifacts verification.comparing"
     ),
     "verification.checks.answers": (
         "text config processes saving.private_api saving.contents saving.layout saving.graph artifacts models "
-        "models.endpoints verification.comparing"
+        "models.training models.endpoints verification.comparing"
     ),
-    "verification.checks": "config saving.contents saving.graph artifacts models verification.comparing",
+    "verification.checks": (
+        "config saving.contents saving.graph artifacts models models.training verification.comparing"
+    ),
     "verification": (
         "errors config processes saving saving.contents saving.configuration saving.state saving.graph saving.formats "
-        "artifacts models models.endpoints sources verification.comparing verification.checks"
+        "artifacts models models.training models.endpoints sources verification.comparing verification.checks"
     ),
     "exporting.destinations": (
         "text errors config storage storage.remote saving saving.contents saving.layout saving.formats artifacts"

@@ -17,7 +17,7 @@ from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, 
 from exporter.exporting.limits import check_limits
 from exporter.models.endpoints.building import build_endpoints, kept_for_endpoints
 from exporter.models.endpoints.declarations import check_declarations
-from exporter.models.training_steps import everything_kept
+from exporter.models.training.steps import everything_kept
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
 from exporter.saving.state.collecting import collect_state
 from exporter.transforms import takes

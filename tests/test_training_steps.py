@@ -9,7 +9,7 @@ import pytest
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 import exporter
-from exporter.models.training_steps import take_step
+from exporter.models.training.steps import take_step
 from exporter.saving.graph.signatures import InputLeaf, Inputs
 from exporter.verification.comparing.facts import describe_variables
 

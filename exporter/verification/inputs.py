@@ -21,7 +21,8 @@ from exporter.models.predictions import (
     read_batch,
     read_file,
 )
-from exporter.models.training_data import UndrawableError, make_batch, read_targets
+from exporter.models.training.batches import make_batch, read_targets
+from exporter.models.training.step_data import UndrawableError
 from exporter.processes.arrays import Array, find_dtype
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.signatures import InputLeaf, Inputs, canonicalize, describe_inputs

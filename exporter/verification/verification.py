@@ -17,7 +17,7 @@ from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyMode
 from exporter.errors import ProofError
 from exporter.models.randomness import has_accelerator, operations_deterministic
-from exporter.models.training_steps import everything_kept, warnings_kept_back
+from exporter.models.training.steps import everything_kept, warnings_kept_back
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import LeftOut
 from exporter.saving.state.replicas import on_one_device

@@ -6,8 +6,8 @@ from typing import Any
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.models.randomness import generators_seeded
-from exporter.models.training_data import TrainingBatch
-from exporter.models.training_steps import take_step
+from exporter.models.training.batches import TrainingBatch
+from exporter.models.training.steps import take_step
 from exporter.saving.contents import LeftOut
 from exporter.saving.graph.signatures import Inputs
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message

@@ -16,8 +16,9 @@ from exporter.config import VerifyMode
 from exporter.errors import Fault, UsageError
 from exporter.models.predictions import Predictor
 from exporter.models.randomness import choose_seed, generators_seeded
-from exporter.models.training_data import TrainingBatch, UndrawableError, make_batch
-from exporter.models.training_steps import everything_kept, take_step
+from exporter.models.training.batches import TrainingBatch, make_batch
+from exporter.models.training.step_data import UndrawableError
+from exporter.models.training.steps import everything_kept, take_step
 from exporter.processes.arrays import Array
 from exporter.saving.contents import LeftOut
 from exporter.saving.graph.signatures import find_captured, name_outputs

@@ -12,7 +12,7 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.models.endpoints.served_tensors import flatten_leaves, flatten_outputs, join_leaf
 from exporter.models.predictions import convert_output
 from exporter.models.randomness import generators_seeded
-from exporter.models.training_steps import everything_kept
+from exporter.models.training.steps import everything_kept
 from exporter.processes.arrays import Array
 from exporter.saving.contents import LeftOut
 from exporter.saving.graph.signatures import Inputs, build_structure

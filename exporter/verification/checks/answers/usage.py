@@ -8,8 +8,8 @@ import keras
 from exporter.artifacts.records import Check, CheckKind
 from exporter.models.predictions import convert_batch, convert_output
 from exporter.models.randomness import generators_seeded
-from exporter.models.training_data import TrainingBatch
-from exporter.models.training_steps import compiled_anew, everything_kept
+from exporter.models.training.batches import TrainingBatch
+from exporter.models.training.steps import compiled_anew, everything_kept
 from exporter.processes.arrays import Array
 from exporter.saving.contents import LeftOut
 from exporter.saving.graph.signatures import Inputs, build_structure
