@@ -1,4 +1,4 @@
-"""`python -m exporter.verification`: the fresh process of a proof; see `worker`."""
+"""`python -m exporter.verification`: the fresh process of a verification; see `worker`."""
 
 import sys
 

@@ -38,10 +38,10 @@ class _UnknownError(Exception):
 
 
 def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> VerificationInputs:
-    """Draws or reads the batches for the proof.
+    """Draws or reads the batches of a verification.
 
     Args:
-        model: The model that will be proven.
+        model: The model that will be verified.
         settings: Which batch sizes, or which file.
         seed: Of the drawn batches.
         signatures: The endpoints: name -> `BuiltEndpoint`, or as `save_model` takes them; None for the model's own

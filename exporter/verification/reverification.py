@@ -1,4 +1,4 @@
-"""The proof of an artifact whose model is gone: it is loaded in two processes, and both are compared.
+"""The verification of an artifact whose model is gone: it is loaded in two processes, and both are compared.
 
 Our `load_model` in this process stands for the model. A fresh process loads the artifact again with it, with stock
 Keras and with TensorFlow alone, and each must predict, hold and train the same.

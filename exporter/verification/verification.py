@@ -94,9 +94,6 @@ def verify(
         ExportError: The fresh process died or did not answer.
     """
     needs = find_needs(model)
-    reference = Reference(
-        model, staged, inputs, mode=mode, include_optimizer=include_optimizer, unreachable=needs.unreachable
-    )
     with (
         on_one_device(model),  # as the other process has it
         everything_kept(model),
@@ -104,6 +101,9 @@ def verify(
         operations_deterministic(has_accelerator()),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
     ):
+        reference = Reference(
+            model, staged, inputs, mode=mode, include_optimizer=include_optimizer, unreachable=needs.unreachable
+        )
         conversation = Conversation(process, staged, Path(exchange), needs, tags=tags, safe_mode=safe_mode)
         opened, outcomes = _compare(conversation, reference)
     checks = [outcome for outcome in outcomes if isinstance(outcome, Check)]

@@ -1,8 +1,7 @@
 """What runs in the fresh process of a verification: `python -m exporter.verification`.
 
 It reads requests from its standard input, one JSON object a line, and answers each with one. It ends when its
-standard input closes. What the questions ask is known by the checks, which compare the
-answers on the other side.
+standard input closes. What a question asks and what the answer means is known by the checks, on both sides.
 """
 
 import gc
