@@ -438,6 +438,19 @@ def test_random_answers_are_compared_with_the_generators_seeded(source: str, noi
     assert read_generators() == before
 
 
+def test_random_answers_are_compared_where_operations_are_deterministic(
+    noise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, where TensorFlow refuses random operations without a seed."""
+    monkeypatch.setattr("exporter.verification.verification.has_accelerator", lambda: True)
+    model = compiled("mean_squared_error", noise("tensorflow"))
+    tf.random.set_seed(None)
+    result = write_and_verify(model, tmp_path / "model.keras")
+    checks = {check.name: check for check in result.checks}
+    assert checks["predictions"].detail == "batch sizes 1, 2, 3, seeded inputs, eager, generators seeded"
+    assert result.left_out == ()
+
+
 def make_half_random(noise: Any, source: str) -> Any:
     """Has one output that is drawn, and one that is not."""
     keras.utils.set_random_seed(1)
