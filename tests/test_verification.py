@@ -266,7 +266,10 @@ def test_a_random_state_that_is_not_the_models_is_found(tmp_path: Path) -> None:
 
 
 LOSSES = """
+import os
+
 import keras
+import tensorflow as tf
 
 
 class Forgetful(keras.losses.Loss):
@@ -281,6 +284,20 @@ class Forgetful(keras.losses.Loss):
 class Remembering(Forgetful):
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
+
+
+class Indoors(keras.layers.Layer):
+    def __init__(self, home=0, **options):
+        super().__init__(**options)
+        self.home = home or os.getpid()
+
+    def get_config(self):
+        return {**super().get_config(), "home": self.home}
+
+    def call(self, inputs):
+        if tf.executing_eagerly() and os.getpid() != self.home:
+            raise RuntimeError("it runs eagerly only in the process that made it")
+        return 2.0 * inputs
 
 
 def refuse(y_true, y_pred):
@@ -449,6 +466,14 @@ def test_random_answers_are_compared_where_operations_are_deterministic(
     checks = {check.name: check for check in result.checks}
     assert checks["predictions"].detail == "batch sizes 1, 2, 3, seeded inputs, eager, generators seeded"
     assert result.left_out == ()
+
+
+def test_what_runs_in_graphs_only_where_it_is_loaded_is_compared_in_graphs(own_losses: Any, tmp_path: Path) -> None:
+    result = write_and_verify(compiled("mean_squared_error", own_losses.Indoors()), tmp_path / "model.keras")
+    details = {check.name: check.detail for check in result.checks}
+    assert details["predictions"] == "batch sizes 1, 2, 3, seeded inputs, graph"
+    assert details["evaluate"] == "model.test_on_batch, batch of 3, graph"
+    assert details["training step"] == "1 graph step, batch of 3, 4 tensors"
 
 
 def make_half_random(noise: Any, source: str) -> Any:
