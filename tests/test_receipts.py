@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,9 @@ from exporter.artifacts.versions import read_versions
 from exporter.errors import ArtifactError
 from exporter.saving.contents import Endpoint, Holding, LeftOut, OmissionKind, Tensor
 from exporter.storage.digests import FileRecord, digest_files, record_files
-from exporter.sweeps.records.results import Cell, describe_success
+from exporter.sweeps.records.results import Cell, Row, describe_success
 
+CHECK = {"name": "predictions", "passed": True, "figure": "bit-equal", "detail": "batch size 1"}
 RECEIPT = Receipt(
     schema_version=SCHEMA_VERSION,
     status=Status.PROVEN,
@@ -134,6 +136,27 @@ def test_what_is_measured_is_told_by_kind_and_not_by_name() -> None:
     cell = Cell(number=0, overrides=(), recipe_hash="", filepath="/model", format="tf", directory="/job")
     row = describe_success(cell, replace(RECEIPT, checks=checks))
     assert (row.output_difference, row.state_difference, row.resumes) == (0.5, 0.125, True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"checks": ["predictions"]}, id="a check is a text"),
+        pytest.param({"checks": [{"name": ["predictions"]}]}, id="a name is a list"),
+        pytest.param({"checks": [{**CHECK, "kind": "more"}]}, id="an unknown kind of check"),
+        pytest.param({"left_out": [1]}, id="what is left out is a number"),
+        pytest.param({"left_out": [{"what": "it", "why": "it is", "kind": {}}]}, id="an unknown kind of omission"),
+    ],
+)
+def test_a_damaged_outcome_is_refused(damage: dict[str, Any]) -> None:
+    cell = Cell(number=0, overrides=(), recipe_hash="", filepath="/model", format="tf", directory="/job")
+    row = json.loads(describe_success(cell, RECEIPT).to_json())
+    with pytest.raises(ArtifactError, match=r"^The row is damaged: .*\. Run its job again\.$"):
+        Row.from_json(json.dumps({**row, **damage}))
+    with pytest.raises(
+        ArtifactError, match=r"^The receipt is damaged: .*\. Export the model again to get a new one\.$"
+    ):
+        Receipt.from_json(json.dumps({**json.loads(RECEIPT.to_json()), **damage}))
 
 
 def test_every_field_is_written() -> None:

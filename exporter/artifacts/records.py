@@ -64,8 +64,8 @@ class Check:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """Reads what JSON says of it; the version before wrote no kind."""
-        kind = fields.get("kind", _FORMER_KINDS.get(fields["name"], CheckKind.OUTPUTS))
-        return cls(**{**fields, "kind": CheckKind(kind)})
+        known = {"kind": _FORMER_KINDS.get(fields["name"], CheckKind.OUTPUTS), **fields}
+        return cls(**{**known, "kind": CheckKind(known["kind"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,8 +71,8 @@ class LeftOut:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """Reads what JSON says of it; the version before wrote no kind."""
-        kind = fields.get("kind", _find_former_kind(fields["what"]))
-        return cls(**{**fields, "kind": OmissionKind(kind)})
+        known = {"kind": _find_former_kind(str(fields["what"])), **fields}
+        return cls(**{**known, "kind": OmissionKind(known["kind"])})
 
 
 def _find_former_kind(what: str) -> OmissionKind:
