@@ -77,22 +77,33 @@ ROOMS: dict[str, str] = {
     ),
     "transforms": "errors",
     "models": "text errors processes saving.private_api saving.contents saving.state saving.graph config",
+    "models.training": "errors processes saving.private_api saving.state saving.graph models",
     "models.endpoints": (
         "text errors processes saving.private_api saving.state saving.graph saving.formats.saved_model config "
-        "transforms models"
+        "transforms models models.training"
     ),
     "sources": (
         "text errors saving.layout storage storage.remote saving.safety saving.configuration saving.formats saving "
         "models"
     ),
+    "verification.comparing": (
+        "text errors processes saving.private_api saving.contents saving.state saving.graph config artifacts models "
+        "models.training"
+    ),
+    "verification.checks.state": (
+        "saving.private_api saving.contents saving.state saving.rebuilding artifacts verification.comparing"
+    ),
+    "verification.checks.answers": (
+        "text processes saving.private_api saving.contents saving.layout saving.graph config artifacts models "
+        "models.training models.endpoints verification.comparing"
+    ),
     "verification.checks": (
-        "text processes saving.private_api saving.contents saving.state saving.rebuilding saving.graph artifacts "
-        "models models.endpoints"
+        "saving.contents saving.graph config artifacts models models.training verification.comparing"
     ),
     "verification": (
-        "text errors processes saving.private_api saving.contents saving.layout saving.configuration saving.state "
-        "saving.rebuilding saving.graph saving.formats.saved_model config saving artifacts models models.endpoints "
-        "sources verification.checks"
+        "errors processes saving.private_api saving.contents saving.configuration saving.state saving.graph "
+        "saving.formats.saved_model config saving artifacts models models.training models.endpoints sources "
+        "verification.comparing verification.checks"
     ),
     "exporting.destinations": (
         "text errors saving.contents saving.layout storage storage.remote saving.formats config saving artifacts"
@@ -100,11 +111,10 @@ ROOMS: dict[str, str] = {
     "exporting": (
         "text errors processes saving.contents saving.layout storage storage.remote saving.requests "
         "saving.formats.saved_model saving.formats config saving artifacts transforms models models.endpoints sources "
-        "verification exporting.destinations"
+        "verification.comparing verification exporting.destinations"
     ),
     "sweeps.records": (
-        "text errors saving.contents saving.layout storage storage.remote saving.state saving.formats config "
-        "artifacts exporting"
+        "text errors saving.contents saving.layout storage storage.remote saving.formats config artifacts exporting"
     ),
     "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
     "sweeps": "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.showing",
@@ -116,8 +126,8 @@ ROOMS: dict[str, str] = {
         "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms exporting cli"
     ),
     "cli.commands": (
-        "text errors processes saving.contents storage storage.remote config artifacts artifacts.inspection "
-        "verification exporting cli cli.rerunning"
+        "text errors processes saving.contents saving.layout storage storage.remote config artifacts "
+        "artifacts.inspection verification exporting cli cli.rerunning"
     ),
     "api": "errors config artifacts exporting cli",
     "__main__": "cli cli.commands",

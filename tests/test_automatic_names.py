@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.verification.checks.facts import describe_model, find_differences
+from exporter.verification.checks.state.compilation import describe_compilation
+from exporter.verification.comparing.facts import find_differences
 
 
 @keras.saving.register_keras_serializable("automatic")
@@ -58,8 +59,10 @@ def compiled(optimizer: Any, metric: Any) -> keras.Model:
 
 
 def test_only_an_automatic_name_is_left_out() -> None:
-    expected = describe_model(compiled(keras.optimizers.Adam(name="adam_7"), keras.metrics.Mean(name="mean_3")))[
+    expected = describe_compilation(compiled(keras.optimizers.Adam(name="adam_7"), keras.metrics.Mean(name="mean_3")))[
         "compile"
     ]
-    received = describe_model(compiled(keras.optimizers.Adam(name="mine"), keras.metrics.Mean(name="mean")))["compile"]
+    received = describe_compilation(compiled(keras.optimizers.Adam(name="mine"), keras.metrics.Mean(name="mean")))[
+        "compile"
+    ]
     assert find_differences(expected, received) == ["optimizer.config.name was None and is 'mine'"]

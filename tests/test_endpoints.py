@@ -17,11 +17,11 @@ from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, 
 from exporter.exporting.limits import check_limits
 from exporter.models.endpoints.building import build_endpoints, kept_for_endpoints
 from exporter.models.endpoints.declarations import check_declarations
-from exporter.models.training_steps import everything_kept
+from exporter.models.training.steps import everything_kept
 from exporter.saving.contents import Endpoint, LeftOut, Tensor
 from exporter.saving.state.collecting import collect_state
 from exporter.transforms import takes
-from exporter.verification.inputs import prepare_trial
+from exporter.verification.inputs import prepare_inputs
 
 # One process loads the artifacts of this file once.
 pytestmark = pytest.mark.xdist_group("endpoints")
@@ -720,7 +720,7 @@ def test_the_file_of_the_proof_gives_the_examples(tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     np.savez(data, features=np.ones((2, 4), np.float32), text=np.array(["1,2,3,4", "0,0,0,1"]))
     built = build_endpoints(model, {"parse": declare_text()})
-    [endpoint] = prepare_trial(model, VerifyConfig(data=str(data)), 0, built).endpoints
+    [endpoint] = prepare_inputs(model, VerifyConfig(data=str(data)), 0, built).endpoints
     assert [[array.tolist() for array in batch] for batch in endpoint.batches] == [[["1,2,3,4", "0,0,0,1"]]]
 
 
@@ -728,7 +728,7 @@ def test_the_file_of_the_proof_gives_the_examples(tmp_path: Path) -> None:
 def test_the_batches_fit_the_endpoint(name: str) -> None:
     model = make_judge()
     built = build_endpoints(model, {name: SIGNATURES[name]})
-    [endpoint] = prepare_trial(model, VerifyConfig(), 0, built).endpoints
+    [endpoint] = prepare_inputs(model, VerifyConfig(), 0, built).endpoints
     fixed = {"pairs": 1, "blend": 1}
     assert len(endpoint.batches) == fixed.get(name, 3)
     for batch in endpoint.batches:

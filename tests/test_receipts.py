@@ -4,16 +4,29 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter.artifacts.receipt import Receipt
-from exporter.artifacts.records import SCHEMA_VERSION, Check, Input, Machine, Measurements, Repository, Request, Status
+from exporter.artifacts.records import (
+    SCHEMA_VERSION,
+    Check,
+    CheckKind,
+    Input,
+    Machine,
+    Measurements,
+    Repository,
+    Request,
+    Status,
+)
 from exporter.artifacts.versions import read_versions
 from exporter.errors import ArtifactError
-from exporter.saving.contents import Endpoint, Holding, LeftOut, Tensor
+from exporter.saving.contents import Endpoint, Holding, LeftOut, OmissionKind, Tensor
 from exporter.storage.digests import FileRecord, digest_files, record_files
+from exporter.sweeps.records.results import JobResult, SweepJob, describe_success
 
+CHECK = {"name": "predictions", "passed": True, "figure": "bit-equal", "detail": "batch size 1"}
 RECEIPT = Receipt(
     schema_version=SCHEMA_VERSION,
     status=Status.PROVEN,
@@ -66,6 +79,84 @@ def test_a_receipt_comes_back_from_json() -> None:
     assert Receipt.from_json(text) == RECEIPT
     assert text.endswith("}\n")
     assert "zahlen ✓" in text
+
+
+def test_kinds_come_back_from_json() -> None:
+    check = Check("weights", True, "bit-equal", "an endpoint of that name", kind=CheckKind.OUTPUTS)
+    left_out = LeftOut("proof of itself", "a layer of that name", kind=OmissionKind.CONTENT)
+    receipt = Receipt.from_json(replace(RECEIPT, checks=(check,), left_out=(left_out,)).to_json())
+    assert [each.kind for each in receipt.checks] == [CheckKind.OUTPUTS]
+    assert [each.kind for each in receipt.left_out] == [OmissionKind.CONTENT]
+
+
+def test_kinds_are_told_by_the_names_of_the_version_before() -> None:
+    checks = {
+        "load": CheckKind.FACTS,
+        "predictions": CheckKind.OUTPUTS,
+        "weights": CheckKind.STATE,
+        "random state": CheckKind.STATE,
+        "compile": CheckKind.FACTS,
+        "training step": CheckKind.TRAINING,
+        "serving_default": CheckKind.OUTPUTS,
+    }
+    left_out = {
+        "metric accumulators": OmissionKind.CONTENT,
+        "Keras twin": OmissionKind.TWIN,
+        "stock Keras": OmissionKind.STOCK_KERAS,
+        "proof of a training step": OmissionKind.COMPARISON,
+    }
+    fields = json.loads(RECEIPT.to_json())
+    fields["checks"] = [{"name": name, "passed": True, "figure": "equal", "detail": "it"} for name in checks]
+    fields["left_out"] = [{"what": what, "why": "it is", "intended": False} for what in left_out]
+    receipt = Receipt.from_json(json.dumps(fields))
+    assert {check.name: check.kind for check in receipt.checks} == checks
+    assert {each.what: each.kind for each in receipt.left_out} == left_out
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_offered"),
+    [
+        pytest.param(OmissionKind.STOCK_KERAS, False, id="stock Keras"),
+        pytest.param(OmissionKind.CONTENT, True, id="a layer of that name"),
+    ],
+)
+def test_stock_keras_is_offered_unless_it_does_not_load_the_same(kind: OmissionKind, is_offered: bool) -> None:
+    receipt = replace(RECEIPT, format="keras", left_out=(LeftOut("stock Keras", "it is", kind=kind),))
+    assert ("keras.models.load_model" in str(receipt)) is is_offered
+
+
+def test_what_is_measured_is_told_by_kind_and_not_by_name() -> None:
+    """An endpoint may be called like a kind of variables, or like a training step."""
+    checks = (
+        Check("weights", True, "", "", 0.5, CheckKind.OUTPUTS),
+        Check("training step", True, "", "", 0.25, CheckKind.OUTPUTS),
+        Check("optimizer", True, "", "", 0.125, CheckKind.STATE),
+        Check("training step", True, "", "", 0.0, CheckKind.TRAINING),
+    )
+    cell = SweepJob(number=0, overrides=(), recipe_hash="", filepath="/model", format="tf", directory="/job")
+    row = describe_success(cell, replace(RECEIPT, checks=checks))
+    assert (row.output_difference, row.state_difference, row.resumes) == (0.5, 0.125, True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"checks": ["predictions"]}, id="a check is a text"),
+        pytest.param({"checks": [{"name": ["predictions"]}]}, id="a name is a list"),
+        pytest.param({"checks": [{**CHECK, "kind": "more"}]}, id="an unknown kind of check"),
+        pytest.param({"left_out": [1]}, id="what is left out is a number"),
+        pytest.param({"left_out": [{"what": "it", "why": "it is", "kind": {}}]}, id="an unknown kind of omission"),
+    ],
+)
+def test_a_damaged_outcome_is_refused(damage: dict[str, Any]) -> None:
+    cell = SweepJob(number=0, overrides=(), recipe_hash="", filepath="/model", format="tf", directory="/job")
+    row = json.loads(describe_success(cell, RECEIPT).to_json())
+    with pytest.raises(ArtifactError, match=r"^The row is damaged: .*\. Run its job again\.$"):
+        JobResult.from_json(json.dumps({**row, **damage}))
+    with pytest.raises(
+        ArtifactError, match=r"^The receipt is damaged: .*\. Export the model again to get a new one\.$"
+    ):
+        Receipt.from_json(json.dumps({**json.loads(RECEIPT.to_json()), **damage}))
 
 
 def test_every_field_is_written() -> None:

@@ -15,8 +15,8 @@ from exporter.exporting.job import run_export
 from exporter.exporting.session import ExportSession
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
-from exporter.verification.inputs import prepare_trial
-from exporter.verification.verification import prove, warm_up
+from exporter.verification.inputs import prepare_inputs
+from exporter.verification.verification import verify, warm_up
 
 LAYERS = '''
 import os
@@ -116,12 +116,12 @@ def make_model(*layers: Any) -> Any:
     return model
 
 
-def write_and_prove(session: ExportSession, model: Any, staged: Path, seed: int = 0) -> None:
+def write_and_verify(session: ExportSession, model: Any, staged: Path, seed: int = 0) -> None:
     process = session.open_process()
     warm_up(process)
-    trial = prepare_trial(model, VerifyConfig(), seed)
+    inputs = prepare_inputs(model, VerifyConfig(), seed)
     plan_save(SaveRequest(model, staged)).write(staged)
-    prove(process, model, staged, trial, mode=VerifyConfig().mode, include_optimizer=True)
+    verify(process, model, staged, inputs, mode=VerifyConfig().mode, include_optimizer=True)
 
 
 @pytest.mark.parametrize("source", ["python", "numpy", "keras", "tensorflow", "initializer"])
@@ -132,16 +132,16 @@ def test_what_was_not_saved_is_found_in_every_artifact_of_one_process(
         keras.utils.set_random_seed(0)
         model = make_model(layers.Drawn(source))
         with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-            write_and_prove(session, model, tmp_path / f"model-{number}.keras")
+            write_and_verify(session, model, tmp_path / f"model-{number}.keras")
 
 
 def test_what_one_artifact_did_to_a_module_is_gone_for_the_next(
     layers: Any, session: ExportSession, tmp_path: Path
 ) -> None:
-    write_and_prove(session, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
+    write_and_verify(session, make_model(layers.Scaling(3.0)), tmp_path / "first.keras")
     assert layers.FACTOR == 3.0
     with pytest.raises(ProofError, match=r"\n  predictions: largest difference "):
-        write_and_prove(session, make_model(layers.Scaled()), tmp_path / "second.keras")
+        write_and_verify(session, make_model(layers.Scaled()), tmp_path / "second.keras")
 
 
 def test_a_proof_is_far_from_where_the_artifact_was_made(

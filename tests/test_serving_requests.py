@@ -25,7 +25,7 @@ from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
 from exporter.saving.graph.inputs import InputLeaf, Inputs
 from exporter.saving.layout.names import WARMUP
-from exporter.verification.inputs import EndpointTrial
+from exporter.verification.comparing.asked import EndpointInputs
 
 pytestmark = pytest.mark.xdist_group("serving_requests")
 
@@ -159,13 +159,13 @@ def describe(**inputs: tuple[tuple[int | None, ...], str]) -> Endpoint:
 
 def ask_about(
     endpoint: Endpoint, *batches: tuple[Array, ...], name: str = "judge", by_sample: bool = True
-) -> EndpointTrial:
+) -> EndpointInputs:
     leaves = tuple(
         InputLeaf(name, tensor.shape, tensor.dtype)
         for name, tensor in endpoint.inputs.items()
         if tensor.shape is not None
     )
-    return EndpointTrial(name, Inputs(leaves, tuple(range(len(leaves)))), batches, by_sample=by_sample)
+    return EndpointInputs(name, Inputs(leaves, tuple(range(len(leaves)))), batches, by_sample=by_sample)
 
 
 ONE = np.ones(1, np.float32)

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from exporter.errors import UsageError
 from exporter.models.predictions import Predictor, draw_batch
-from exporter.models.training_data import TrainingBatch, UndrawableError, make_batch, read_targets
+from exporter.models.training.batches import TrainingBatch, make_batch, read_targets
+from exporter.models.training.step_data import UndrawableError
 from exporter.saving.graph.inputs import build_structure, describe_inputs
 
 

@@ -9,9 +9,9 @@ import pytest
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 import exporter
-from exporter.models.training_steps import take_step
+from exporter.models.training.steps import take_step
 from exporter.saving.graph.inputs import InputLeaf, Inputs
-from exporter.verification.checks.facts import describe_variables
+from exporter.verification.comparing.facts import describe_variables
 
 SPECS = Inputs((InputLeaf("x", (3, 2), "float32"), InputLeaf("y", (3, 1), "float32")), (0, 1))
 ARRAYS = (np.ones((3, 2), "float32"), np.zeros((3, 1), "float32"))

@@ -22,18 +22,18 @@ import tensorflow as tf
 from saving.resume_worker import compare, watch
 
 import exporter
-from exporter.artifacts.records import Check, Loading
+from exporter.artifacts.records import Check, CheckKind, Loading
 from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import LeftOut, OmissionKind
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
-from exporter.verification.checks.facts import find_differences
-from exporter.verification.inputs import prepare_trial
-from exporter.verification.verification import Proof, prove, warm_up
+from exporter.verification.comparing.facts import find_differences
+from exporter.verification.inputs import prepare_inputs
+from exporter.verification.verification import VerificationResult, verify, warm_up
 
 
 def make_model() -> Any:
@@ -71,7 +71,7 @@ def sessions_closed() -> Iterator[None]:
         session.close()
 
 
-def write_and_prove(
+def write_and_verify(
     model: Any,
     staged: Path,
     *,
@@ -79,15 +79,15 @@ def write_and_prove(
     settings: VerifyConfig | None = None,
     include_optimizer: bool = True,
     signatures: Any = None,
-) -> Proof:
+) -> VerificationResult:
     settings = settings or VerifyConfig()
     plan = plan_save(SaveRequest(model, staged, include_optimizer=include_optimizer, signatures=signatures))
     process = SESSIONS.setdefault(tuple(sys.path), ExportSession()).open_process()
     warm_up(process)
-    trial = prepare_trial(model, settings, 0, signatures)
+    inputs = prepare_inputs(model, settings, 0, signatures)
     plan.write(staged)
     tamper(staged)
-    return prove(process, model, staged, trial, mode=settings.mode, include_optimizer=include_optimizer)
+    return verify(process, model, staged, inputs, mode=settings.mode, include_optimizer=include_optimizer)
 
 
 def amend_checksums(text: bytes, file: h5py.File) -> bytes:
@@ -160,15 +160,37 @@ STOCK_CHECK = Check("stock Keras", True, "bit-equal", "keras.models.load_model")
 
 @pytest.mark.parametrize("name", ["model.h5", "model.keras"])
 def test_an_honest_file_passes_every_check(name: str, tmp_path: Path) -> None:
-    proof = write_and_prove(make_model(), tmp_path / name)
-    assert proof == Proof(checks=(*STATE_CHECKS, STOCK_CHECK), left_out=())
+    result = write_and_verify(make_model(), tmp_path / name)
+    assert result == VerificationResult(checks=(*STATE_CHECKS, STOCK_CHECK), left_out=())
 
 
 def test_an_honest_saved_model_passes_every_check(tmp_path: Path) -> None:
-    proof = write_and_prove(make_model(), tmp_path / "model")
+    result = write_and_verify(make_model(), tmp_path / "model")
     signatures = Check("signatures", True, "equal", "names, shapes, dtypes of 1 endpoint")
     served = Check("serving_default", True, "bit-equal", "endpoint, tf.saved_model.load")
-    assert proof == Proof(checks=(*STATE_CHECKS, signatures, served, STOCK_CHECK), left_out=())
+    assert result == VerificationResult(checks=(*STATE_CHECKS, signatures, served, STOCK_CHECK), left_out=())
+
+
+def test_every_outcome_tells_its_kind(tmp_path: Path) -> None:
+    model = make_model()
+    result = write_and_verify(model, tmp_path / "model", signatures={"weights": make_doubling(model)})
+    kinds: dict[CheckKind, list[str]] = {}
+    for check in result.checks:
+        kinds.setdefault(check.kind, []).append(check.name)
+    assert kinds == {
+        CheckKind.FACTS: ["load", "trainable flags", "dtype policies", "compile", "signatures"],
+        CheckKind.OUTPUTS: ["predictions", "predict", "evaluate", "weights", "stock Keras"],
+        CheckKind.STATE: ["weights", "optimizer", "random state"],
+        CheckKind.TRAINING: ["training step"],
+    }
+
+
+def make_doubling(model: Any) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="features")])
+    def double(features: Any) -> Any:
+        return {"double": 2.0 * model(features, training=False)}
+
+    return double
 
 
 def test_an_endpoint_of_the_users_own_is_called_and_compared(tmp_path: Path) -> None:
@@ -178,8 +200,8 @@ def test_an_endpoint_of_the_users_own_is_called_and_compared(tmp_path: Path) -> 
     def judge(pair: Any) -> Any:
         return {"best": tf.argmax(model(pair, training=False), axis=-1), "double": 2.0 * pair}
 
-    proof = write_and_prove(model, tmp_path / "model", signatures={"judge": judge})
-    assert proof.checks[-3:] == (
+    result = write_and_verify(model, tmp_path / "model", signatures={"judge": judge})
+    assert result.checks[-3:] == (
         Check("signatures", True, "equal", "names, shapes, dtypes of 1 endpoint"),
         Check("judge", True, "bit-equal", "endpoint, tf.saved_model.load"),
         STOCK_CHECK,
@@ -198,21 +220,21 @@ def test_an_endpoint_that_answers_otherwise_is_found(tmp_path: Path) -> None:
         factor.assign(1.5)
 
     with pytest.raises(ProofError) as caught:
-        write_and_prove(model, tmp_path / "model", signatures={"scale": scale}, tamper=change)
+        write_and_verify(model, tmp_path / "model", signatures={"scale": scale}, tamper=change)
     assert "\n  scale: largest difference " in str(caught.value)
 
 
 def test_without_the_optimizer_none_is_expected(tmp_path: Path) -> None:
-    proof = write_and_prove(make_model(), tmp_path / "model.keras", include_optimizer=False)
-    names = [check.name for check in proof.checks]
+    result = write_and_verify(make_model(), tmp_path / "model.keras", include_optimizer=False)
+    names = [check.name for check in result.checks]
     assert "optimizer" not in names
     assert "compile" not in names
-    assert Check("training step", True, "none to take", "include_optimizer is false") in proof.checks
+    assert Check("training step", True, "none to take", "include_optimizer is false") in result.checks
 
 
 def test_one_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
-        write_and_prove(make_model(), tmp_path / "model.h5", tamper=flip_a_bit_of_a_weight)
+        write_and_verify(make_model(), tmp_path / "model.h5", tamper=flip_a_bit_of_a_weight)
     message = str(caught.value)
     assert message.startswith("The artifact that was written is not the same model: ")
     assert "\n  weights: of 8 tensors, 1 changed, largest difference " in message
@@ -227,7 +249,7 @@ def test_says_where_code_must_be_defined_that_another_process_needs(tmp_path: Pa
 
     model = keras.Sequential([keras.Input((3,)), Doubling()])
     with pytest.raises(ProofError) as caught:
-        write_and_prove(model, tmp_path / "model.keras")
+        write_and_verify(model, tmp_path / "model.keras")
     lines = str(caught.value).splitlines()
     assert lines[1].endswith(
         f"Another process cannot import {__name__}.{Doubling.__qualname__}: it is defined inside of a function. Define "
@@ -260,7 +282,7 @@ def test_says_which_omission_may_be_why_the_model_is_not_the_same(tmp_path: Path
 
 def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
-        write_and_prove(make_model(), tmp_path / "model.keras", tamper=change_the_optimizer)
+        write_and_verify(make_model(), tmp_path / "model.keras", tamper=change_the_optimizer)
     lines = str(caught.value).splitlines()
     assert lines[0] == (
         "The artifact that was written is not the same model: 2 of 12 checks failed, and nothing was published."
@@ -278,13 +300,16 @@ def test_a_random_state_that_is_not_the_models_is_found(tmp_path: Path) -> None:
             amend_hdf5(file)
 
     with pytest.raises(ProofError) as caught:
-        write_and_prove(make_model(), tmp_path / "model.h5", tamper=reset)
+        write_and_verify(make_model(), tmp_path / "model.h5", tamper=reset)
     failed = [line.partition(":")[0] for line in str(caught.value).splitlines()[1:-1]]
     assert failed == ["  random state", "  training step"]
 
 
 LOSSES = """
+import os
+
 import keras
+import tensorflow as tf
 
 
 class Forgetful(keras.losses.Loss):
@@ -299,6 +324,20 @@ class Forgetful(keras.losses.Loss):
 class Remembering(Forgetful):
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
+
+
+class Indoors(keras.layers.Layer):
+    def __init__(self, home=0, **options):
+        super().__init__(**options)
+        self.home = home or os.getpid()
+
+    def get_config(self):
+        return {**super().get_config(), "home": self.home}
+
+    def call(self, inputs):
+        if tf.executing_eagerly() and os.getpid() != self.home:
+            raise RuntimeError("it runs eagerly only in the process that made it")
+        return 2.0 * inputs
 
 
 def refuse(y_true, y_pred):
@@ -333,14 +372,14 @@ def compiled(loss: Any, *layers: Any) -> Any:
     return model
 
 
-def find_step(proof: Proof) -> Check:
-    [step] = [check for check in proof.checks if check.name == "training step"]
+def find_step(result: VerificationResult) -> Check:
+    [step] = [check for check in result.checks if check.name == "training step"]
     return step
 
 
 def test_a_loss_that_forgets_its_factor_is_found_by_what_it_is_asked(own_losses: Any, tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
-        write_and_prove(compiled(own_losses.Forgetful(3.0)), tmp_path / "model.keras")
+        write_and_verify(compiled(own_losses.Forgetful(3.0)), tmp_path / "model.keras")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("The artifact that was written is not the same model: 2 of 11 checks failed, ")
     assert lines[1].startswith("  evaluate: largest difference ")
@@ -349,8 +388,8 @@ def test_a_loss_that_forgets_its_factor_is_found_by_what_it_is_asked(own_losses:
 
 
 def test_a_loss_of_the_users_own_is_trained_with(own_losses: Any, tmp_path: Path) -> None:
-    proof = write_and_prove(compiled(own_losses.Remembering(3.0)), tmp_path / "model.keras")
-    assert find_step(proof) == Check("training step", True, "bit-equal", "1 eager step, batch of 3, 4 tensors")
+    result = write_and_verify(compiled(own_losses.Remembering(3.0)), tmp_path / "model.keras")
+    assert find_step(result) == Check("training step", True, "bit-equal", "1 eager step, batch of 3, 4 tensors")
 
 
 @pytest.mark.parametrize(
@@ -370,11 +409,12 @@ def test_a_loss_of_the_users_own_is_trained_with(own_losses: Any, tmp_path: Path
 )
 def test_a_step_that_cannot_be_taken_is_said(loss: str, why: str, own_losses: Any, tmp_path: Path) -> None:
     keras.utils.clear_session()
-    proof = write_and_prove(compiled(getattr(own_losses, loss)), tmp_path / "model.keras")
-    assert proof.left_out == (
+    result = write_and_verify(compiled(getattr(own_losses, loss)), tmp_path / "model.keras")
+    assert result.left_out == (
         LeftOut("proof of a training step", f"{why}; name a batch with its targets in `verify.data`", intended=True),
     )
-    assert "training step" not in [check.name for check in proof.checks]
+    assert [entry.kind for entry in result.left_out] == [OmissionKind.COMPARISON]
+    assert "training step" not in [check.name for check in result.checks]
 
 
 class Unsteady(keras.layers.Layer):
@@ -385,8 +425,8 @@ class Unsteady(keras.layers.Layer):
 
 
 def test_a_step_that_no_state_decides_is_not_a_failure(tmp_path: Path) -> None:
-    proof = write_and_prove(compiled("mean_squared_error", Unsteady()), tmp_path / "model.keras")
-    [left_out] = [entry for entry in proof.left_out if entry.what == "proof of a training step"]
+    result = write_and_verify(compiled("mean_squared_error", Unsteady()), tmp_path / "model.keras")
+    [left_out] = [entry for entry in result.left_out if entry.what == "proof of a training step"]
     assert left_out.why.startswith(
         "the same step from the same state differs from itself in 2 of 4 tensors and leaves nothing to compare with; "
         "the artifact's differs by up to "
@@ -443,16 +483,37 @@ def test_random_answers_are_compared_with_the_generators_seeded(source: str, noi
     model = compiled("mean_squared_error", noise(source))
     before = read_generators()
 
-    proof = write_and_prove(model, tmp_path / "model.keras")
+    result = write_and_verify(model, tmp_path / "model.keras")
 
-    checks = {check.name: check for check in proof.checks}
+    checks = {check.name: check for check in result.checks}
     assert checks["predictions"] == Check(
         "predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs, eager, generators seeded"
     )
     assert checks["predict"].detail == "model.predict, batch of 3, eager, generators seeded"
     assert checks["training step"].detail == "1 eager step, batch of 3, 4 tensors, generators seeded"
-    assert proof.left_out == ()
+    assert result.left_out == ()
     assert read_generators() == before
+
+
+def test_random_answers_are_compared_where_operations_are_deterministic(
+    noise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, where TensorFlow refuses random operations without a seed."""
+    monkeypatch.setattr("exporter.verification.verification.has_accelerator", lambda: True)
+    model = compiled("mean_squared_error", noise("tensorflow"))
+    tf.random.set_seed(None)
+    result = write_and_verify(model, tmp_path / "model.keras")
+    checks = {check.name: check for check in result.checks}
+    assert checks["predictions"].detail == "batch sizes 1, 2, 3, seeded inputs, eager, generators seeded"
+    assert result.left_out == ()
+
+
+def test_what_runs_in_graphs_only_where_it_is_loaded_is_compared_in_graphs(own_losses: Any, tmp_path: Path) -> None:
+    result = write_and_verify(compiled("mean_squared_error", own_losses.Indoors()), tmp_path / "model.keras")
+    details = {check.name: check.detail for check in result.checks}
+    assert details["predictions"] == "batch sizes 1, 2, 3, seeded inputs, graph"
+    assert details["evaluate"] == "model.test_on_batch, batch of 3, graph"
+    assert details["training step"] == "1 graph step, batch of 3, 4 tensors"
 
 
 def make_half_random(noise: Any, source: str) -> Any:
@@ -464,8 +525,8 @@ def make_half_random(noise: Any, source: str) -> Any:
 
 
 def test_what_no_seed_decides_is_left_out_of_the_comparison(noise: Any, tmp_path: Path) -> None:
-    proof = write_and_prove(make_half_random(noise, "system"), tmp_path / "model.keras")
-    checks = {check.name: check for check in proof.checks}
+    result = write_and_verify(make_half_random(noise, "system"), tmp_path / "model.keras")
+    checks = {check.name: check for check in result.checks}
     assert checks["predictions"] == Check(
         "predictions", True, "bit-equal", "batch sizes 1, 2, 3, seeded inputs, eager; without what is random: drawn"
     )
@@ -481,15 +542,15 @@ def test_a_loss_is_found_beside_an_output_that_is_random(source: str, noise: Any
             amend_hdf5(file)
 
     with pytest.raises(ProofError) as caught:
-        write_and_prove(make_half_random(noise, source), tmp_path / "model.h5", tamper=flip)
+        write_and_verify(make_half_random(noise, source), tmp_path / "model.h5", tamper=flip)
     lines = str(caught.value).splitlines()
     assert [line.partition(":")[0] for line in lines[1:-1]] == ["  predictions", "  weights", "  predict"]
 
 
 def test_answers_of_which_none_is_decided_are_not_a_failure(noise: Any, tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), noise("system")])
-    proof = write_and_prove(model, tmp_path / "model.keras")
-    left_out = [entry for entry in proof.left_out if entry.what == "proof of predictions"]
+    result = write_and_verify(model, tmp_path / "model.keras")
+    left_out = [entry for entry in result.left_out if entry.what == "proof of predictions"]
     assert left_out[0].why.startswith(
         "called twice from the same state, it answers differently, which leaves nothing to compare with; "
         "the artifact's: largest difference "
@@ -513,8 +574,8 @@ def test_a_model_without_its_code_is_compared_where_it_has_parts(tmp_path: Path)
     model = Nowhere()
     model.compile("adam", "mean_squared_error")
     model.fit(np.ones((8, 4), np.float32), np.zeros((8, 2), np.float32), verbose=0)
-    proof = write_and_prove(model, tmp_path / "model")
-    checks = {check.name: check for check in proof.checks}
+    result = write_and_verify(model, tmp_path / "model")
+    checks = {check.name: check for check in result.checks}
     assert checks["trainable flags"].detail == "4 layers, 4 of them revived without their code"
     assert checks["dtype policies"].detail == "4 layers, 4 of them revived without their code"
     assert checks["training step"] == Check("training step", True, "bit-equal", "1 graph step, batch of 3, 15 tensors")
@@ -525,13 +586,13 @@ def test_a_truncated_artifact_is_found(tmp_path: Path) -> None:
         staged.write_bytes(staged.read_bytes()[:1000])
 
     with pytest.raises(ProofError, match=r"1 of 1 checks failed.*\n  load: the artifact cannot be loaded; "):
-        write_and_prove(make_model(), tmp_path / "model.h5", tamper=truncate)
+        write_and_verify(make_model(), tmp_path / "model.h5", tamper=truncate)
 
 
 def test_reload_compares_nothing(tmp_path: Path) -> None:
     settings = VerifyConfig(mode=VerifyMode.RELOAD, batch_sizes=[2])
-    proof = write_and_prove(make_model(), tmp_path / "model.h5", tamper=flip_a_bit_of_a_weight, settings=settings)
-    assert proof.checks == (
+    result = write_and_verify(make_model(), tmp_path / "model.h5", tamper=flip_a_bit_of_a_weight, settings=settings)
+    assert result.checks == (
         Check("load", True, "Sequential", "exporter.load_model in a fresh process"),
         Check("predictions", True, "predicted, not compared", "batch size 2, seeded inputs"),
     )
@@ -574,9 +635,9 @@ def test_the_proof_changes_nothing(make: Any, tmp_path: Path) -> None:
     functions = model.train_function, model.test_function, model.predict_function
     states = [np.array(state) for layer in model.layers for state in getattr(layer, "states", None) or ()]
 
-    proof = write_and_prove(model, tmp_path / "model.keras")
+    result = write_and_verify(model, tmp_path / "model.keras")
 
-    assert find_step(proof).figure == "bit-equal"
+    assert find_step(result).figure == "bit-equal"
     assert compare(before, watch(model)) == []
     assert model.optimizer.built is (make is make_model)
     assert all(np.array_equal(old, new) for old, new in zip(metrics, model.metrics_variables, strict=True))
@@ -592,8 +653,8 @@ def test_the_proof_changes_nothing(make: Any, tmp_path: Path) -> None:
 def test_the_targets_of_a_file_are_used(own_losses: Any, tmp_path: Path) -> None:
     data = tmp_path / "batch.npz"
     np.savez(data, features=np.ones((5, 4)), y=np.zeros((5, 2)), sample_weight=np.ones(5))
-    proof = write_and_prove(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
-    assert find_step(proof) == Check("training step", True, "bit-equal", "1 eager step, batch of 5, 23 tensors")
+    result = write_and_verify(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
+    assert find_step(result) == Check("training step", True, "bit-equal", "1 eager step, batch of 5, 23 tensors")
 
 
 def test_targets_that_the_loss_refuses_are_a_fault_of_the_file(own_losses: Any, tmp_path: Path) -> None:
@@ -601,7 +662,7 @@ def test_targets_that_the_loss_refuses_are_a_fault_of_the_file(own_losses: Any, 
     model = compiled(own_losses.refuse)
     np.savez(data, features=np.ones((5, 4)), y=np.zeros((5, 2)))
     with pytest.raises(UsageError) as caught:
-        write_and_prove(model, tmp_path / "model.keras", settings=VerifyConfig(data=str(data)))
+        write_and_verify(model, tmp_path / "model.keras", settings=VerifyConfig(data=str(data)))
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
         (
             "verify.data",
@@ -613,8 +674,8 @@ def test_targets_that_the_loss_refuses_are_a_fault_of_the_file(own_losses: Any, 
 def test_the_batches_of_a_file_are_used(tmp_path: Path) -> None:
     data = tmp_path / "batch.npz"
     np.savez(data, features=np.ones((5, 4)))
-    proof = write_and_prove(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
-    assert proof.checks[1] == Check("predictions", True, "bit-equal", f"5 samples of {data}, eager")
+    result = write_and_verify(make_model(), tmp_path / "model.h5", settings=VerifyConfig(data=str(data)))
+    assert result.checks[1] == Check("predictions", True, "bit-equal", f"5 samples of {data}, eager")
 
 
 @pytest.mark.parametrize(
@@ -651,7 +712,7 @@ def test_a_batch_that_does_not_fit_is_refused(arrays: dict[str, Any], message: s
     data = tmp_path / "batch.npz"
     np.savez(data, **arrays)
     with pytest.raises(UsageError) as caught:
-        prepare_trial(make_model(), VerifyConfig(data=str(data)), seed=0)
+        prepare_inputs(make_model(), VerifyConfig(data=str(data)), seed=0)
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
         ("verify.data", message.format(path=data))
     ]
@@ -712,10 +773,10 @@ def test_prints_do_not_end_up_between_the_replies(tmp_path: Path, monkeypatch: p
     noisy_layers = importlib.import_module("noisy_layers")
 
     model = keras.Sequential([keras.Input((3,)), noisy_layers.Noisy()])
-    proof = write_and_prove(model, tmp_path / "model.keras")
+    result = write_and_verify(model, tmp_path / "model.keras")
 
-    assert proof.loading == Loading(imports=("noisy_layers",), custom_objects={"Noisy": "noisy_layers.Noisy"})
-    assert [check.name for check in proof.checks] == [
+    assert result.loading == Loading(imports=("noisy_layers",), custom_objects={"Noisy": "noisy_layers.Noisy"})
+    assert [check.name for check in result.checks] == [
         "load",
         "predictions",
         "trainable flags",

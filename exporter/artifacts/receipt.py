@@ -13,6 +13,7 @@ from exporter.artifacts.receipt_table import format_receipt
 from exporter.artifacts.records import (
     SCHEMA_VERSION,
     ReceiptFields,
+    name_kinds,
 )
 from exporter.artifacts.summary import print_summary
 from exporter.errors import ArtifactError
@@ -66,6 +67,6 @@ class Receipt(ReceiptFields):
                 "Read it with the version of exporter that it names under `versions`."
             )
         try:
-            return read_record(cls, fields)
+            return read_record(cls, name_kinds(fields))
         except RecordError as error:
             raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from exporter.saving.contents import Endpoint, Holding, LeftOut
+from exporter.saving.contents import Endpoint, Holding, LeftOut, find_omission_kind
 from exporter.storage.digests import FileRecord
 from exporter.text.showing import escape_line
 
@@ -18,6 +18,27 @@ class Status(StrEnum):
     WRITTEN = "written"  # it was written, and at most loaded again
 
 
+class CheckKind(StrEnum):
+    """What a check compared, whatever its name is."""
+
+    STATE = "state"  # the values of variables
+    OUTPUTS = "outputs"  # what is answered to the same inputs
+    TRAINING = "training"  # what a training step makes of the variables
+    FACTS = "facts"  # anything else: that it loads, flags, names, settings
+
+
+# By the names of the version before, which wrote no kinds. Any other name was that of outputs.
+_FORMER_KINDS = {
+    **dict.fromkeys(
+        ("weights", "optimizer", "random state", "values of replicas", "lookup tables", "state"), CheckKind.STATE
+    ),
+    **dict.fromkeys(
+        ("load", "trainable flags", "dtype policies", "LoRA, quantization", "compile", "signatures"), CheckKind.FACTS
+    ),
+    "training step": CheckKind.TRAINING,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One comparison of the artifact with the model.
@@ -29,6 +50,7 @@ class Check:
         detail: What the figure was measured on, or where the difference is.
         difference: The largest absolute difference between two numbers; 0 where all are bit-equal, and None where
             there are no numbers to compare, or numbers of different shapes.
+        kind: What kind of thing was compared.
     """
 
     name: str
@@ -36,6 +58,33 @@ class Check:
     figure: str
     detail: str
     difference: float | None = field(default=None, compare=False)  # the figure says the same in words
+    kind: CheckKind = field(default=CheckKind.FACTS, compare=False)  # and the name says this
+
+
+def name_kinds(record: Any) -> Any:
+    """Adds the kinds of checks and omissions to a record of the version before, which wrote none.
+
+    Args:
+        record: What JSON holds, which may be anything.
+    """
+    if not isinstance(record, dict):
+        return record
+    finders = {"checks": ("name", _find_kind), "left_out": ("what", find_omission_kind)}
+    added = {}
+    for key, (field_name, find) in finders.items():
+        entries = record.get(key)
+        if isinstance(entries, list):
+            added[key] = [
+                {"kind": find(each[field_name]).value, **each}
+                if isinstance(each, dict) and isinstance(each.get(field_name), str)
+                else each
+                for each in entries
+            ]
+    return {**record, **added}
+
+
+def _find_kind(name: str) -> CheckKind:
+    return _FORMER_KINDS.get(name, CheckKind.OUTPUTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from exporter.artifacts.records import ReceiptFields
-from exporter.saving.contents import format_bytes
+from exporter.saving.contents import OmissionKind, format_bytes
 from exporter.saving.formats import FORMATS, name_kind
 from exporter.saving.formats.format import KERAS, TENSORFLOW
 from exporter.storage.remote import is_url
@@ -87,7 +87,7 @@ def _list_commands(receipt: ReceiptFields) -> list[tuple[str, list[str]]]:
         return [("load", load)]
     readers = FORMATS[receipt.format].readers if receipt.format in FORMATS else ()
     if TENSORFLOW not in readers:
-        opens = KERAS in readers and all(entry.what != "stock Keras" for entry in receipt.left_out)
+        opens = KERAS in readers and all(entry.kind is not OmissionKind.STOCK_KERAS for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
     # Endpoints use the variables of the loaded object, which live as long as it does.
     endpoints = ["import tensorflow as tf", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]

@@ -50,12 +50,12 @@ def run_export(
         model = export.build_model()
         endpoints = export.trace_endpoints(model)
         plan = export.plan(model, endpoints)
-        trial = export.prepare_trial(model, endpoints)
+        inputs = export.prepare_inputs(model, endpoints)
         with export.stage() as staged:
-            written = export.write(plan, staged, trial)
-            proof = export.verify(model, staged, written, trial)
+            written = export.write(plan, staged, inputs)
+            result = export.verify(model, staged, written, inputs)
             measurements = export.measure(model, staged)
-            receipt = export.publish(staged, written, proof, measurements)
+            receipt = export.publish(staged, written, result, measurements)
         export.keep_receipt(receipt, run_directory)
         destination.remove_older(receipt.filepath)
     return receipt

@@ -20,7 +20,7 @@ from exporter.processes.arrays import Array, is_same
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, LeftOut, format_bytes
 from exporter.saving.layout.names import WARMUP
 from exporter.text.showing import escape_json
-from exporter.verification.inputs import EndpointTrial, Trial
+from exporter.verification.comparing.asked import EndpointInputs, VerificationInputs
 
 # An array per input. Strings are objects: `bytes` or `str`.
 Batch = tuple[Array, ...]
@@ -34,24 +34,24 @@ _LARGEST_RECORD = 4 * 1024 * 1024
 _REST_DTYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
 
 
-def list_askable(trial: Trial | None) -> list[EndpointTrial]:
+def list_askable(inputs: VerificationInputs | None) -> list[EndpointInputs]:
     """Lists the endpoints that a server can be asked, with what they are asked in the proof.
 
     Args:
-        trial: Of the proof.
+        inputs: Of the proof.
 
     Returns:
         Those that only answer, since a request to train would change the model, and that take dense tensors.
     """
     return [
         endpoint
-        for endpoint in (trial.endpoints if trial else ())
+        for endpoint in (inputs.endpoints if inputs else ())
         if endpoint.batches and not endpoint.moves_state and not any(leaf.sparse for leaf in endpoint.inputs.leaves)
     ]
 
 
 def add_warmup(
-    config: ExportConfig, staged: Path, name: str, asked: Sequence[EndpointTrial]
+    config: ExportConfig, staged: Path, name: str, asked: Sequence[EndpointInputs]
 ) -> tuple[tuple[Holding, ...], tuple[LeftOut, ...]]:
     """Writes the requests that TF Serving runs when it loads the model, where a recipe wants them and they can be had.
 
@@ -77,7 +77,7 @@ def add_warmup(
     return write_warmup(staged, name, asked), ()
 
 
-def write_warmup(staged: Path, name: str, asked: Sequence[EndpointTrial]) -> tuple[Holding, ...]:
+def write_warmup(staged: Path, name: str, asked: Sequence[EndpointInputs]) -> tuple[Holding, ...]:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
@@ -111,14 +111,14 @@ def write_warmup(staged: Path, name: str, asked: Sequence[EndpointTrial]) -> tup
     return (Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}"),)
 
 
-def _take_turns(asked: Sequence[EndpointTrial]) -> list[tuple[EndpointTrial, Batch]]:
+def _take_turns(asked: Sequence[EndpointInputs]) -> list[tuple[EndpointInputs, Batch]]:
     """Gives the first batch of each endpoint, then the second of each, as many as a server takes."""
     longest = max((len(endpoint.batches) for endpoint in asked), default=0)
     turns = [(each, each.batches[turn]) for turn in range(longest) for each in asked if turn < len(each.batches)]
     return turns[:_MOST_RECORDS]
 
 
-def _cut(endpoint: EndpointTrial, batch: Batch, samples: int | None = None) -> Batch:
+def _cut(endpoint: EndpointInputs, batch: Batch, samples: int | None = None) -> Batch:
     """Cuts a batch to some samples, or to as many as a record holds, where the endpoint takes any number of them."""
     shapes = [leaf.shape for leaf in endpoint.inputs.leaves]
     if not batch or not endpoint.by_sample or not all(shape and shape[0] is None for shape in shapes):
@@ -133,7 +133,7 @@ def _measure(array: Array) -> int:
     return sum(map(len, array.ravel().tolist())) if array.dtype.kind in "OSU" else array.nbytes
 
 
-def make_body(asked: Sequence[EndpointTrial], endpoints: Mapping[str, Endpoint]) -> tuple[str, str] | None:
+def make_body(asked: Sequence[EndpointInputs], endpoints: Mapping[str, Endpoint]) -> tuple[str, str] | None:
     """Makes one request for the REST interface: a real input, of one sample where the endpoint takes any number.
 
     Args:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     import keras
 
     from exporter.models.endpoints.building import BuiltEndpoint
-    from exporter.verification.inputs import Trial
-    from exporter.verification.verification import Proof
+    from exporter.verification.comparing.asked import VerificationInputs
+    from exporter.verification.verification import VerificationResult
 
 # What imports TensorFlow is imported by the step that needs it: it has been started by then.
 
@@ -152,13 +152,15 @@ class Export:
             )
         )
 
-    def prepare_trial(self, model: "keras.Model", endpoints: "Mapping[str, BuiltEndpoint]") -> "Trial | None":
+    def prepare_inputs(
+        self, model: "keras.Model", endpoints: "Mapping[str, BuiltEndpoint]"
+    ) -> "VerificationInputs | None":
         """Draws the inputs that the model and the artifact are asked with; None where nobody asks."""
-        from exporter.verification.inputs import prepare_trial
+        from exporter.verification.inputs import prepare_inputs
 
         if not (self._proves or self._is_served):
             return None
-        return prepare_trial(model, self._config.verify, self._config.seed, dict(endpoints) or None)
+        return prepare_inputs(model, self._config.verify, self._config.seed, dict(endpoints) or None)
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -172,11 +174,11 @@ class Export:
         ):
             yield staged
 
-    def write(self, plan: SavePlan, staged: Path, trial: "Trial | None") -> Written:
+    def write(self, plan: SavePlan, staged: Path, inputs: "VerificationInputs | None") -> Written:
         """Writes the artifact, and seals it."""
         from exporter.exporting.serving import add_warmup, list_askable, make_body
 
-        asked = list_askable(trial)
+        asked = list_askable(inputs)
         with self._step("write the artifact"):
             contents = plan.write(staged, self._provenance.make_notes())
             warmup, no_warmup = add_warmup(self._config, staged, self._destination.model_name, asked)
@@ -186,26 +188,28 @@ class Export:
         self._refuse_left_out(contents.left_out)
         return Written(contents, files, dependencies, make_body(asked, contents.signatures))
 
-    def verify(self, model: "keras.Model", staged: Path, written: Written, trial: "Trial | None") -> "Proof":
+    def verify(
+        self, model: "keras.Model", staged: Path, written: Written, inputs: "VerificationInputs | None"
+    ) -> "VerificationResult":
         """Proves in a fresh process that what was written is the same model, as far as the config asks."""
         from exporter.verification import verification
         from exporter.verification.custom_objects import find_needs
 
-        if not (self._process and trial and self._proves):
-            return verification.Proof((), (), find_needs(model).to_loading())
+        if not (self._process and inputs and self._proves):
+            return verification.VerificationResult((), (), find_needs(model).to_loading())
         with self._step("prove it"), moved_away(staged) as elsewhere:
-            proof = verification.prove(
+            result = verification.verify(
                 self._process,
                 model,
                 elsewhere,
-                trial,
+                inputs,
                 mode=self._config.verify.mode,
                 include_optimizer=self._config.include_optimizer,
                 tags=self._config.options.extra_tags,
                 omissions=written.contents.left_out,
             )
-        self._refuse_left_out(proof.left_out)
-        return proof
+        self._refuse_left_out(result.left_out)
+        return result
 
     def measure(self, model: "keras.Model", staged: Path) -> Measurements | None:
         """Measures the artifact in the fresh process, where the config asks for it."""
@@ -219,7 +223,9 @@ class Export:
                 self._process, model, staged, config.measure, seed=config.seed, tags=config.options.extra_tags
             )
 
-    def publish(self, staged: Path, written: Written, proof: "Proof", measurements: Measurements | None) -> Receipt:
+    def publish(
+        self, staged: Path, written: Written, result: "VerificationResult", measurements: Measurements | None
+    ) -> Receipt:
         """Puts the artifact in its place, with its receipt beside it."""
         with self._step("publish it"):
             self._destination.upload(staged, self._reporter.note)  # the rest comes after the receipt that says how long
@@ -241,8 +247,8 @@ class Export:
                 signatures=dict(contents.signatures),
                 request=request,
                 held=contents.held,
-                left_out=tuple(replace(each, why=hide(each.why)) for each in (*contents.left_out, *proof.left_out)),
-                checks=tuple(replace(check, detail=hide(check.detail)) for check in proof.checks),
+                left_out=tuple(replace(each, why=hide(each.why)) for each in (*contents.left_out, *result.left_out)),
+                checks=tuple(replace(check, detail=hide(check.detail)) for check in result.checks),
                 seconds=self.seconds,
                 measurements=measurements,
                 peak_memory_bytes=measure_peak(),
@@ -250,7 +256,7 @@ class Export:
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 host=platform.node(),
                 machine=describe_machine(),
-                loading=proof.loading,
+                loading=result.loading,
             )
 
         return self._destination.publish(staged, make_receipt, written.body)

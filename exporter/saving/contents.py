@@ -1,7 +1,8 @@
 """What an artifact holds, in words that a person reads and a receipt keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 
 from exporter.text.printable import escape
 
@@ -10,6 +11,15 @@ TWIN = "Keras twin"
 
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
+
+
+class OmissionKind(StrEnum):
+    """What it means that something is left out, whatever the words are."""
+
+    CONTENT = "content"  # the artifact does not hold it
+    TWIN = "keras_twin"  # the artifact is whole, but not for stock Keras
+    STOCK_KERAS = "stock_keras"  # stock Keras does not load the same model from it
+    COMPARISON = "comparison"  # the artifact may hold it: there was nothing to compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +46,30 @@ class LeftOut:
         what: Its name.
         why: The reason, and what to do where there is something to do.
         intended: Whether it was asked for, or is discarded by Keras anyway; otherwise the format cannot hold it.
+        kind: What that means.
     """
 
     what: str
     why: str
     intended: bool = False
+    kind: OmissionKind = field(default=OmissionKind.CONTENT, compare=False)  # the words say it, too
 
     def __post_init__(self) -> None:
         _escape_fields(self)
+
+
+def find_omission_kind(what: str) -> OmissionKind:
+    """Finds the kind of what was left out by its name: the version before wrote no kind."""
+    if what.startswith("proof of "):
+        return OmissionKind.COMPARISON
+    return {TWIN: OmissionKind.TWIN, "stock Keras": OmissionKind.STOCK_KERAS}.get(what, OmissionKind.CONTENT)
 
 
 def _escape_fields(line: Holding | LeftOut) -> None:
     """Makes texts printable: they hold names that are anybody's, which could steer a terminal or fit no encoding."""
     for each in fields(line):
         value = getattr(line, each.name)
-        if isinstance(value, str):
+        if isinstance(value, str) and not isinstance(value, OmissionKind):
             object.__setattr__(line, each.name, escape(value))
 
 

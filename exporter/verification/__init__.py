@@ -1,1 +1,1 @@
-"""The proof: what was written is loaded in a fresh process and compared with the model that it was made from."""
+"""The verification: what was written is loaded in a fresh process and compared with the model that it was made from."""

@@ -1,4 +1,4 @@
-"""`python -m exporter.verification`: the fresh process of a proof; see `prover`."""
+"""`python -m exporter.verification`: the fresh process of a verification; see `worker`."""
 
 import sys
 
@@ -11,9 +11,9 @@ def main() -> None:
     # Keras imports this wherever it is installed, for its galleries of pictures: a seventh of the start.
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
     with imports_set_aside():
-        from exporter.verification.worker import Prover
+        from exporter.verification.worker import VerificationWorker
     del sys.modules["matplotlib"]  # the code of a model may import it
-    answer_in_children(Prover)
+    answer_in_children(VerificationWorker)
 
 
 if __name__ == "__main__":

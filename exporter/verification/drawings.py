@@ -6,7 +6,7 @@ import keras
 
 from exporter.models.predictions import Drawing, Predictor, draw_batch
 from exporter.models.randomness import generators_seeded
-from exporter.models.training_steps import everything_kept, warnings_kept_back
+from exporter.models.training.steps import everything_kept, warnings_kept_back
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.replicas import on_one_device

@@ -1,7 +1,7 @@
-"""What a model, an artifact and its endpoints are asked: drawn to fit, or read from a file."""
+"""Makes what a model, an artifact and its endpoints are asked: it is drawn to fit, or read from a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,19 @@ from exporter.models.predictions import (
     Drawing,
     Predictor,
     choose_batch_sizes,
-    describe_tensors,
     draw_batch,
     match_arrays,
     read_batch,
     read_file,
 )
-from exporter.models.training_data import UndrawableError, make_batch, read_targets
+from exporter.models.training.batches import make_batch, read_targets
+from exporter.models.training.step_data import UndrawableError
 from exporter.processes.arrays import Array, find_dtype
-from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
+from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.inputs import InputLeaf, Inputs, describe_inputs
 from exporter.saving.graph.signatures import canonicalize
 from exporter.sources._stored import find_file
-from exporter.verification.checks.calls import name_answers
+from exporter.verification.comparing.asked import EndpointInputs, MethodInputs, VerificationInputs
 from exporter.verification.drawings import find_drawing
 
 # A ragged row has fewer items than this.
@@ -40,95 +40,11 @@ class _UnknownError(Exception):
     """No example of an input can be made; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class MethodTrial:
-    """A method of the model's own that an endpoint uses, and what it is asked as users call it.
-
-    Attributes:
-        method: Its name.
-        keywords: The names of its arguments.
-        takes: Their tensors and, in `structure`, what each argument is made of.
-        arrays: One array per dense tensor by which those of `takes` are served.
-    """
-
-    method: str
-    keywords: tuple[str, ...]
-    takes: Inputs
-    arrays: tuple[Array, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointTrial:
-    """One endpoint and what it is asked.
-
-    Attributes:
-        name: Of the endpoint.
-        inputs: What it takes, as the SignatureDef says it: the leaves have the names, shapes and dtypes of its inputs.
-        batches: What it is asked: for each batch one array per leaf of `inputs`, strings as objects. Empty where no
-            examples can be made.
-        why_none: Why there are none, with the remedy; else empty.
-        moves_state: Whether a call may change variables, as a training step does: no request to warm up a server.
-        function: The traced function; None for the model's own inference.
-        by_sample: Whether every array has a row per sample: the parts of a ragged or sparse tensor have not.
-    """
-
-    name: str
-    inputs: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    why_none: str = ""
-    moves_state: bool = False
-    function: Any = None
-    by_sample: bool = True
-
-    def describe(self, predictor: Predictor) -> Endpoint:
-        """Describes the inputs and outputs, which the file must declare.
-
-        Args:
-            predictor: The model's own inference.
-        """
-        leaves = {leaf.name: Tensor(leaf.shape, leaf.dtype) for leaf in self.inputs.leaves}
-        outputs = (
-            predictor.describe_outputs()
-            if self.function is None
-            else describe_tensors(name_answers(self.function.structured_outputs))
-        )
-        return Endpoint({name: leaves[name] for name in sorted(leaves)}, outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The batches on which the model and the artifact are compared.
-
-    Attributes:
-        inputs: What the model takes.
-        batches: One array per input, for each batch.
-        origin: Where the batches come from, in a few words.
-        seed: Of what is drawn beside them: targets, and inputs for endpoints with inputs of their own.
-        batch_sizes: Of what is drawn beside them.
-        predictor: The model as a function of its inputs.
-        endpoints: The endpoints of a SavedModel, and what they are asked.
-        methods: The methods of the model's own that they use, each with the same arguments once.
-        data: The file that the batches come from; None if they were drawn.
-        targets: The targets and sample weights of that file, by name; empty if they are drawn.
-    """
-
-    inputs: Inputs
-    batches: tuple[tuple[Array, ...], ...]
-    origin: str
-    seed: int
-    batch_sizes: tuple[int, ...]
-    predictor: Predictor
-    endpoints: tuple[EndpointTrial, ...] = ()
-    methods: tuple[MethodTrial, ...] = ()
-    data: Path | None = None
-    targets: Mapping[str, Array] = field(default_factory=dict)
-
-
-def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> Trial:
-    """Draws or reads the batches for the proof.
+def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> VerificationInputs:
+    """Draws or reads the batches of a verification.
 
     Args:
-        model: The model that will be proven.
+        model: The model that will be verified.
         settings: Which batch sizes, or which file.
         seed: Of the drawn batches.
         signatures: The endpoints: name -> `BuiltEndpoint`, or as `save_model` takes them; None for the model's own
@@ -158,7 +74,7 @@ def prepare_trial(model: keras.Model, settings: VerifyConfig, seed: int, signatu
     endpoints = _list_endpoints(inputs, signatures)
     steps = ("", PREDICT, TRAIN, EVALUATE)
     own = {(each.method, repr(each.takes)): each for each in endpoints if each.method not in steps}
-    return Trial(
+    return VerificationInputs(
         inputs,
         maker.batches,
         origin,
@@ -201,7 +117,7 @@ class _Maker:
     data: Path | None
     targets: Mapping[str, Array]
 
-    def make(self, endpoint: BuiltEndpoint) -> EndpointTrial:
+    def make(self, endpoint: BuiltEndpoint) -> EndpointInputs:
         why = ""
         batches: tuple[tuple[Array, ...], ...] = ()
         try:
@@ -210,9 +126,9 @@ class _Maker:
             why = str(error)
         moves = endpoint.method != PREDICT
         by_sample = not any(tensor.ragged_rank or tensor.sparse for tensor in endpoint.tensors)
-        return EndpointTrial(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
+        return EndpointInputs(endpoint.name, endpoint.inputs, batches, why, moves, endpoint.function, by_sample)
 
-    def make_method(self, endpoint: BuiltEndpoint) -> MethodTrial:
+    def make_method(self, endpoint: BuiltEndpoint) -> MethodInputs:
         """Makes what the method of an endpoint is asked, without the steps before it."""
         takes = endpoint.takes
         flat = flatten_leaves(takes.leaves)
@@ -223,7 +139,7 @@ class _Maker:
             own=frozenset(leaf.name for leaf in takes.leaves),
             preprocess=None,
         )
-        return MethodTrial(endpoint.method, endpoint.keywords, takes, self._make_batches(direct)[-1])
+        return MethodInputs(endpoint.method, endpoint.keywords, takes, self._make_batches(direct)[-1])
 
     def _make_batches(self, endpoint: BuiltEndpoint) -> tuple[tuple[Array, ...], ...]:
         own = {leaf.name: leaf for leaf in self.inputs.leaves}

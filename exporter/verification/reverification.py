@@ -1,4 +1,4 @@
-"""The proof of an artifact whose model is gone: it is loaded in two processes, and both are compared.
+"""The verification of an artifact whose model is gone: it is loaded in two processes, and both are compared.
 
 Our `load_model` in this process stands for the model. A fresh process loads the artifact again with it, with stock
 Keras and with TensorFlow alone, and each must predict, hold and train the same.
@@ -16,7 +16,7 @@ from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import LeftOut
 
 
-def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
     """Loads an artifact in two processes and compares what each reader makes of it.
 
     Nothing inside the artifact is run that `safe_mode` refuses.
@@ -36,7 +36,7 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
             from exporter.saving.api import load_model
             from exporter.saving.formats.saved_model.reading import load_graph
             from exporter.verification import verification
-            from exporter.verification.inputs import prepare_trial
+            from exporter.verification.inputs import prepare_inputs
 
         verification.warm_up(process)
         model = load_model(path)
@@ -45,13 +45,13 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
         if path.is_dir() and recipe.get("signatures"):
             kept = load_graph(path, ["serve", *tags], safe_mode=True)  # its variables live as long as it does
             signatures = dict(kept.signatures)
-        trial = prepare_trial(model, VerifyConfig(), 0, signatures)
+        inputs = prepare_inputs(model, VerifyConfig(), 0, signatures)
         try:
-            proof = verification.prove(
+            result = verification.verify(
                 process,
                 model,
                 path,
-                trial,
+                inputs,
                 mode=VerifyConfig().mode,
                 include_optimizer=bool(model.compiled),
                 tags=tags,
@@ -59,7 +59,7 @@ def prove_again(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...
             )
         except ProofError as error:
             return tuple(error.checks), ()
-        return proof.checks, proof.left_out
+        return result.checks, result.left_out
 
 
 def _read_tags(recipe: Mapping[str, Any]) -> list[str]:

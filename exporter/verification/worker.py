@@ -1,46 +1,47 @@
-"""What runs in the fresh process of a proof: `python -m exporter.verification`.
+"""What runs in the fresh process of a verification: `python -m exporter.verification`.
 
 It reads requests from its standard input, one JSON object a line, and answers each with one. It ends when its
-standard input closes. The requests only read: what they find is compared by `verification.py` on the other side.
+standard input closes. What a question asks and what the answer means is known by the checks, on both sides.
 """
 
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from exporter.models.endpoints.served_tensors import flatten_leaves
 from exporter.models.predictions import Predictor, convert_batch, convert_output
-from exporter.models.randomness import choose_seed, generators_seeded, seed_generators
-from exporter.models.training_steps import everything_kept, take_step
+from exporter.models.randomness import choose_seed, seed_generators
 from exporter.processes.arrays import Array, read_arrays, write_arrays
 from exporter.processes.memory import measure_peak, reset_peak
 from exporter.saving.api import load_model
 from exporter.saving.formats.saved_model.reading import load_graph
 from exporter.saving.graph.inputs import Inputs
-from exporter.verification.checks.calls import call_endpoint, name_answers
-from exporter.verification.checks.facts import describe_model, describe_variables, find_revived, read_values
-from exporter.verification.checks.usage import call_as_user, call_method
+from exporter.verification.checks import load_checks
+from exporter.verification.comparing.base import Message, Reader
+from exporter.verification.comparing.batches import read_batches
+from exporter.verification.comparing.calls import name_answers
+from exporter.verification.comparing.facts import find_revived
 from exporter.verification.custom_objects import import_objects
 
 Reply = dict[str, Any]
 
+# What a request may name: what is imported while this process has nothing else to do.
+_ANSWERS = {check.name: check.answer for check in load_checks() if check.answer is not None}
 
-class Prover:
+
+class VerificationWorker:
     """The artifact as the fresh process sees it.
 
     Each public method answers the request of its name; arguments and replies are plain data.
     """
 
     def __init__(self) -> None:
-        self._model: Any = None
-        self._predictor: Predictor | None = None
-        self._served: Any = None
+        self._loaded: Any = None
 
     def start(self, threads: Sequence[int], deterministic: bool = False) -> Reply:
         """Makes TensorFlow's devices and thread pools while the main process builds its model.
@@ -61,168 +62,54 @@ class Prover:
         tf.function(lambda value: value + 1)(tf.constant(1))
         return {}
 
-    def open(self, path: str, reader: str, objects: Sequence[Mapping[str, Any]], safe_mode: bool) -> Reply:
-        """Loads the artifact.
+    def open(
+        self, path: str, reader: str, objects: Sequence[Mapping[str, Any]], safe_mode: bool, tags: Sequence[str]
+    ) -> Reply:
+        """Loads the artifact, for the questions that follow.
 
         What it does not hold is drawn anew, with a seed that nobody knows: never what its maker drew.
 
         Args:
             path: Of the staged artifact.
-            reader: `exporter` for our `load_model`, `keras` for stock Keras.
+            reader: See `exporter.verification.comparing.base.Reader`.
             objects: What it needs: see `exporter.verification.custom_objects.import_objects`.
             safe_mode: Whether code inside the artifact is refused. One that was written a moment ago from the caller's
                 own model holds the caller's own code.
+            tags: Of the graph that TensorFlow alone loads.
 
         Returns:
-            The class of the loaded model, which of its layers live on without their code, and what was imported.
+            The class of what was loaded, which of its layers live on without their code, and what was imported.
         """
-        self._model = self._predictor = self._served = None  # a machine may only hold one
+        self._loaded = None  # a machine may only hold one
         seed_generators(choose_seed())
-        load = load_model if reader == "exporter" else keras.models.load_model
+        if reader == Reader.TENSORFLOW:
+            self._loaded = load_graph(Path(path), tags, safe_mode)
+            return {"class_name": type(self._loaded).__name__, "revived": [], "imported": {}}
+        load = load_model if reader == Reader.EXPORTER else keras.models.load_model
         custom_objects, imported = import_objects(objects)
-        self._model = load(path, custom_objects=custom_objects, safe_mode=safe_mode)
-        class_name, revived = type(self._model).__name__, find_revived(self._model)
+        self._loaded = load(path, custom_objects=custom_objects, safe_mode=safe_mode)
+        class_name, revived = type(self._loaded).__name__, find_revived(self._loaded)
         return {"class_name": class_name, "revived": revived, "imported": imported}
 
-    def predict(
-        self,
-        inputs: Mapping[str, Any],
-        batches: str,
-        outputs: str,
-        numbers: Sequence[int],
-        eager: bool,
-        seed: int,
-        operations: bool,
-    ) -> Reply:
-        """Predicts batches with the loaded model.
+    def answer(self, check: str, facts: Mapping[str, Any], arrays: str | None, answer: str) -> Reply:
+        """Answers the question of a check about what was loaded.
 
         Args:
-            inputs: What the model takes, as `Inputs.to_json` says it.
-            batches: File with the arrays `<batch>/<leaf>`.
-            outputs: File to write, with the arrays `<batch>/<output>`.
-            numbers: Of the batches to predict.
-            eager: Whether the model is called as it is, untraced.
-            seed: Of the process's generators, before each batch.
-            operations: Whether TensorFlow's random operations are seeded, too.
+            check: The name of a check in `exporter.verification.checks.CHECKS`.
+            facts: Of the question.
+            arrays: The file with those of the question; None where it has none.
+            answer: The file to write for those of the answer, if it has any.
 
         Returns:
-            Nothing but that it was done.
+            The `facts` of the answer.
         """
-        described = Inputs.from_json(inputs)
-        if self._predictor is None:
-            self._predictor = Predictor(self._model, described, eager)
-        predicted: dict[str, Array] = {}
-        for number, batch in zip(numbers, _read_batches(batches, described, numbers), strict=True):
-            with generators_seeded(seed, operations):
-                predicted.update({f"{number}/{name}": array for name, array in self._predictor(batch).items()})
-        write_arrays(Path(outputs), predicted)
-        return {}
-
-    def use(
-        self,
-        method: str,
-        specs: Mapping[str, Any],
-        batch: str,
-        outputs: str,
-        eager: bool,
-        seed: int,
-        operations: bool,
-    ) -> Reply:
-        """Calls a method of the loaded model as users do.
-
-        Args:
-            method: See `exporter.verification.checks.usage.call_as_user`.
-            specs: What the batch is made of, as `Inputs.to_json` says it.
-            batch: File with the arrays `0/<leaf>`.
-            outputs: File to write, with the arrays `0/<output>`.
-            eager: Whether Python runs it, operation by operation.
-            seed: Of the process's generators.
-            operations: Whether TensorFlow's random operations are seeded, too.
-
-        Returns:
-            Nothing but that it was done.
-        """
-        described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, described, [0])
-        with everything_kept(self._model), generators_seeded(seed, operations):
-            found = call_as_user(self._model, method, described, arrays, eager)
-        write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
-        return {}
-
-    def call(
-        self,
-        method: str,
-        keywords: Sequence[str],
-        specs: Mapping[str, Any],
-        batch: str,
-        outputs: str,
-        eager: bool,
-        seed: int,
-        operations: bool,
-    ) -> Reply:
-        """Calls a method of the loaded model's own.
-
-        Args:
-            method: Its name.
-            keywords: The names of its arguments.
-            specs: The tensors that it takes, as `Inputs.to_json` says it.
-            batch: File with the arrays `0/<name>` of the dense tensors by which those are served.
-            outputs: File to write, with the arrays `0/<output>`.
-            eager: Whether Python runs it, operation by operation.
-            seed: Of the process's generators.
-            operations: Whether TensorFlow's random operations are seeded, too.
-
-        Returns:
-            Whether the loaded model `has` the method, and its `variables` after the call.
-        """
-        described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, Inputs(flatten_leaves(described.leaves), ()), [0])
-        with everything_kept(self._model), generators_seeded(seed, operations):
-            found = call_method(self._model, method, keywords, described, arrays, eager)
-            variables = describe_variables(self._model)
-        if found is not None:
-            write_arrays(Path(outputs), {f"0/{name}": array for name, array in found.items()})
-        return {"has": found is not None, "variables": variables}
-
-    def serve(
-        self,
-        path: str,
-        tags: Sequence[str],
-        endpoint: str,
-        inputs: Mapping[str, Any],
-        batches: str,
-        outputs: str,
-        count: int,
-        moves_state: bool,
-        safe_mode: bool,
-    ) -> Reply:
-        """Calls one endpoint of a SavedModel through TensorFlow alone.
-
-        Args:
-            path: Of the staged artifact.
-            tags: Of the graph to load.
-            endpoint: Its name.
-            inputs: What the model takes, as `Inputs.to_json` says it.
-            batches: File with the arrays `<batch>/<leaf>`.
-            outputs: File to write, with the arrays `<batch>/<output name>`.
-            count: The number of batches.
-            moves_state: Whether a call may change variables, which are put back after the last one.
-            safe_mode: Whether a graph that does more than compute is refused.
-
-        Returns:
-            The `state` after the last call: see `exporter.verification.checks.calls.call_endpoint`.
-        """
-        described = Inputs.from_json(inputs)
-        self._model = self._predictor = None
-        if self._served is None:
-            self._served = load_graph(Path(path), tags, safe_mode)
-        function = self._served.signatures[endpoint]
-        answers, state = call_endpoint(
-            function, described, _read_batches(batches, described, range(count)), moves_state
-        )
-        served = {f"{number}/{name}": array for number, answer in enumerate(answers) for name, array in answer.items()}
-        write_arrays(Path(outputs), served)
-        return {"state": state}
+        if self._loaded is None:
+            raise ValueError("nothing is loaded")
+        question = Message(facts, {} if arrays is None else read_arrays(Path(arrays)))
+        found = _ANSWERS[check](self._loaded, question)
+        if found.arrays:
+            write_arrays(Path(answer), found.arrays)
+        return {"facts": found.facts}
 
     def measure(
         self,
@@ -253,19 +140,19 @@ class Prover:
             The durations and the memory of `exporter.artifacts.records.Measurements`.
         """
         described = Inputs.from_json(inputs)
-        [arrays] = _read_batches(batch, described, [0])
-        self._model = self._predictor = self._served = None
+        [arrays] = read_batches(read_arrays(Path(batch)), described, [0])
+        self._loaded = None
         gc.collect()
         seed_generators(choose_seed())
         reset_peak()
         size = measure_peak()
         started = time.perf_counter()
         if tags is None:
-            self._model = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
+            self._loaded = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
         else:
-            self._served = load_graph(Path(path), tags, safe_mode=False)
+            self._loaded = load_graph(Path(path), tags, safe_mode=False)
         load_seconds = time.perf_counter() - started
-        predict = Predictor(self._model, described, eager) if tags is None else self._make_call(endpoint, described)
+        predict = Predictor(self._loaded, described, eager) if tags is None else self._make_call(endpoint, described)
         first_seconds = _time_call(predict, arrays)
         for _ in range(warm_up):
             predict(arrays)
@@ -280,7 +167,7 @@ class Prover:
         }
 
     def _make_call(self, endpoint: str, described: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
-        function = self._served.signatures[endpoint]
+        function = self._loaded.signatures[endpoint]
 
         def call(batch: Sequence[Array]) -> dict[str, Array]:
             tensors = convert_batch(described, batch)
@@ -288,55 +175,6 @@ class Prover:
             return {name: convert_output(value) for name, value in name_answers(answer).items()}
 
         return call
-
-    def describe(self, include_optimizer: bool) -> Reply:
-        """Describes the state of the loaded model.
-
-        Args:
-            include_optimizer: Whether the optimizer is part of the state.
-
-        Returns:
-            See `exporter.verification.checks.facts.describe_model`.
-        """
-        return describe_model(self._model, include_optimizer)
-
-    def train(self, specs: Mapping[str, Any], batch: str, eager: bool, seed: int, operations: bool) -> Reply:
-        """Trains the loaded model for one step.
-
-        Args:
-            specs: What the batch is made of, as `Inputs.to_json` says it.
-            batch: File with the arrays `0/<leaf>`.
-            eager: Whether Python runs the step, operation by operation.
-            seed: Of the process's generators.
-            operations: Whether TensorFlow's random operations are seeded, too.
-
-        Returns:
-            The `variables` after the step: see `exporter.verification.checks.facts.describe_variables`.
-        """
-        described = Inputs.from_json(specs)
-        [arrays] = _read_batches(batch, described, [0])
-        with generators_seeded(seed, operations):
-            take_step(self._model, described, arrays, eager)
-        return {"variables": describe_variables(self._model)}
-
-    def values(self, paths: Sequence[str], include_optimizer: bool, values: str) -> Reply:
-        """Writes the values of some variables.
-
-        Args:
-            paths: Of the variables.
-            include_optimizer: Whether the optimizer is part of the state.
-            values: File to write, with an array per path.
-
-        Returns:
-            Nothing but that it was done.
-        """
-        write_arrays(Path(values), read_values(self._model, paths, include_optimizer))
-        return {}
-
-
-def _read_batches(path: str, inputs: Inputs, numbers: Iterable[int]) -> list[list[Array]]:
-    arrays = read_arrays(Path(path))
-    return [[arrays[f"{number}/{leaf.name}"] for leaf in inputs.leaves] for number in numbers]
 
 
 def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array]) -> float:

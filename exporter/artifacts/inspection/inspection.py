@@ -18,7 +18,7 @@ from exporter.artifacts.inspection.configurations import (
 from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
-from exporter.saving.contents import Endpoint, Holding, LeftOut, format_bytes
+from exporter.saving.contents import TWIN, Endpoint, Holding, LeftOut, OmissionKind, format_bytes
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.exchange import read_whole
@@ -376,7 +376,7 @@ def _list_held(artifact: Artifact, groups: Mapping[str, str], optimizer: Optimiz
         layers = f" of {_count(len(architecture.layers), 'layer')}" if architecture.layers else ""
         held.append(Holding("configuration", f"{architecture.class_name}{layers}"))
     for group in sum_groups(artifact, groups):
-        if group.name == "optimizer" and optimizer is not None:
+        if group.name == Kind.OPTIMIZER and optimizer is not None:
             step = "" if optimizer.step is None else f" at step {optimizer.step:,}"
             held.append(Holding("optimizer", f"{optimizer.class_name}{step}, {_describe_group(group)}"))
         else:
@@ -392,7 +392,7 @@ def _list_held(artifact: Artifact, groups: Mapping[str, str], optimizer: Optimiz
     if artifact.functions is not None:
         held.append(Holding("functions", "inference and training: it lives on without the code of its classes"))
     if artifact.graph is not None and artifact.has_twin:
-        held.append(Holding("Keras twin", "stock keras.models.load_model opens the directory"))
+        held.append(Holding(TWIN, "stock keras.models.load_model opens the directory"))
     return tuple(held)
 
 
@@ -406,18 +406,19 @@ def _list_missing(
         missing.append(LeftOut("configuration", f"{words}, so no keras.Model can be rebuilt from it without its code"))
     if artifact.compile_config is None and artifact.config is not None:
         missing.append(LeftOut("compile configuration", "it has to be compiled anew before it is trained"))
-    if "optimizer" not in present:
+    if Kind.OPTIMIZER not in present:
         missing.append(LeftOut("optimizer", "its state is not there, so training starts anew"))
     elif optimizer is not None and optimizer.step is None:
         missing.append(LeftOut("step", "the optimizer's count of steps was not found"))
     random = list_random(artifact.config)
-    if random and "random state" not in present:
+    if random and Kind.RANDOM not in present:
         names = ", ".join(random[:3]) + (", ..." if len(random) > 3 else "")
         missing.append(LeftOut("random state", f"{names} draws random numbers, so training does not go on exactly"))
     if artifact.graph is None and artifact.format != "weights":
         missing.append(LeftOut("endpoints", "only a SavedModel has signatures that a server runs"))
     if artifact.record is not None and artifact.graph is not None and not artifact.has_twin:
-        missing.append(LeftOut("Keras twin", "stock Keras does not open it; exporter.load_model does"))
+        why = "stock Keras does not open it; exporter.load_model does"
+        missing.append(LeftOut(TWIN, why, kind=OmissionKind.TWIN))
     if artifact.graph is not None and not artifact.graph.has_saver and artifact.tensors:
         missing.append(LeftOut("saver", "TF Serving cannot restore the variables; it was left out on request"))
     return tuple(missing)

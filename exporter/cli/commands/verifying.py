@@ -20,6 +20,7 @@ from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, Usa
 from exporter.processes.confinement import GIB, run_confined
 from exporter.processes.fresh_process import wait_seconds
 from exporter.saving.contents import LeftOut
+from exporter.saving.layout.records import read_record
 from exporter.storage.remote import find_artifact, is_url
 from exporter.text.showing import print_line, write_json
 
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prove(path: str) -> dict[str, Any]:
-    """Loads an artifact and compares what its readers make of it; see `prove_again`.
+    """Loads an artifact and compares what its readers make of it; see `reverify`.
 
     Args:
         path: The artifact.
@@ -107,12 +108,12 @@ def prove(path: str) -> dict[str, Any]:
     """
     from exporter.artifacts.inspection.artifacts import open_artifact
     from exporter.exporting.reporting import TerminalReporter
-    from exporter.verification.reverification import prove_again
+    from exporter.verification.reverification import reverify
 
     with open_artifact(Path(path)) as artifact:
         recipe = artifact.recipe or {}
     with TerminalReporter():
-        checks, left_out = prove_again(Path(path), recipe)
+        checks, left_out = reverify(Path(path), recipe)
     return {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
 
 
@@ -126,7 +127,9 @@ def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[C
             f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
             "To check its files alone: --files-only."
         ) from error
-    return tuple(Check(**each) for each in found["checks"]), tuple(LeftOut(**each) for each in found["left_out"])
+    checks = read_record(tuple[Check, ...], found["checks"])
+    left_out = read_record(tuple[LeftOut, ...], found["left_out"])
+    return tuple(checks), tuple(left_out)
 
 
 def rebuild(path: str, folder: str, trust: list[str], environment: list[str], inputs: list[str]) -> str:

@@ -27,7 +27,7 @@ from exporter.models.endpoints.pipelines import (
     run_pipeline,
 )
 from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leaves, flatten_outputs, join_leaf
-from exporter.models.training_steps import everything_kept
+from exporter.models.training.steps import everything_kept
 from exporter.processes.arrays import Array
 from exporter.saving.formats.saved_model.save_options import keeps_replicas
 from exporter.saving.graph.inputs import InputLeaf, Inputs

@@ -12,7 +12,7 @@ import tensorflow as tf
 from exporter.config.checking import suggest
 from exporter.errors import Fault, UsageError
 from exporter.models.endpoints.declarations import DeclaredInputs
-from exporter.models.training_data import describe_step_data
+from exporter.models.training.step_data import describe_step_data
 from exporter.saving.graph.inputs import (
     InputLeaf,
     Inputs,

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter.artifacts.receipt import Receipt
-from exporter.artifacts.records import Check, Measurements
+from exporter.artifacts.records import Check, CheckKind, Measurements, name_kinds
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
 from exporter.saving.contents import Holding, LeftOut
 from exporter.saving.formats import FORMATS
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.layout.records import RecordError, read_record
-from exporter.saving.state.kinds import Kind
 from exporter.storage.digests import digest_files, record_files
 from exporter.storage.own_files import read_bytes
 from exporter.storage.remote import Store, is_url
@@ -37,8 +36,6 @@ STOPPED = "stopped"
 EXIT_CODES = (0, 2, 3, 4, 1)
 
 _UNEXPECTED = 1
-_STATE = tuple(map(str, Kind))  # the checks of the verification
-_STEP = "training step"
 _MOST = 2**63 - 1  # of bytes, of seconds, and of whatever else is counted
 
 
@@ -127,7 +124,7 @@ class JobResult:
             ArtifactError: The text is no row that this version can read.
         """
         try:
-            row = read_record(cls, parse_json(text, "The row"), "the row")
+            row = read_record(cls, name_kinds(parse_json(text, "The row")), "the row")
         except RecordError as error:
             raise ArtifactError(f"The row is damaged: {error}. Run its job again.") from error
         if row.schema_version != SCHEMA_VERSION:
@@ -218,8 +215,8 @@ def describe_success(cell: SweepJob, receipt: Receipt) -> JobResult:
         held=receipt.held,
         left_out=receipt.left_out,
         checks=receipt.checks,
-        output_difference=_find_difference(receipt.checks, outputs=True),
-        state_difference=_find_difference(receipt.checks, outputs=False),
+        output_difference=_find_difference(receipt.checks, CheckKind.OUTPUTS),
+        state_difference=_find_difference(receipt.checks, CheckKind.STATE),
         resumes=_read_resumption(receipt),
         seconds=receipt.seconds,
         save_seconds=receipt.seconds.get("write the artifact"),
@@ -248,8 +245,8 @@ def describe_failure(cell: SweepJob, error: BaseException, started: str) -> JobR
         exit_code=error.exit_code if isinstance(error, ExporterError) else _UNEXPECTED,
         error=first_line if is_known else f"unexpected {type(error).__name__}: {first_line}",
         checks=checks,
-        output_difference=_find_difference(checks, outputs=True),
-        state_difference=_find_difference(checks, outputs=False),
+        output_difference=_find_difference(checks, CheckKind.OUTPUTS),
+        state_difference=_find_difference(checks, CheckKind.STATE),
         started=started,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -274,20 +271,15 @@ def describe_missing(cell: SweepJob, why: str) -> JobResult:
     return JobResult(**_begin(cell), outcome=Outcome.MISSING, exit_code=_UNEXPECTED, error=why)
 
 
-def _find_difference(checks: tuple[Check, ...], outputs: bool) -> float | None:
-    known = [
-        check.difference
-        for check in checks
-        if check.difference is not None
-        and (check.name in _STATE if outputs is False else check.name not in (*_STATE, _STEP))
-    ]
-    return max(known, default=None)
+def _find_difference(checks: tuple[Check, ...], kind: CheckKind) -> float | None:
+    differences = [check.difference for check in checks if check.kind is kind]
+    return max((difference for difference in differences if difference is not None), default=None)
 
 
 def _read_resumption(receipt: Receipt) -> bool | None:
     if receipt.recipe.get("include_optimizer") is False:
         return False
-    step = next((check for check in receipt.checks if check.name == _STEP), None)
+    step = next((check for check in receipt.checks if check.kind is CheckKind.TRAINING), None)
     return True if step is not None and step.difference == 0.0 else None
 
 

@@ -1,6 +1,6 @@
 """A batch to train on: drawn to fit the model's inputs and its losses, or read from a file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,44 +11,20 @@ import tensorflow as tf
 
 from exporter.errors import ArgumentError, Fault, UsageError
 from exporter.models.predictions import draw_batch, match_arrays, read_file
+from exporter.models.training.losses import find_losses, find_target_kind
+from exporter.models.training.step_data import (
+    TARGETS,
+    WEIGHTS,
+    UndrawableError,
+    describe_spec,
+    describe_structure,
+    map_structure,
+    observe,
+    renumber,
+)
 from exporter.processes.arrays import Array, find_dtype
-from exporter.saving.graph.inputs import InputLeaf, Inputs, build_structure, extract_leaves, to_argument_name
-from exporter.saving.graph.observations import observe_data
+from exporter.saving.graph.inputs import InputLeaf, Inputs, extract_leaves
 from exporter.saving.graph.signatures import name_outputs
-from exporter.saving.private_api import to_snake_case
-
-TARGETS = "y"
-WEIGHTS = "sample_weight"
-
-# What Keras's own losses take as targets: class functions and classes alike, by their names in snake case.
-_KINDS = {
-    "sparse_categorical_crossentropy": "classes",
-    "categorical_generalized_cross_entropy": "classes",
-    "circle": "classes",
-    "categorical_crossentropy": "one-hot",
-    "categorical_focal_crossentropy": "one-hot",
-    "categorical_hinge": "one-hot",
-    "binary_crossentropy": "flags",
-    "binary_focal_crossentropy": "flags",
-    "dice": "flags",
-    "tversky": "flags",
-    "hinge": "signs",
-    "squared_hinge": "signs",
-    "poisson": "positive",
-    "kl_divergence": "positive",
-    "mean_absolute_percentage_error": "positive",
-    "mean_squared_logarithmic_error": "positive",
-    "mean_squared_error": "numbers",
-    "mean_absolute_error": "numbers",
-    "huber": "numbers",
-    "log_cosh": "numbers",
-    "cosine_similarity": "numbers",
-    "ctc": "labels",
-}
-
-
-class UndrawableError(Exception):
-    """No batch can be drawn for a model; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +105,7 @@ def make_batch(
         UndrawableError: The data with which the model was trained is of a kind that cannot be drawn.
         UsageError: An array that is given does not fit the model.
     """
-    seen = _observe(model, inputs)
+    seen = observe(model, inputs)
     size = next((len(array) for array in batch if array.ndim), 1)
     maker = _Maker(model, name_outputs(model, outputs), size, seed)
     if seen:
@@ -152,91 +128,6 @@ def make_batch(
     return maker.finish()
 
 
-def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callable[[], Any], weighted: bool) -> Inputs:
-    """Describes the data that one step of training or evaluation takes.
-
-    Args:
-        model: A compiled model.
-        inputs: What it takes.
-        find_outputs: Finds the tensors that the model gives, in its own structure. It is called where the model has
-            seen no data that tells its targets.
-        weighted: Whether there are sample weights, also if the model was trained without.
-
-    Returns:
-        The tensors, of which the structure is `(x,)`, `(x, y)` or `(x, y, sample_weight)`: those of `inputs`, `y` or
-        `y_<output>`, and `sample_weight` or `sample_weight_<output>`. Shapes and dtypes are those of the data with
-        which the model was trained or evaluated, or else those that its losses want.
-    """
-    leaves: list[InputLeaf] = []
-    structure: list[Any] = []
-
-    def add(part: str, value: Any, describe: Callable[[Any, str], InputLeaf]) -> None:
-        flat = keras.tree.flatten(value)
-        nested = isinstance(value, (dict, list, tuple))
-        names = [f"{part}_{name}" for name in name_outputs(model, value)] if nested else [part]
-        start = len(leaves)
-        leaves.extend(describe(leaf, name) for leaf, name in zip(flat, names, strict=True))
-        structure.append(_renumber(_number(value), start))
-
-    seen = _observe(model, inputs)
-    if seen:
-        try:
-            specs = extract_leaves(inputs, (seen[0],))
-        except ArgumentError:
-            specs = []
-        if specs:
-            leaves += [_describe(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
-            structure.append(inputs.structure[0])
-        else:
-            add("x", seen[0], _describe)
-        if len(seen) > 1 and seen[1] is not None:
-            add(TARGETS, seen[1], _describe)
-            if len(seen) > 2 and seen[2] is not None:
-                add(WEIGHTS, seen[2], _describe)
-    else:
-        leaves += inputs.leaves
-        structure.append(inputs.structure[0] if len(inputs.structure) == 1 else {"tuple": list(inputs.structure)})
-        if model.loss is not None:
-            outputs = find_outputs()
-            losses = _find_losses(model, list(name_outputs(model, outputs)))
-            named = {id(value): losses.get(name) for name, value in name_outputs(model, outputs).items()}
-            add(TARGETS, outputs, lambda value, name: _describe_target(named.get(id(value)), value.shape, name))
-    if weighted and len(structure) == 2:
-        leaves.append(InputLeaf(WEIGHTS, (None,), "float32"))
-        structure.append(len(leaves) - 1)
-    return Inputs(tuple(leaves), tuple(structure))
-
-
-def _describe_target(loss: Any, shape: Any, name: str) -> InputLeaf:
-    """Describes the target that a loss wants for an output of this shape."""
-    sizes = tuple(shape.as_list())
-    kind = _find_kind(loss, sizes)
-    if kind == "classes":
-        return InputLeaf(name, sizes[:-1], "int32")
-    if kind == "labels":
-        return InputLeaf(name, (sizes[0], None), "int32")
-    return InputLeaf(name, sizes, "float32")
-
-
-def _number(value: Any) -> Any:
-    """Returns the structure of a value with the positions of its leaves."""
-    numbers = iter(range(len(keras.tree.flatten(value))))
-    return _map_structure(value, lambda _: next(numbers))
-
-
-def _observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:
-    """Returns the specs of the data that the model was trained with, as `observe_data` does."""
-    saved = getattr(model, "saved_data", None)
-    if saved is None:
-        return observe_data(model)
-    # A model that trains with its saved step takes the leaves of that data, in the order of `tf.nest`.
-    specs, count = tuple(saved), len(inputs.leaves)
-    places = tf.nest.flatten(build_structure(inputs.structure[0], range(count)))
-    ordered = [spec for _, spec in sorted(zip(places, specs, strict=False), key=lambda pair: pair[0])]
-    own = build_structure(inputs.structure[0], ordered)
-    return (own, specs[count:]) if len(specs) > count else (own,)
-
-
 class _Maker:
     """Collects the parts of one batch."""
 
@@ -246,7 +137,7 @@ class _Maker:
         self._size = size
         self._seed = seed
         self._generator = np.random.default_rng([seed, size, 1])
-        self._losses = _find_losses(model, list(outputs))
+        self._losses = find_losses(model, list(outputs))
         self._leaves: list[InputLeaf] = []
         self._arrays: list[Array] = []
         self._structure: list[Any] = []
@@ -260,7 +151,7 @@ class _Maker:
         start = len(self._leaves)
         self._leaves += leaves
         self._arrays += arrays
-        self._structure.append(_renumber(structure, start))
+        self._structure.append(renumber(structure, start))
 
     def add_inputs(self, seen: Any, inputs: Inputs, batch: Sequence[Array], redraw: bool) -> None:
         """Adds inputs of the structure and dtypes that were seen; those of the batch where they fit."""
@@ -275,13 +166,13 @@ class _Maker:
             for spec, leaf, array in zip(specs, inputs.leaves, batch, strict=bool(specs))
         ]
         if specs and all(fitting):
-            leaves = [_describe(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
+            leaves = [describe_spec(spec, leaf.name) for spec, leaf in zip(specs, inputs.leaves, strict=True)]
             dtypes = [object if leaf.dtype == "string" else find_dtype(leaf.dtype) for leaf in leaves]
             cast = [array.astype(dtype) for array, dtype in zip(batch, dtypes, strict=True)]
             self.add(leaves, inputs.structure[0], cast)
         elif redraw:
             found: list[InputLeaf] = []
-            structure = _describe_structure(seen, found, [])
+            structure = describe_structure(seen, found, [])
             self.add(found, structure, draw_batch(self._model, Inputs(tuple(found), ()), self._size, self._seed))
         else:
             raise UndrawableError("it was trained with other inputs than those that it is called with")
@@ -289,7 +180,7 @@ class _Maker:
     def add_drawn(self, part: str, seen: Any) -> None:
         """Adds targets or sample weights of the structure, shapes and dtypes that were seen."""
         leaves: list[InputLeaf] = []
-        structure = _describe_structure(seen, leaves, self._name_leaves(part, seen))
+        structure = describe_structure(seen, leaves, self._name_leaves(part, seen))
         arrays = [self._draw(leaf, part) for leaf in leaves]
         # What was free in the model's data has a size in this batch, which both processes trace with.
         self.add(leaves, structure, arrays)
@@ -301,13 +192,13 @@ class _Maker:
 
         def convert(value: Any, names: list[str]) -> Any:
             name = names.pop(0)
-            array = self._draw_target(_find_kind(self._loss_of(name), np.shape(value)), np.shape(value))
+            array = self._draw_target(find_target_kind(self._loss_of(name), np.shape(value)), np.shape(value))
             leaves.append(InputLeaf(name, (None, *array.shape[1:]), array.dtype.name))
             arrays.append(array)
             return len(leaves) - 1
 
         names = self._name_leaves(TARGETS, outputs)
-        self.add(leaves, _map_structure(outputs, lambda value: convert(value, names)), arrays)
+        self.add(leaves, map_structure(outputs, lambda value: convert(value, names)), arrays)
 
     def add_given(self, given: Mapping[str, Array], origin: Path, targets: Any, weights: Any, known: bool) -> None:
         """Adds the arrays of a file, as targets and sample weights."""
@@ -334,10 +225,10 @@ class _Maker:
                 raise UsageError([Fault("verify.data", message)])
             specs: list[InputLeaf] = []
             if known and not isinstance(value, np.ndarray):
-                structure = _describe_structure(value, specs, names)
+                structure = describe_structure(value, specs, names)
             else:
                 numbers = iter(range(len(names)))
-                structure = _map_structure(value, lambda _, numbers=numbers: next(numbers))
+                structure = map_structure(value, lambda _, numbers=numbers: next(numbers))
                 for name in names:
                     if name not in own and self._loss_of(name) is None:
                         own[name] = self._draw_target(None, self._outputs[name.partition("/")[2]].shape)
@@ -372,7 +263,7 @@ class _Maker:
             [drawn] = draw_batch(self._model, Inputs((leaf,), ()), self._size, self._seed)
             return drawn
         known = () if output is None else output.shape
-        return self._draw_values(_find_kind(self._loss_of(leaf.name), known), shape, known, leaf.dtype)
+        return self._draw_values(find_target_kind(self._loss_of(leaf.name), known), shape, known, leaf.dtype)
 
     def _find_size(self, output: Array | None, axis: int) -> int:
         return output.shape[axis] if output is not None and axis < output.ndim else 1
@@ -415,78 +306,8 @@ def _is_kin(first: str, second: str) -> bool:
     return kind(first) == kind(second)
 
 
-def _describe(spec: Any, name: str) -> InputLeaf:
-    if not isinstance(spec, (tf.TensorSpec, tf.SparseTensorSpec)) or spec.shape.rank is None:
-        raise UndrawableError(f"it was trained with data of the kind {type(spec).__name__}")
-    return InputLeaf(name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))
-
-
-def _describe_structure(value: Any, leaves: list[InputLeaf], names: list[str]) -> Any:
-    def convert(spec: Any) -> int:
-        leaves.append(_describe(spec, names[len(leaves)] if names else f"x/{len(leaves)}"))
-        return len(leaves) - 1
-
-    return _map_structure(value, convert)
-
-
 def _describe_array(name: str, array: Array | None) -> InputLeaf:
     if array is None:
         return InputLeaf(name, (None,), "float32")
     dtype = "string" if array.dtype.kind in "SU" else "float32" if array.dtype.kind == "f" else array.dtype.name
     return InputLeaf(name, (None,) * array.ndim, dtype)
-
-
-def _map_structure(value: Any, convert: Any) -> Any:
-    """Returns the structure of a value as `Inputs.structure` says it; its leaves in the order of `keras.tree`."""
-    numbers = iter([convert(leaf) for leaf in keras.tree.flatten(value)])
-    numbered = keras.tree.map_structure(lambda _: next(numbers), value)
-
-    def say(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {"dict": {key: say(item) for key, item in node.items()}}
-        if isinstance(node, (list, tuple)):
-            return {"tuple" if isinstance(node, tuple) else "list": [say(item) for item in node]}
-        return node
-
-    return say(numbered)
-
-
-def _renumber(structure: Any, start: int) -> Any:
-    if isinstance(structure, int):
-        return structure + start
-    [(kind, items)] = structure.items()
-    if kind == "dict":
-        return {kind: {key: _renumber(item, start) for key, item in items.items()}}
-    return {kind: [_renumber(item, start) for item in items]}
-
-
-def _find_losses(model: keras.Model, names: Sequence[str]) -> dict[str, Any]:
-    """Finds the loss of each output, by its name; an output may have none."""
-    loss = model.loss
-    if isinstance(loss, dict):
-        flat = keras.tree.flatten_with_path(loss)
-        return {to_argument_name("_".join(str(step) for step in path)): value for path, value in flat}
-    if isinstance(loss, (list, tuple)):
-        return dict(zip(names, keras.tree.flatten(loss), strict=False))
-    return dict.fromkeys(names, loss)
-
-
-def _find_kind(loss: Any, output: tuple[int, ...]) -> str | None:
-    """Finds what a loss takes as targets for an output of this shape; None if it is not one of Keras's own."""
-    if isinstance(loss, str) and loss in ("crossentropy", "ce"):  # Keras decides by the shapes
-        return "classes" if output and output[-1] > 1 else "flags"
-    return _KINDS.get(_name_loss(loss))
-
-
-def _name_loss(loss: Any) -> str:
-    """Returns the name of the loss of Keras's own that this one is or is made of, in snake case; else ''."""
-    if isinstance(loss, str):
-        try:
-            loss = keras.losses.get(loss)
-        except ValueError:
-            return ""
-    if isinstance(loss, keras.losses.Loss):
-        names = [to_snake_case(kind.__name__) for kind in type(loss).__mro__ if kind.__module__.startswith("keras.")]
-        names.append(getattr(getattr(loss, "fn", None), "__name__", ""))
-        return next((name for name in names if name in _KINDS), "")
-    return str(getattr(loss, "__name__", ""))

@@ -1,4 +1,4 @@
-"""The comparisons of a proof: what the model and the artifact were found to be, as checks that pass or fail."""
+"""The comparisons of a verification: what the model and the artifact were found to be, as checks that pass or fail."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -6,14 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.artifacts.records import Check
+from exporter.artifacts.records import Check, CheckKind
 from exporter.processes.arrays import Array, is_same, largest_difference
-from exporter.saving.contents import Endpoint
+from exporter.saving.contents import Endpoint, LeftOut, OmissionKind
 from exporter.saving.graph.endpoints import read_endpoints
 from exporter.text.showing import list_first
-from exporter.verification.checks.facts import find_differences
-
-# How many names a failed check lists: enough to see a pattern.
+from exporter.verification.comparing.facts import find_differences
 
 
 def measure_difference(first: Array, second: Array) -> float | None:
@@ -22,20 +20,22 @@ def measure_difference(first: Array, second: Array) -> float | None:
 
 
 def check_variables(
-    kind: str,
+    name: str,
     paths: Sequence[str],
     expected: Mapping[str, Sequence[Any]],
     received: Mapping[str, Sequence[Any]],
     differences: Mapping[str, float | None],
+    kind: CheckKind,
 ) -> Check:
     """Compares variables.
 
     Args:
-        kind: The name of the check.
+        name: Of the check.
         paths: Of the variables, on both sides.
         expected: Path -> digest, dtype and shape.
         received: What should be equal to it.
         differences: How far two are apart, by the path of those that are known to differ.
+        kind: Of the check.
 
     Returns:
         The check.
@@ -45,14 +45,30 @@ def check_variables(
     changed = [path for path in paths if path in expected and path in received and expected[path] != received[path]]
     count = f"{len(paths)} tensor{'s' if len(paths) != 1 else ''}"
     if not (missing or added or changed):
-        return Check(kind, True, "bit-equal", count, difference=0.0)
+        return Check(name, True, "bit-equal", count, difference=0.0, kind=kind)
     faults = {"missing": missing, "added": added, "changed": changed}
     figures = [f"{len(found)} {word}" for word, found in faults.items() if found]
     measured = [difference for path in changed if (difference := differences.get(path)) is not None]
     if measured:
         figures.append(f"largest difference {max(measured):.3g}")
     names = list_first([*missing, *added, *changed])
-    return Check(kind, False, f"of {count}, {', '.join(figures)}", names, difference=max(measured, default=None))
+    figure, furthest = f"of {count}, {', '.join(figures)}", max(measured, default=None)
+    return Check(name, False, figure, names, difference=furthest, kind=kind)
+
+
+def find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
+    """Finds the paths that stand on both sides, with other values."""
+    return [path for path in expected if path in received and expected[path] != received[path]]
+
+
+def leave_unproven(what: str, why: str) -> LeftOut:
+    """Says why something could not be compared."""
+    return LeftOut(f"proof of {what}", why, intended=True, kind=OmissionKind.COMPARISON)
+
+
+def report_unread(error: str) -> Check:
+    """Says that the other process could not read the state of what it loaded."""
+    return Check("state", False, "the loaded model's state cannot be read", error, kind=CheckKind.STATE)
 
 
 def check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
@@ -106,25 +122,24 @@ def compare_outputs(
     """
     if expected.keys() != received.keys():
         given, wanted = (sorted({key.split("/", 1)[1] for key in each}) for each in (received, expected))
-        return Check(
-            name, False, "other outputs than the model's", f"{list_first(given)} instead of {list_first(wanted)}"
-        )
+        detail = f"{list_first(given)} instead of {list_first(wanted)}"
+        return Check(name, False, "other outputs than the model's", detail, kind=CheckKind.OUTPUTS)
     differing = [
         key
         for key, array in expected.items()
         if not (_is_alike if key.split("/", 1)[1] in ignored else is_same)(array, received[key])
     ]
     if not differing:
-        return Check(name, True, "bit-equal", detail, difference=0.0)
+        return Check(name, True, "bit-equal", detail, difference=0.0, kind=CheckKind.OUTPUTS)
     for key in differing:
         ours, theirs = expected[key], received[key]
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
             figure = f"{theirs.dtype} {theirs.shape} instead of {ours.dtype} {ours.shape}"
-            return Check(name, False, figure, detail)
+            return Check(name, False, figure, detail, kind=CheckKind.OUTPUTS)
     differences = [largest_difference(expected[key], received[key]) for key in differing]
     largest = max((difference for difference in differences if difference is not None), default=None)
     figure = "different strings" if largest is None else f"largest difference {largest:.3g}"
-    return Check(name, False, figure, detail, difference=largest)
+    return Check(name, False, figure, detail, difference=largest, kind=CheckKind.OUTPUTS)
 
 
 def _is_alike(first: Array, second: Array) -> bool:

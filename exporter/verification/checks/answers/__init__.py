@@ -1,0 +1,1 @@
+"""The checks of what a model answers, however it is called."""
