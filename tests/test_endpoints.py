@@ -469,7 +469,9 @@ def test_every_fault_of_every_declaration_is_named() -> None:
 
 
 def make_stateful() -> Any:
-    return keras.Sequential([keras.Input((7, 5), batch_size=4, name="steps"), keras.layers.LSTM(1, stateful=True)])
+    return keras.Sequential(
+        [keras.Input((7, 5), batch_size=4, name="steps"), keras.layers.LSTM(1, stateful=True, name="lstm")]
+    )
 
 
 REFUSED = {
