@@ -532,7 +532,9 @@ def test_a_method_that_computes_is_an_endpoint(name: str) -> None:
 
 
 def make_stateful() -> Any:
-    return keras.Sequential([keras.Input((7, 5), batch_size=4, name="steps"), keras.layers.LSTM(1, stateful=True)])
+    return keras.Sequential(
+        [keras.Input((7, 5), batch_size=4, name="steps"), keras.layers.LSTM(1, stateful=True, name="lstm")]
+    )
 
 
 REFUSED = {
