@@ -12,9 +12,10 @@ from exporter.processes.arrays import Array
 from exporter.saving.private_api import to_snake_case
 from exporter.saving.rebuilding.acquired import collect_acquired
 from exporter.saving.rebuilding.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
-from exporter.saving.state.collecting import State, collect, collect_state, digest, join, to_array, walk
+from exporter.saving.state.collecting import State, collect, collect_state, digest, to_array
 from exporter.saving.state.policies import find_policy
 from exporter.saving.state.resources import Table
+from exporter.saving.state.tree import join, walk
 
 
 def describe_model(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
