@@ -279,6 +279,7 @@ def test_few_modules_know_hydra(file: Path) -> None:
         "exporter.cli.main",
         "exporter.exporting.job",
         "exporter.saving.api",
+        "exporter.saving.formats",
         "exporter.sources",
         "exporter.exporting.reporting",
         "exporter.sweeps.sweep",
