@@ -301,6 +301,7 @@ def test_private_code_of_hydra_is_used_in_one_place(module: str) -> None:
         "exporter.cli.main",
         "exporter.exporting.job",
         "exporter.saving.api",
+        "exporter.saving.formats",
         "exporter.sources",
         "exporter.exporting.reporting",
         "exporter.sweeps.sweep",

@@ -10,8 +10,8 @@ import keras
 
 from exporter.saving.graph.inputs import to_argument_name
 from exporter.saving.private_api import LookupInterface
-from exporter.saving.state.collecting import is_saveable
 from exporter.saving.state.resources import Table, find_leaves
+from exporter.saving.state.tree import is_saveable
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog")
 _UNKNOWN_WORD = "unheard-of"

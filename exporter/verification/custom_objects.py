@@ -12,7 +12,7 @@ import keras
 
 from exporter.artifacts.records import Loading
 from exporter.saving.configuration.configurations import find_foreign_names
-from exporter.saving.state.collecting import walk
+from exporter.saving.state.tree import walk
 
 _MAIN = "__main__"
 

@@ -14,8 +14,9 @@ from exporter.models.randomness import choose_seed, generators_seeded
 from exporter.processes.arrays import Array
 from exporter.saving.graph.inputs import Inputs, build_structure
 from exporter.saving.private_api import Tracker
-from exporter.saving.state.collecting import is_saveable, list_components, untracked_kept
+from exporter.saving.state.collecting import list_components, untracked_kept
 from exporter.saving.state.process_state import process_kept
+from exporter.saving.state.tree import is_saveable
 
 
 def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], eager: bool) -> None:

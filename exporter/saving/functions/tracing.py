@@ -41,9 +41,10 @@ from exporter.saving.graph.signatures import calls_undone, find_output_names
 from exporter.saving.private_api import AutoTrackable
 from exporter.saving.rebuilding.compilation import serialize_compile_config
 from exporter.saving.requests import SaveRequest
-from exporter.saving.state.collecting import State, join, walk
+from exporter.saving.state.collecting import State
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.saving.state.policies import find_policy
+from exporter.saving.state.tree import join, walk
 from exporter.text.showing import describe_if_possible, find_first_line
 
 

@@ -85,58 +85,73 @@ def describe_inputs(model: keras.Model) -> Inputs:
     if revived is not None:
         known: Inputs = revived.value
         return known
-    leaves: list[InputLeaf] = []
-    # A stateful layer keeps one state per sample, so only such a model serves the batch that it was built with.
-    stateful = any(getattr(layer, "stateful", False) for layer in model._flatten_layers())
-
-    def add(name: str, shape: Sequence[int | None], dtype: str, sparse: bool = False) -> int:
-        name = to_argument_name(name)
-        taken = {leaf.name for leaf in leaves}
-        unique = name if name not in taken else f"{name}_{len(leaves)}"
-        leaves.append(InputLeaf(unique, tuple(shape), dtype, sparse))
-        return len(leaves) - 1
-
-    def convert(value: Any, name: str) -> Any:
-        if isinstance(value, dict):
-            return {"dict": {key: convert(item, str(key)) for key, item in value.items()}}
-        if isinstance(value, keras.KerasTensor):
-            history = getattr(value, "_keras_history", None)  # a tensor's own name changes when the model is rebuilt
-            given = history.operation.name if history is not None and history.operation is not None else value.name
-            shape = value.shape if stateful or not value.shape else (None, *value.shape[1:])
-            return add(given, shape, keras.backend.standardize_dtype(value.dtype), value.sparse)
-        if isinstance(value, tf.TypeSpec):
-            return add(name, (None, *value.shape[1:]), value.dtype.name, isinstance(value, tf.SparseTensorSpec))
-        if isinstance(value, (tuple, list)) and all(item is None or isinstance(item, int) for item in value):
-            return add(name, (None, *value[1:]), model.input_dtype)
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [convert(item, f"{name}_{index}") for index, item in enumerate(value)]}
-
+    collector = _LeafCollector(model)
     kind = type(model)._obj_type(model)
     if kind == "Sequential":
-        arguments = [convert(model.inputs[0], "inputs")] if model.inputs else []
+        arguments = [collector.convert(model.inputs[0], "inputs")] if model.inputs else []
     elif kind == "Functional":
-        arguments = [convert(model._inputs_struct, "inputs")]
+        arguments = [collector.convert(model._inputs_struct, "inputs")]
     else:
-        shapes = getattr(model, "_build_shapes_dict", None) or {}
-        seen = observe_inputs(model)
-        # A model that trains by code of its own may be trained with other data than it is called with.
-        if seen and shapes and not _fits(seen[0], next(iter(shapes.values()))):
-            seen = ()
-        names = [name.removesuffix("_shape") for name in shapes]
-        first = names[0] if names and names[0] != "input" else "inputs"
-        arguments = (
-            [convert(seen[0], first)]
-            if seen
-            else [
-                convert(shape, first if index == 0 else name)
-                for index, (name, shape) in enumerate(zip(names, shapes.values(), strict=True))
-            ]
-        )
-    if not leaves:
+        arguments = [collector.convert(value, name) for name, value in _find_subclassed(model)]
+    if not collector.leaves:
         raise ModelError(
             f"The inputs of the model {model.name!r} are not known. Call it once on a batch of data, and save it then."
         )
-    return Inputs(tuple(leaves), tuple(arguments))
+    return Inputs(tuple(collector.leaves), tuple(arguments))
+
+
+class _LeafCollector:
+    """Gives each tensor that a model takes its name, and remembers it.
+
+    Attributes:
+        leaves: The tensors so far.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.leaves: list[InputLeaf] = []
+        self._model = model
+        # A stateful layer keeps one state per sample, so only such a model serves the batch that it was built with.
+        self._is_stateful = any(getattr(layer, "stateful", False) for layer in model._flatten_layers())
+
+    def _add(self, name: str, shape: Sequence[int | None], dtype: str, sparse: bool = False) -> int:
+        name = to_argument_name(name)
+        taken = {leaf.name for leaf in self.leaves}
+        unique = name if name not in taken else f"{name}_{len(self.leaves)}"
+        self.leaves.append(InputLeaf(unique, tuple(shape), dtype, sparse))
+        return len(self.leaves) - 1
+
+    def convert(self, value: Any, name: str) -> Any:
+        """Gives a structure of tensors or shapes as `Inputs.structure` has it."""
+        if isinstance(value, dict):
+            return {"dict": {key: self.convert(item, str(key)) for key, item in value.items()}}
+        if isinstance(value, keras.KerasTensor):
+            history = getattr(value, "_keras_history", None)  # a tensor's own name changes when the model is rebuilt
+            given = history.operation.name if history is not None and history.operation is not None else value.name
+            shape = value.shape if self._is_stateful or not value.shape else (None, *value.shape[1:])
+            return self._add(given, shape, keras.backend.standardize_dtype(value.dtype), value.sparse)
+        if isinstance(value, tf.TypeSpec):
+            return self._add(name, (None, *value.shape[1:]), value.dtype.name, isinstance(value, tf.SparseTensorSpec))
+        if isinstance(value, (tuple, list)) and all(item is None or isinstance(item, int) for item in value):
+            return self._add(name, (None, *value[1:]), self._model.input_dtype)
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [self.convert(item, f"{name}_{index}") for index, item in enumerate(value)]}
+
+
+def _find_subclassed(model: keras.Model) -> list[tuple[str, Any]]:
+    """Finds what a subclassed model is called with, by name: the data that it has seen, else the shapes."""
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    seen = observe_inputs(model)
+    # A model that trains by code of its own may be trained with other data than it is called with.
+    if seen and shapes and not _fits(seen[0], next(iter(shapes.values()))):
+        seen = ()
+    names = [name.removesuffix("_shape") for name in shapes]
+    first = names[0] if names and names[0] != "input" else "inputs"
+    if seen:
+        return [(first, seen[0])]
+    return [
+        (name if index else first, shape)
+        for index, (name, shape) in enumerate(zip(names, shapes.values(), strict=True))
+    ]
 
 
 def _fits(seen: Any, shape: Any) -> bool:

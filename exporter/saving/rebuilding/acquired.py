@@ -19,7 +19,8 @@ from exporter.errors import ArtifactError
 from exporter.processes.collector import living_set_aside
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.requests import LoadRequest
-from exporter.saving.state.collecting import State, join
+from exporter.saving.state.collecting import State
+from exporter.saving.state.tree import join
 
 Config = dict[str, Any]
 

@@ -22,11 +22,12 @@ from exporter.saving.rebuilding.compilation import compile_model, serialize_comp
 from exporter.saving.rebuilding.deferral import values_come_later
 from exporter.saving.rebuilding.model_configuration import rebuild_model
 from exporter.saving.requests import LoadRequest
-from exporter.saving.state.collecting import TRAINED, Array, Saveable, State, collect, list_apart, read_shape, walk
+from exporter.saving.state.collecting import TRAINED, Array, State, collect, list_apart, read_shape
 from exporter.saving.state.kinds import Kind, find_kind
 from exporter.saving.state.policies import describe_policy, separate_policies
 from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import TableRecord
+from exporter.saving.state.tree import Saveable, walk
 from exporter.text.showing import list_first
 
 VERSION = 1

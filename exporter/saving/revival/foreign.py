@@ -1,5 +1,6 @@
 """A model from the endpoint of any SavedModel."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,39 @@ def revive_foreign(path: Path) -> keras.Model:
     Raises:
         ArtifactError: It cannot be loaded, or has no `serving_default`.
     """
+    loaded, endpoint = _load_endpoint(path)
+    tensors = endpoint.structured_input_signature[1]
+    leaves = tuple(InputLeaf(name, tuple(spec.shape), spec.dtype.name) for name, spec in tensors.items())
+    names = list(tensors)
+    structure = ({"dict": {name: index for index, name in enumerate(names)}},) if len(names) > 1 else (0,)
+
+    def infer(*values: Any) -> Any:
+        outputs = endpoint(**dict(zip(names, values, strict=True)))
+        return outputs, {"losses": [], "masks": [None] * len(outputs)}
+
+    functions = AutoTrackable()
+    functions.inference = tf.function(infer, input_signature=[leaf.to_spec() for leaf in leaves], autograph=False)
+    values = {f"vars/{index}": variable for index, variable in enumerate(endpoint.variables)}
+    unit = _describe_unit(path.name, values, Inputs(leaves, structure), endpoint.structured_outputs)
+    record = StateRecord(
+        variables={place: VariableRecord(v.dtype.name, tuple(v.shape), v.trainable) for place, v in values.items()},
+        trainable={"": True},
+        optimizers={},
+        compile_extras=None,
+        assets=(),
+    )
+    loaded_parts = Loaded({MODEL: functions}, record, values)
+    model: keras.Model = make_unit_class(RevivedModel, unit)(unit, loaded_parts, None)
+    object.__setattr__(model, "loaded_artifact", Untracked(loaded))
+    return model
+
+
+def _load_endpoint(path: Path) -> tuple[Any, Any]:
+    """Loads a SavedModel, and finds the endpoint to make a model of.
+
+    Raises:
+        ArtifactError: It cannot be loaded, or has no `serving_default`.
+    """
     try:
         with strange_operations_named(path):
             loaded = tf.saved_model.load(str(path))
@@ -44,48 +78,29 @@ def revive_foreign(path: Path) -> keras.Model:
             f"{path} has no endpoint {SERVING_DEFAULT!r} to make a model of. "
             f"Its endpoints: {', '.join(loaded.signatures) or 'none'}."
         )
-    tensors = endpoint.structured_input_signature[1]
-    leaves = tuple(InputLeaf(name, tuple(spec.shape), spec.dtype.name) for name, spec in tensors.items())
-    names = list(tensors)
-    structure = ({"dict": {name: index for index, name in enumerate(names)}},) if len(names) > 1 else (0,)
+    return loaded, endpoint
 
-    def infer(*values: Any) -> Any:
-        outputs = endpoint(**dict(zip(names, values, strict=True)))
-        return outputs, {"losses": [], "masks": [None] * len(outputs)}
 
-    functions = AutoTrackable()
-    functions.inference = tf.function(infer, input_signature=[leaf.to_spec() for leaf in leaves], autograph=False)
-    values = {f"vars/{index}": variable for index, variable in enumerate(endpoint.variables)}
+def _describe_unit(name: str, values: Mapping[str, tf.Variable], inputs: Inputs, outputs: Mapping[str, Any]) -> Unit:
     variables = tuple(
-        UnitVariable(place, name := v.name.partition(":")[0].replace("/", "_"), name, None, None)
+        UnitVariable(place, own := v.name.partition(":")[0].replace("/", "_"), own, None, None)
         for place, v in values.items()
     )
     trained = tuple(place for place, v in values.items() if v.trainable)
     kept = tuple(place for place, v in values.items() if not v.trainable)
-    unit = Unit(
+    return Unit(
         path="",
         position=(),
         needs=(),
-        parts=(Part("", path.name, "SavedModel", True, trained, kept, (), ()),),
+        parts=(Part("", name, "SavedModel", True, trained, kept, (), ()),),
         variables=variables,
         parameters=(Parameter("inputs", "POSITIONAL_OR_KEYWORD", ()),),
         calls=(),
-        inputs=Inputs(leaves, structure).to_json(),
-        outputs={"dict": {name: index for index, name in enumerate(sorted(endpoint.structured_outputs))}},
+        inputs=inputs.to_json(),
+        outputs={"dict": {key: index for index, key in enumerate(sorted(outputs))}},
         output_names=(),
         trains=False,
         supports_masking=False,
         supports_jit=True,
         dtype_policy="float32",
     )
-    record = StateRecord(
-        variables={place: VariableRecord(v.dtype.name, tuple(v.shape), v.trainable) for place, v in values.items()},
-        trainable={"": True},
-        optimizers={},
-        compile_extras=None,
-        assets=(),
-    )
-    loaded_parts = Loaded({MODEL: functions}, record, values)
-    model: keras.Model = make_unit_class(RevivedModel, unit)(unit, loaded_parts, None)
-    object.__setattr__(model, "loaded_artifact", Untracked(loaded))
-    return model

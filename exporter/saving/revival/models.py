@@ -38,17 +38,14 @@ from exporter.saving.revival.layers import RevivedLayer, RevivedModel, make_unit
 from exporter.saving.revival.loaded import Loaded, adopt_value, strange_operations_named
 from exporter.saving.revival.saved_steps import use_saved_prediction
 from exporter.saving.revival.substitutes import Factory, name_substitute
-from exporter.saving.state.collecting import Array, collect, join, read_array, walk
+from exporter.saving.state.collecting import Array, collect, read_array
 from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import Table
+from exporter.saving.state.tree import join, walk
 
 
 def revive_model(
-    path: Path,
-    record: StateRecord,
-    functions: Functions,
-    config: Config | None,
-    request: LoadRequest,
+    path: Path, record: StateRecord, functions: Functions, config: Config | None, request: LoadRequest
 ) -> keras.Model:
     """Rebuilds a model of which some code is missing.
 
@@ -69,11 +66,7 @@ def revive_model(
     holder = getattr(ours, "functions", None)
     units = _read_mapping(holder, "units")
     check_functions(path, functions, units, record)
-    resources = _read_mapping(ours, "tables")
-    absent = sorted(record.tables.keys() - resources.keys())
-    if absent:
-        raise ArtifactError(f"{path} is incomplete: it lacks the lookup table {absent[0]!r}, which its record names.")
-    tables = {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
+    tables = _read_tables(path, ours, record)
     loaded = Loaded(units, record, _collect_values(path, ours, record), request, tables)
     values = loaded.values
     body = {key: value for key, value in (config or {}).items() if key != "compile_config"}
@@ -114,6 +107,19 @@ def _read_mapping(owner: Any, name: str) -> dict[str, Any]:
     """Returns a dict among the attributes of what TensorFlow loaded; an empty one if there is none."""
     value = getattr(owner, name, None)
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _read_tables(path: Path, ours: Any, record: StateRecord) -> dict[str, Table]:
+    """Finds every lookup table of the state.
+
+    Raises:
+        ArtifactError: One is not there.
+    """
+    resources = _read_mapping(ours, "tables")
+    absent = sorted(record.tables.keys() - resources.keys())
+    if absent:
+        raise ArtifactError(f"{path} is incomplete: it lacks the lookup table {absent[0]!r}, which its record names.")
+    return {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
 
 
 def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.Variable]:

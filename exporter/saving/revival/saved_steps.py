@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -26,84 +26,111 @@ def use_saved_steps(
         config: The compile configuration with which they were traced.
         replaceable: Whether the model can train without them; it does when it is given other data than they take.
     """
-    untracked = Untracked(units)
-    exact = "exact train" in functions.steps
+    steps = _SavedSteps(model, units, functions, replaceable)
+    replaced = {
+        "train_step": steps.train_step,
+        **({"test_step": steps.test_step} if "test" in functions.steps else {}),
+        "reset_metrics": steps.reset_metrics,
+        "get_metrics_result": steps.get_metrics_result,
+        "_flatten_metrics_in_order": steps.flatten_metrics_in_order,
+        "compile": steps.compile_anew,
+        "saved_data": list_specs(steps.get_function("train")),
+        "saved_exact_data": list_specs(steps.get_function("exact train" if steps.is_exact else "train")),
+        "saved_compile_config": Untracked(config),
+    }
+    steps.replaced = tuple(replaced)
+    for name, value in replaced.items():
+        object.__setattr__(model, name, value)
 
-    def get_function(step: str) -> Any:
-        return untracked.value[f"{STEP}{step}"].inference
 
-    def order(logs: Any, step: str) -> Any:
-        names = functions.steps[step]
+class _SavedSteps:
+    """The saved steps of one model, in the place of its own methods.
+
+    Attributes:
+        is_exact: Whether there are steps for the size of batch that the model was trained with.
+        replaced: The attributes of the model that these stand in.
+    """
+
+    def __init__(self, model: keras.Model, units: Mapping[str, Any], functions: Functions, replaceable: bool) -> None:
+        self._model = model
+        self._units = units
+        self._functions = functions
+        self._replaceable = replaceable
+        self.is_exact = "exact train" in functions.steps
+        self.replaced: tuple[str, ...] = ()
+
+    def get_function(self, step: str) -> Any:
+        """Returns the function of a step."""
+        return self._units[f"{STEP}{step}"].inference
+
+    def train_step(self, data: Any) -> Any:
+        """Trains on one batch."""
+        return self._run("train_step", ("exact train", "train") if self.is_exact else ("train",), data)
+
+    def test_step(self, data: Any) -> Any:
+        """Evaluates one batch."""
+        return self._run("test_step", ("exact test", "test") if self.is_exact else ("test",), data)
+
+    def reset_metrics(self) -> None:
+        """Resets the metrics inside the steps."""
+        self.get_function("reset")()
+
+    def get_metrics_result(self) -> Any:
+        """Returns what the steps log at the end of an epoch."""
+        return self._order(self.get_function("results")(), "results")
+
+    def flatten_metrics_in_order(self, logs: Mapping[str, Any]) -> Any:
+        """Returns what `evaluate` does, in the original's order."""
+        names = self._functions.steps["evaluation"]
+        values = [logs[name] for name in (*names, *sorted(logs.keys() - set(names))) if name in logs]
+        return values[0] if len(values) == 1 else values
+
+    def compile_anew(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the model, which trains with its own steps from then on."""
+        self._restore()
+        self._model.compile(*args, **kwargs)
+
+    def _restore(self) -> None:
+        for name in self.replaced:
+            vars(self._model).pop(name, None)
+
+    def _order(self, logs: Any, step: str) -> Any:
+        names = self._functions.steps[step]
         return {name: logs[name] for name in names} if names else logs
 
-    def run(method: str, steps: Sequence[str], data: Any) -> Any:
+    def _run(self, method: str, steps: Sequence[str], data: Any) -> Any:
+        model = self._model
         leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
         # It was traced for one replica: several would each train a model of their own.
         distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
         for step in steps if not distributed else ():
-            specs = list_specs(get_function(step))
+            specs = list_specs(self.get_function(step))
             # A batch whose size is not known fits only a step for batches of any size.
             known = all(spec.shape[:1] in ([None], leaf.shape[:1]) for spec, leaf in zip(specs, leaves, strict=False))
             if known and takes_tensors(specs, leaves) and hasattr(model, "saved_data"):
-                return order(call_function(get_function(step), leaves), step)
-        if not replaceable and distributed:
-            raise ArgumentError(
-                f"The saved {method} is for one replica, and this strategy has "
-                f"{tf.distribute.get_strategy().num_replicas_in_sync}. Load the model outside of the strategy's scope, "
-                "or with its code."
-            )
-        if not replaceable:
-            expected = ", ".join(str(spec.shape) for spec in list_specs(get_function(steps[-1])))
-            raise ArgumentError(
-                f"The saved {method} takes tensors of the shapes {expected}, like the data that the model was trained "
-                f"with. Received: {', '.join(str(leaf.shape) for leaf in leaves)}. Give data of the same structure, or "
-                "compile the model anew."
-            )
-        restore()
+                return self._order(call_function(self.get_function(step), leaves), step)
+        if not self._replaceable:
+            self._refuse(method, steps, leaves, distributed)
+        self._restore()
         # Now the losses and metrics make their variables, which TensorFlow forbids a function that is traced again; a
         # thread of its own is outside of the function.
         with ThreadPoolExecutor(1) as outside:
             outside.submit(model._symbolic_build, data_batch=data).result()
         return getattr(model, method)(data)
 
-    def restore() -> None:
-        for name in replaced:
-            vars(model).pop(name, None)
-
-    def train_step(data: Any) -> Any:
-        return run("train_step", ("exact train", "train") if exact else ("train",), data)
-
-    def test_step(data: Any) -> Any:
-        return run("test_step", ("exact test", "test") if exact else ("test",), data)
-
-    def reset_metrics() -> None:
-        get_function("reset")()
-
-    def get_metrics_result() -> Any:
-        return order(get_function("results")(), "results")
-
-    def flatten_metrics_in_order(logs: Mapping[str, Any]) -> Any:
-        names = functions.steps["evaluation"]
-        values = [logs[name] for name in (*names, *sorted(logs.keys() - set(names))) if name in logs]
-        return values[0] if len(values) == 1 else values
-
-    def compile_anew(*args: Any, **kwargs: Any) -> None:
-        restore()
-        model.compile(*args, **kwargs)
-
-    replaced = {
-        "train_step": train_step,
-        **({"test_step": test_step} if "test" in functions.steps else {}),
-        "reset_metrics": reset_metrics,
-        "get_metrics_result": get_metrics_result,
-        "_flatten_metrics_in_order": flatten_metrics_in_order,
-        "compile": compile_anew,
-        "saved_data": list_specs(get_function("train")),
-        "saved_exact_data": list_specs(get_function("exact train" if exact else "train")),
-        "saved_compile_config": Untracked(config),
-    }
-    for name, value in replaced.items():
-        object.__setattr__(model, name, value)
+    def _refuse(self, method: str, steps: Sequence[str], leaves: Sequence[Any], distributed: bool) -> NoReturn:
+        if distributed:
+            raise ArgumentError(
+                f"The saved {method} is for one replica, and this strategy has "
+                f"{tf.distribute.get_strategy().num_replicas_in_sync}. Load the model outside of the strategy's scope, "
+                "or with its code."
+            )
+        expected = ", ".join(str(spec.shape) for spec in list_specs(self.get_function(steps[-1])))
+        raise ArgumentError(
+            f"The saved {method} takes tensors of the shapes {expected}, like the data that the model was trained "
+            f"with. Received: {', '.join(str(leaf.shape) for leaf in leaves)}. Give data of the same structure, or "
+            "compile the model anew."
+        )
 
 
 def use_saved_prediction(model: keras.Model, units: Mapping[str, Any], functions: Functions) -> None:

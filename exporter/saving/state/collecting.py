@@ -7,24 +7,22 @@ lookup tables) stands in the same tree under `seed_generators/<n>`, `own/<n>` an
 """
 
 import hashlib
-import inspect
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from types import FunctionType
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from exporter.saving.private_api import CompileMetrics, LookupInterface, ResourceVariable, to_snake_case
-from exporter.saving.state.optimizers import is_lost, list_variables
-from exporter.saving.state.policies import PolicyMap, own_policy
-from exporter.saving.state.resources import Table, find_attributes, find_leaves, wrap_variable
+from exporter.saving.private_api import LookupInterface, ResourceVariable
+from exporter.saving.state.optimizers import list_variables
+from exporter.saving.state.resources import Table, find_leaves, wrap_variable
+from exporter.saving.state.tree import Saveable, is_saveable, join, record_entries, walk
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,203 +31,8 @@ CAPTURED = "captured"
 _captured: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
 _attachments: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
 
-_CONTAINERS = (list, tuple, dict)
-
 # Where an optimizer's variables are that the model does not have any more.
 TRAINED = "trained"
-
-# Keras reads these values as they are given, so a layer's variables can be stored without copying them.
-Entries = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Saveable:
-    """One object of the model's tree which Keras addresses by itself: a layer, an optimizer, a loss, a metric.
-
-    Attributes:
-        path: Its address, `""` for the model itself.
-        target: The object.
-        entries: What Keras stores for it under `<path>/vars`: variables, or arrays where the object's own
-            saving code computes them.
-    """
-
-    path: str
-    target: Any
-    entries: Entries = field(default_factory=dict)
-
-
-class _Recorder(MutableMapping[str, Any]):
-    """The store that `save_own_variables` writes to: it keeps what it is given, uncopied."""
-
-    def __init__(self) -> None:
-        self.entries: Entries = {}
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.entries[key] = value
-
-    def __getitem__(self, key: str) -> Any:
-        return self.entries[key]
-
-    def __delitem__(self, key: str) -> None:
-        del self.entries[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-
-def is_saveable(value: Any) -> bool:
-    """Returns whether Keras addresses `value` by itself when it saves."""
-    return hasattr(type(value), "_obj_type")
-
-
-@cache
-def _skipped_attributes(kind: str) -> frozenset[str]:
-    """Returns the attributes that Keras does not follow on this kind of object.
-
-    These are the attributes of a plain object of the kind, as in `keras/src/saving/saving_lib.py`. The plain
-    objects are named here, since an automatic name would change the names of the user's next layers.
-    """
-    always = {"_self_unconditional_dependency_names"}
-    layer = keras.layers.Layer(name="skipped")
-    match kind:
-        case "Layer":
-            return frozenset(always | set(dir(layer)))
-        case "Functional":
-            return frozenset(always | set(dir(layer)) | {"operations", "_operations"})
-        case "Sequential":
-            return frozenset(always | set(dir(layer)) | {"_functional"})
-        case "Operation":
-            return frozenset(always | set(dir(keras.Operation(name="skipped"))))
-        case "Metric":
-            metrics = CompileMetrics([], [], name="skipped")
-            return frozenset(always | set(dir(keras.metrics.Metric(name="skipped"))) | set(dir(metrics)))
-        case "Optimizer":
-            optimizer = keras.optimizers.Optimizer(1.0, name="skipped")
-            return frozenset(always | set(dir(optimizer)) - {"variables"})
-        case "Loss":
-            return frozenset(always | set(dir(keras.losses.Loss(name="skipped"))))
-        case _:  # Cross and Feature of a FeatureSpace hold no state beyond their attributes
-            return frozenset(always)
-
-
-@cache
-def _class_attributes(owner: type, kind: str) -> frozenset[str]:
-    """Returns the attributes that the objects of a class have by it, without its functions, which hold no state."""
-    names = frozenset(dir(owner)) - _skipped_attributes(kind)
-    return frozenset(name for name in names if not isinstance(inspect.getattr_static(owner, name, None), FunctionType))
-
-
-@lru_cache(maxsize=1024)
-def _followed_attributes(owner: type, kind: str, own: tuple[str, ...]) -> list[str]:
-    """Returns the attributes to follow, in Keras's order: private ones come last. `own` are those of one object."""
-    names = _class_attributes(owner, kind) | (frozenset(own) - _skipped_attributes(kind))
-    followed = [name for name in names if not name.startswith("__")]
-    return sorted(followed, key=lambda name: f"~{name}" if name.startswith("_") else name)
-
-
-@cache
-def _is_followed(kind: type) -> bool:
-    """Returns whether objects of this type are saveable, or may hold such."""
-    return hasattr(kind, "_obj_type") or issubclass(kind, _CONTAINERS)
-
-
-def join(path: str, name: str) -> str:
-    """Returns the path of `name` under `path`, where `""` is the root."""
-    return f"{path}/{name}" if path else name
-
-
-def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
-    """Lists the model's tree in the order and with the addresses of Keras's own archives.
-
-    Args:
-        model: A built model.
-        include_optimizer: Whether the optimizer is part of the tree.
-
-    Returns:
-        Every object once, the model first, without entries.
-    """
-    found: list[Saveable] = []
-    visited: set[int] = set()
-    # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
-    stack: list[Iterator[tuple[str, Any]]] = [iter([("", model)])]
-    while stack:
-        for path, value in stack[-1]:
-            if id(value) not in visited:
-                visited.add(id(value))
-                if isinstance(value, keras.optimizers.Optimizer) and (not include_optimizer or is_lost(value)):
-                    continue
-                found.append(Saveable(path, value))
-                stack.append(_children(path, value))
-                break
-        else:
-            stack.pop()
-    return found
-
-
-def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
-    kind: str = target._obj_type()
-    owner: type = type(target)
-    attributes = []
-    if kind in ("Sequential", "Functional"):
-        attributes.append("layers")
-    # The first visit decides an object's address.
-    attributes += _followed_attributes(owner, kind, tuple(vars(target)))
-    if hasattr(target, "revived_variables"):
-        attributes = ["optimizer"]  # it knows the addresses of the layers that it stands for
-    for name in attributes:
-        try:
-            value = getattr(target, name)
-        except Exception:  # a property of the user's class may raise anything; Keras passes over it too
-            continue
-        if is_saveable(value):
-            yield join(path, name), value
-        elif isinstance(value, _CONTAINERS) and value:
-            yield from _container_items(join(path, name), value, set())
-    if not hasattr(target, "revived_variables"):
-        for place, value in find_attributes(target, is_saveable):
-            yield join(path, f"attributes/{place}"), value
-
-
-def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, Any]]:
-    if id(container) in open_containers:
-        return
-    open_containers.add(id(container))
-    items = list(container.values() if isinstance(container, dict) else container)
-    if not any(map(_is_followed, {item.__class__ for item in items})):
-        return  # most containers hold plain data
-    used: dict[str, int] = {}
-    for item in items:
-        saveable = is_saveable(item)
-        if saveable:
-            name = to_snake_case(type(item).__name__)
-        elif isinstance(item, _CONTAINERS):
-            name = "container"
-        else:
-            continue
-        used[name] = used.get(name, -1) + 1
-        item_path = join(path, f"{name}_{used[name]}" if used[name] else name)
-        if saveable:
-            yield item_path, item
-        else:
-            yield from _container_items(item_path, item, open_containers)
-
-
-def _record_entries(target: Any) -> Entries:
-    if isinstance(target, keras.optimizers.Optimizer) and (
-        type(target).save_own_variables is keras.optimizers.Optimizer.save_own_variables
-    ):
-        # Optimizer.save_own_variables copies every slot into a NumPy array; these are the same variables, in order.
-        return {str(index): variable for index, variable in enumerate(list_variables(target))}
-    if not hasattr(target, "save_own_variables"):
-        return {}
-    recorder = _Recorder()
-    shared = isinstance(target, keras.layers.Layer) and isinstance(target.dtype_policy, PolicyMap)
-    with own_policy(target) if shared else nullcontext():
-        target.save_own_variables(recorder)
-    return recorder.entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,67 +72,97 @@ def collect(
         The state. Accumulators of metrics are not part of it: Keras itself resets them at the start of each epoch.
     """
     tree = walk(model, include_optimizer)
-    variables: dict[str, keras.Variable] = {}
-    tables: dict[str, Table] = {}
-    # By the value, since TensorFlow's own variable may stand beside a Keras variable over it.
-    paths: dict[int, str] = {id(variable.value): "" for variable in _metric_variables(model)}
     passed_over = set() if include_optimizer else _find_optimizer_variables(model)
-    passed_over |= set(map(id, _attachments.get(model, ())))
+    collector = _Collector(model, tree, passed_over | set(map(id, _attachments.get(model, ()))))
+    collector.add_stored(around)
+    collector.add_untold()
+    collector.add_attributes()
+    collector.add_captured()
+    return collector.finish()
 
-    def add(path: str, variable: keras.Variable) -> None:
+
+class _Collector:
+    """Collects the state of one model step by step: what an earlier step found is not found again.
+
+    Args:
+        model: The model.
+        tree: What Keras addresses of it.
+        passed_over: The values of what is not part of the state.
+    """
+
+    def __init__(self, model: keras.Model, tree: list[Saveable], passed_over: set[int]) -> None:
+        self._model = model
+        self._tree = tree
+        self._passed_over = passed_over
+        self._variables: dict[str, keras.Variable] = {}
+        self._tables: dict[str, Table] = {}
+        # By the value, since TensorFlow's own variable may stand beside a Keras variable over it.
+        self._paths: dict[int, str] = {id(variable.value): "" for variable in _metric_variables(model)}
+        self._flags = {s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)}
+
+    def _add(self, path: str, variable: keras.Variable) -> None:
         identity = id(variable.value)
-        if identity not in paths and identity not in passed_over:
-            paths[identity] = path
-            variables[path] = variable
+        if identity not in self._paths and identity not in self._passed_over:
+            self._paths[identity] = path
+            self._variables[path] = variable
 
-    flags = {s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)}
-    for saveable in tree:
-        # A layer that was revived without its code knows the addresses of the layers that it stands for.
-        for place, variable in getattr(saveable.target, "revived_variables", {}).items():
-            add(join(saveable.path, place), variable)
-        for place, flag in getattr(saveable.target, "revived_trainable", {}).items():
-            flags[join(saveable.path, place)] = flag
-        for place, table in getattr(saveable.target, "revived_tables", {}).items():
-            tables[join(saveable.path, place)] = table
-        with around():
-            saveable.entries = _record_entries(saveable.target)
-        for key, value in saveable.entries.items():
-            if isinstance(value, keras.Variable):
-                add(join(saveable.path, f"vars/{key}"), value)
-    for saveable in tree:
-        for index, generator in enumerate(getattr(saveable.target, "_seed_generators", ())):
-            add(join(saveable.path, f"seed_generators/{index}"), generator.state)
-        for index, variable in enumerate(_own_variables(saveable.target)):
-            add(join(saveable.path, f"own/{index}"), variable)
-    for saveable in tree:
-        for name, leaf in _find_untracked(saveable.target):
-            path = join(saveable.path, f"attributes/{name}")
-            if not isinstance(leaf, LookupInterface):
-                add(path, _to_variable(leaf))
-            elif id(leaf) not in passed_over and all(leaf is not table.resource for table in tables.values()):
-                tables[path] = Table.of(leaf)
-    for index, variable in enumerate(model.variables):
-        add(f"unaddressed/{index}", variable)
-    for index, owner in enumerate(_captured.get(model, ())):
-        if isinstance(owner, LookupInterface):
-            tables[f"{CAPTURED}/{index}"] = Table.of(owner)
-        else:
-            add(f"{CAPTURED}/{index}", wrap_variable(owner))
-    built = [s for s in tree if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built]
-    for saveable in built:
-        # A layer that was quantized after it was trained has other variables than those that the slots are for.
-        for index, variable in enumerate(saveable.target._trainable_variables):
-            add(join(saveable.path, f"{TRAINED}/{index}"), variable)
+    def add_stored(self, around: Callable[[], AbstractContextManager[None]]) -> None:
+        """Adds what objects store by themselves, each `around` of its own code."""
+        for saveable in self._tree:
+            # A layer that was revived without its code knows the addresses of the layers that it stands for.
+            for place, variable in getattr(saveable.target, "revived_variables", {}).items():
+                self._add(join(saveable.path, place), variable)
+            for place, flag in getattr(saveable.target, "revived_trainable", {}).items():
+                self._flags[join(saveable.path, place)] = flag
+            for place, table in getattr(saveable.target, "revived_tables", {}).items():
+                self._tables[join(saveable.path, place)] = table
+            with around():
+                saveable.entries = record_entries(saveable.target)
+            for key, value in saveable.entries.items():
+                if isinstance(value, keras.Variable):
+                    self._add(join(saveable.path, f"vars/{key}"), value)
 
-    return State(
-        tree=tuple(tree),
-        variables=variables,
-        trainable=flags,
-        optimizers={
-            s.path: tuple(paths[id(variable.value)] for variable in s.target._trainable_variables) for s in built
-        },
-        tables=tables,
-    )
+    def add_untold(self) -> None:
+        """Adds what objects have and do not store: the states of seed generators, and other variables."""
+        for saveable in self._tree:
+            for index, generator in enumerate(getattr(saveable.target, "_seed_generators", ())):
+                self._add(join(saveable.path, f"seed_generators/{index}"), generator.state)
+            for index, variable in enumerate(_own_variables(saveable.target)):
+                self._add(join(saveable.path, f"own/{index}"), variable)
+
+    def add_attributes(self) -> None:
+        """Adds what Keras does not track, and what it tracks and does not address."""
+        for saveable in self._tree:
+            for name, leaf in _find_untracked(saveable.target):
+                path = join(saveable.path, f"attributes/{name}")
+                if not isinstance(leaf, LookupInterface):
+                    self._add(path, _to_variable(leaf))
+                elif id(leaf) not in self._passed_over and all(
+                    leaf is not table.resource for table in self._tables.values()
+                ):
+                    self._tables[path] = Table.of(leaf)
+        for index, variable in enumerate(self._model.variables):
+            self._add(f"unaddressed/{index}", variable)
+
+    def add_captured(self) -> None:
+        """Adds what only the functions of the model lead to."""
+        for index, owner in enumerate(_captured.get(self._model, ())):
+            if isinstance(owner, LookupInterface):
+                self._tables[f"{CAPTURED}/{index}"] = Table.of(owner)
+            else:
+                self._add(f"{CAPTURED}/{index}", wrap_variable(owner))
+
+    def finish(self) -> State:
+        """Adds what optimizers train beyond the model, and returns the state."""
+        built = [s for s in self._tree if isinstance(s.target, keras.optimizers.Optimizer) and s.target.built]
+        for saveable in built:
+            # A layer that was quantized after it was trained has other variables than those that the slots are for.
+            for index, variable in enumerate(saveable.target._trainable_variables):
+                self._add(join(saveable.path, f"{TRAINED}/{index}"), variable)
+        optimizers = {
+            s.path: tuple(self._paths[id(variable.value)] for variable in s.target._trainable_variables) for s in built
+        }
+        return State(tuple(self._tree), self._variables, self._flags, optimizers, self._tables)
 
 
 def _find_optimizer_variables(model: keras.Model) -> set[int]:

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 
 from exporter.processes.arrays import Array
-from exporter.saving.state.collecting import State, collect, collect_state, digest, join, to_array, walk
+from exporter.saving.state.collecting import State, collect, collect_state, digest, to_array
 from exporter.saving.state.resources import Table
+from exporter.saving.state.tree import join, walk
 
 
 def make_plain(facts: Mapping[str, Any]) -> dict[str, Any]:

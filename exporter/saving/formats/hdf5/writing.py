@@ -24,8 +24,9 @@ from exporter.saving.layout.datasets import OPAQUE_DTYPES, Datasets, Stored, lay
 from exporter.saving.layout.structure import make_footer
 from exporter.saving.rebuilding.record import describe_state, read_assets
 from exporter.saving.requests import SaveRequest
-from exporter.saving.state.collecting import Array, State, collect, join, to_array
+from exporter.saving.state.collecting import Array, State, collect, to_array
 from exporter.saving.state.replicas import add_replicas
+from exporter.saving.state.tree import join
 
 # The attribute of our name says that the group of our name belongs to the file.
 _ATTRIBUTES = ("model_config", "training_config", "keras_version", "backend", OURS)

@@ -21,7 +21,8 @@ from exporter.saving.layout.checksums import Checksums, checksum_dataset, checks
 from exporter.saving.layout.datasets import OPAQUE_DTYPES, Datasets, Stored
 from exporter.saving.layout.names import WEIGHTS
 from exporter.saving.private_api import DiskIOStore, H5IOStore, load_saved_state, safe_get_h5_dataset
-from exporter.saving.state.collecting import Array, State, join, to_array
+from exporter.saving.state.collecting import Array, State, to_array
+from exporter.saving.state.tree import join
 
 
 def find_dataset(group: h5py.Group, path: str, place: Path | str) -> h5py.Dataset:
