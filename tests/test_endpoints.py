@@ -17,8 +17,8 @@ from exporter.config import Batch, SignatureConfig, TensorConfig, VerifyConfig, 
 from exporter.exporting.limits import check_limits
 from exporter.models.endpoints.building import build_endpoints, kept_for_endpoints
 from exporter.models.endpoints.declarations import check_declarations
-from exporter.models.training.steps import everything_kept
-from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.models.training.steps import preserve_model
+from exporter.saving.contents import Endpoint, Omission, Tensor
 from exporter.saving.state.collecting import collect_state
 from exporter.transforms import takes
 from exporter.verification.inputs import prepare_inputs
@@ -220,7 +220,7 @@ def test_the_loaded_endpoint_trains_on_as_fit_does(judged: tuple[Any, Path, Rece
             )
     served = read_state(loaded)
 
-    with everything_kept(model):
+    with preserve_model(model):
         history = model.fit(inputs, targets, batch_size=4, epochs=2, shuffle=False, verbose=0).history
         trained = {path: np.array(variable) for path, variable in collect_state(model).items()}
 
@@ -708,7 +708,7 @@ def test_an_endpoint_without_examples_is_left_out(tmp_path: Path) -> None:
     )
     assert receipt.signatures["parse"].inputs == {"text": Tensor((None,), "string")}
     assert [entry for entry in receipt.left_out if entry.what == "proof of endpoint parse"] == [
-        LeftOut(
+        Omission(
             "proof of endpoint parse",
             "no example of its input 'text' can be made; name a file with an array of that name in `verify.data`, or "
             "decorate the function with exporter.transforms.takes",
@@ -799,4 +799,4 @@ def test_a_method_that_only_the_object_has_is_said_to_be_gone(tmp_path: Path) ->
         )
     )
     why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
-    assert LeftOut("method double", why) in receipt.left_out
+    assert Omission("method double", why) in receipt.left_out

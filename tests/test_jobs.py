@@ -32,7 +32,7 @@ from exporter.errors import ExportError
 from exporter.exporting import job
 from exporter.exporting.provenance import describe_recipe
 from exporter.exporting.session import ExportSession
-from exporter.saving.contents import Contents, LeftOut, Tensor
+from exporter.saving.contents import Contents, Omission, Tensor
 from exporter.saving.graph.endpoints import read_meta_graph
 from exporter.saving.plans import SavePlan, describe
 
@@ -227,7 +227,7 @@ def test_what_appears_during_the_export_stays(tmp_path: Path, monkeypatch: pytes
 
 def leave_something_out(plan: SavePlan, staged: Path, notes: Any = None) -> Contents:
     contents = WRITE(plan, staged, notes)
-    return Contents(contents.held, (LeftOut("vocabulary", "the format has no place for it."),), contents.signatures)
+    return Contents(contents.held, (Omission("vocabulary", "the format has no place for it."),), contents.signatures)
 
 
 def test_strict_refuses_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_values_out_of_range_fail_before_the_model_is_built(tmp_path: Path) -> N
 def test_without_strict_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SavePlan, "write", leave_something_out)
     receipt = export(ExportConfig(model=make_model(), filepath=str(tmp_path / "model.h5")))
-    assert receipt.left_out == (LeftOut("vocabulary", "the format has no place for it."),)
+    assert receipt.left_out == (Omission("vocabulary", "the format has no place for it."),)
 
 
 def test_a_fault_of_the_file_system_names_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

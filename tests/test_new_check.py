@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from exporter.artifacts.records import Check
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
 from exporter.verification.comparing.reference import Reference
 
@@ -39,7 +39,7 @@ class _LayerCount(Comparison):
     def ask(self) -> Message:
         return Message()
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         ours, theirs = len(self._reference.model.layers), answer.facts["layers"]
         place = "here" if answer.facts["process"] == os.getpid() else "in another process"
         yield Check("layer count", ours == theirs, f"{theirs} layers", f"counted {place}")

@@ -22,7 +22,7 @@ from exporter.artifacts.records import (
 )
 from exporter.artifacts.versions import read_versions
 from exporter.errors import ArtifactError
-from exporter.saving.contents import Endpoint, Holding, LeftOut, OmissionKind, Tensor
+from exporter.saving.contents import ContentItem, Endpoint, Omission, OmissionKind, Tensor
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.sweeps.records.results import JobResult, SweepJob, describe_success
 
@@ -50,8 +50,8 @@ RECEIPT = Receipt(
         )
     },
     request=Request("serving_default", '{"inputs": "it\'s"}', None),
-    held=(Holding("weights", "2 tensors, 12 B"),),
-    left_out=(LeftOut("metrics", "they are reset"),),
+    held=(ContentItem("weights", "2 tensors, 12 B"),),
+    left_out=(Omission("metrics", "they are reset"),),
     checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2", 0.0),),
     seconds={"write the artifact": 0.25},
     measurements=Measurements(
@@ -83,7 +83,7 @@ def test_a_receipt_comes_back_from_json() -> None:
 
 def test_kinds_come_back_from_json() -> None:
     check = Check("weights", True, "bit-equal", "an endpoint of that name", kind=CheckKind.OUTPUTS)
-    left_out = LeftOut("proof of itself", "a layer of that name", kind=OmissionKind.CONTENT)
+    left_out = Omission("proof of itself", "a layer of that name", kind=OmissionKind.CONTENT)
     receipt = Receipt.from_json(replace(RECEIPT, checks=(check,), left_out=(left_out,)).to_json())
     assert [each.kind for each in receipt.checks] == [CheckKind.OUTPUTS]
     assert [each.kind for each in receipt.left_out] == [OmissionKind.CONTENT]
@@ -121,7 +121,7 @@ def test_kinds_are_told_by_the_names_of_the_version_before() -> None:
     ],
 )
 def test_stock_keras_is_offered_unless_it_does_not_load_the_same(kind: OmissionKind, is_offered: bool) -> None:
-    receipt = replace(RECEIPT, format="keras", left_out=(LeftOut("stock Keras", "it is", kind=kind),))
+    receipt = replace(RECEIPT, format="keras", left_out=(Omission("stock Keras", "it is", kind=kind),))
     assert ("keras.models.load_model" in str(receipt)) is is_offered
 
 

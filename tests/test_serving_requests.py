@@ -22,7 +22,7 @@ from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyCon
 from exporter.errors import ExportError
 from exporter.exporting.serving import add_warmup, make_body, read_body, write_warmup
 from exporter.processes.arrays import Array, is_same
-from exporter.saving.contents import Endpoint, LeftOut, Tensor, format_bytes
+from exporter.saving.contents import Endpoint, Omission, Tensor, format_bytes
 from exporter.saving.graph.inputs import InputLeaf, Inputs
 from exporter.saving.layout.names import WARMUP
 from exporter.verification.comparing.asked import EndpointInputs
@@ -202,7 +202,7 @@ def test_versions_say_why_they_hold_no_requests(
     )
     assert add_warmup(config, tmp_path, "judge", [ask_about(NUMBERS, (ONE,))]) == (
         (),
-        (LeftOut("warm-up requests", why),),
+        (Omission("warm-up requests", why),),
     )
 
 

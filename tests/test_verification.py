@@ -27,7 +27,7 @@ from exporter.config import VerifyConfig, VerifyMode
 from exporter.errors import ExportError, ProofError, UsageError
 from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.contents import LeftOut, OmissionKind
+from exporter.saving.contents import Omission, OmissionKind
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
@@ -411,7 +411,7 @@ def test_a_step_that_cannot_be_taken_is_said(loss: str, why: str, own_losses: An
     keras.utils.clear_session()
     result = write_and_verify(compiled(getattr(own_losses, loss)), tmp_path / "model.keras")
     assert result.left_out == (
-        LeftOut("proof of a training step", f"{why}; name a batch with its targets in `verify.data`", intended=True),
+        Omission("proof of a training step", f"{why}; name a batch with its targets in `verify.data`", intended=True),
     )
     assert [entry.kind for entry in result.left_out] == [OmissionKind.COMPARISON]
     assert "training step" not in [check.name for check in result.checks]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from exporter.saving.contents import Endpoint, Holding, LeftOut, find_omission_kind
+from exporter.saving.contents import ContentItem, Endpoint, Omission, find_omission_kind
 from exporter.storage.digests import FileRecord
 from exporter.text.showing import escape_line
 
@@ -263,8 +263,8 @@ class ReceiptFields:
     total_bytes: int
     signatures: dict[str, Endpoint]
     request: Request | None
-    held: tuple[Holding, ...]
-    left_out: tuple[LeftOut, ...]
+    held: tuple[ContentItem, ...]
+    left_out: tuple[Omission, ...]
     checks: tuple[Check, ...]
     seconds: dict[str, float]
     measurements: Measurements | None

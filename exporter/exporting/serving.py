@@ -17,7 +17,7 @@ import tensorflow as tf
 from exporter.config import ExportConfig, LayoutKind, VerifyMode
 from exporter.errors import ExportError
 from exporter.processes.arrays import Array, is_same
-from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Holding, LeftOut, format_bytes
+from exporter.saving.contents import SERVING_DEFAULT, ContentItem, Endpoint, Omission, format_bytes
 from exporter.saving.layout.names import WARMUP
 from exporter.text.showing import escape_json
 from exporter.verification.comparing.asked import EndpointInputs, VerificationInputs
@@ -52,7 +52,7 @@ def list_askable(inputs: VerificationInputs | None) -> list[EndpointInputs]:
 
 def add_warmup(
     config: ExportConfig, staged: Path, name: str, asked: Sequence[EndpointInputs]
-) -> tuple[tuple[Holding, ...], tuple[LeftOut, ...]]:
+) -> tuple[tuple[ContentItem, ...], tuple[Omission, ...]]:
     """Writes the requests that TF Serving runs when it loads the model, where a recipe wants them and they can be had.
 
     Args:
@@ -73,11 +73,11 @@ def add_warmup(
     elif importlib.util.find_spec("tensorflow_serving") is None:
         why = "pip install 'keras-exporter[serving]', or set layout.warmup=false"
     if why is not None:
-        return (), (LeftOut("warm-up requests", why),)
+        return (), (Omission("warm-up requests", why),)
     return write_warmup(staged, name, asked), ()
 
 
-def write_warmup(staged: Path, name: str, asked: Sequence[EndpointInputs]) -> tuple[Holding, ...]:
+def write_warmup(staged: Path, name: str, asked: Sequence[EndpointInputs]) -> tuple[ContentItem, ...]:
     """Writes the requests that TF Serving runs when it loads the model.
 
     Args:
@@ -108,7 +108,7 @@ def write_warmup(staged: Path, name: str, asked: Sequence[EndpointInputs]) -> tu
         for record in records:
             writer.write(record)
     plural = "s" if len(records) != 1 else ""
-    return (Holding("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}"),)
+    return (ContentItem("warm-up", f"{len(records)} request{plural}, {format_bytes(path.stat().st_size)}"),)
 
 
 def _take_turns(asked: Sequence[EndpointInputs]) -> list[tuple[EndpointInputs, Batch]]:

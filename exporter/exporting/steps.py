@@ -28,7 +28,7 @@ from exporter.exporting.reporting import Reporter
 from exporter.exporting.session import ExportSession
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.memory import measure_peak, reset_peak
-from exporter.saving.contents import Contents, LeftOut
+from exporter.saving.contents import Contents, Omission
 from exporter.saving.plans import SavePlan, check_space, plan_save
 from exporter.saving.requests import SaveRequest
 from exporter.storage.digests import FileRecord
@@ -280,7 +280,7 @@ class Export:
             yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
 
-    def _refuse_left_out(self, left_out: tuple[LeftOut, ...]) -> None:
+    def _refuse_left_out(self, left_out: tuple[Omission, ...]) -> None:
         refused = [entry for entry in left_out if not entry.intended]
         if self._config.strict and refused:
             raise ModelError(

@@ -15,7 +15,7 @@ from exporter.models.ranges import Range, find_ranges
 from exporter.processes.arrays import Array, find_dtype
 from exporter.saving.contents import Tensor
 from exporter.saving.graph.inputs import InputLeaf, Inputs
-from exporter.saving.graph.signatures import calls_undone, make_call, name_outputs
+from exporter.saving.graph.signatures import make_call, name_outputs, undo_call_effects
 from exporter.saving.state.collecting import list_components, untracked_kept
 
 
@@ -284,7 +284,7 @@ def state_kept(model: keras.Model) -> Iterator[None]:
     movable = [variable for variable in model.variables if id(variable) not in trainable]
     # TensorFlow shares the buffers until one is assigned, so this copies nothing.
     values = [(each, each.read_value()) for variable in movable for each in list_components(variable.value)]
-    with calls_undone(model), untracked_kept(model):
+    with undo_call_effects(model), untracked_kept(model):
         try:
             yield
         finally:

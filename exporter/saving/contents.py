@@ -23,7 +23,7 @@ class OmissionKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class ContentItem:
     """One kind of thing that the artifact holds.
 
     Attributes:
@@ -39,7 +39,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Omission:
     """One kind of thing that the model has and the artifact does not hold.
 
     Attributes:
@@ -65,7 +65,7 @@ def find_omission_kind(what: str) -> OmissionKind:
     return {TWIN: OmissionKind.TWIN, "stock Keras": OmissionKind.STOCK_KERAS}.get(what, OmissionKind.CONTENT)
 
 
-def _escape_fields(line: Holding | LeftOut) -> None:
+def _escape_fields(line: ContentItem | Omission) -> None:
     """Makes texts printable: they hold names that are anybody's, which could steer a terminal or fit no encoding."""
     for each in fields(line):
         value = getattr(line, each.name)
@@ -129,8 +129,8 @@ class Contents:
         dependencies: What the model needs that is not in the artifact.
     """
 
-    held: tuple[Holding, ...]
-    left_out: tuple[LeftOut, ...]
+    held: tuple[ContentItem, ...]
+    left_out: tuple[Omission, ...]
     signatures: Mapping[str, Endpoint]
     dependencies: tuple[Dependency, ...] = ()
 

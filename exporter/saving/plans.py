@@ -23,7 +23,7 @@ from exporter.saving.arguments import (
     check_place,
     choose_format,
 )
-from exporter.saving.contents import TWIN, LeftOut, format_bytes
+from exporter.saving.contents import TWIN, Omission, format_bytes
 from exporter.saving.formats import FORMATS
 from exporter.saving.formats.format import Format
 from exporter.saving.requests import SaveRequest
@@ -48,7 +48,7 @@ class SavePlan:
     """
 
     request: SaveRequest
-    left_out: "tuple[LeftOut, ...]" = ()
+    left_out: "tuple[Omission, ...]" = ()
 
     def write(self, staged: Path, notes: Mapping[str, bytes] | None = None) -> "Contents":
         """Writes the artifact at a path that does not exist yet.
@@ -205,7 +205,7 @@ def describe(request: SaveRequest) -> SavePlan:
         why = str(error)
         if isinstance(error, MisfitError):
             why = f"{error.reason} The artifact holds the model as TensorFlow functions instead"
-        return SavePlan(request, (LeftOut("Keras configuration", why),))
+        return SavePlan(request, (Omission("Keras configuration", why),))
     _refuse_unheld(request.model, chosen, has_configuration=True)
     return SavePlan(replace(request, config=described.config), described.left_out)
 

@@ -6,7 +6,7 @@ import keras
 
 from exporter.models.predictions import Drawing, Predictor, draw_batch
 from exporter.models.randomness import generators_seeded
-from exporter.models.training.steps import everything_kept, warnings_kept_back
+from exporter.models.training.steps import preserve_model, warnings_kept_back
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.replicas import on_one_device
@@ -32,7 +32,7 @@ def find_drawing(model: keras.Model, inputs: Inputs, traced: Predictor, batch_si
         The first way that the model takes; the usual one if it takes none.
     """
     predictors = [Predictor(model, inputs, eager=True), *([] if model.run_eagerly else [traced])]
-    with on_one_device(model), everything_kept(model), warnings_kept_back():
+    with on_one_device(model), preserve_model(model), warnings_kept_back():
         for predictor in predictors:
             for drawing in _list_drawings(inputs):
                 batch = draw_batch(model, inputs, batch_size, seed, drawing)

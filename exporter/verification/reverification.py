@@ -13,10 +13,10 @@ from exporter.config import VerifyConfig
 from exporter.errors import ProofError
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 
 
-def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
     """Loads an artifact in two processes and compares what each reader makes of it.
 
     Nothing inside the artifact is run that `safe_mode` refuses.

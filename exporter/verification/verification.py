@@ -17,9 +17,9 @@ from exporter.artifacts.records import Check, Loading
 from exporter.config import VerifyMode
 from exporter.errors import ProofError
 from exporter.models.randomness import has_accelerator, operations_deterministic
-from exporter.models.training.steps import everything_kept, warnings_kept_back
+from exporter.models.training.steps import preserve_model, warnings_kept_back
 from exporter.processes.fresh_process import FreshProcess
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.state.replicas import on_one_device
 from exporter.verification.checks import load_checks
 from exporter.verification.comparing.asked import VerificationInputs
@@ -42,7 +42,7 @@ class VerificationResult:
     """
 
     checks: tuple[Check, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[Omission, ...]
     loading: Loading = field(default_factory=Loading)
 
 
@@ -73,7 +73,7 @@ def verify(
     include_optimizer: bool,
     tags: Sequence[str] = (),
     safe_mode: bool = False,
-    omissions: Sequence[LeftOut] = (),
+    omissions: Sequence[Omission] = (),
 ) -> VerificationResult:
     """Proves that a staged artifact is the model.
 
@@ -98,7 +98,7 @@ def verify(
     needs = find_needs(model)
     with (
         on_one_device(model),  # as the other process has it
-        everything_kept(model),
+        preserve_model(model),
         warnings_kept_back(),
         operations_deterministic(has_accelerator()),
         tempfile.TemporaryDirectory(prefix="exporter-proof-") as exchange,
@@ -109,7 +109,7 @@ def verify(
         conversation = Conversation(process, staged, Path(exchange), needs, tags=tags, safe_mode=safe_mode)
         opened, outcomes = _compare(conversation, reference)
     checks = [outcome for outcome in outcomes if isinstance(outcome, Check)]
-    left_out = [outcome for outcome in outcomes if isinstance(outcome, LeftOut)]
+    left_out = [outcome for outcome in outcomes if isinstance(outcome, Omission)]
     failed = [check for check in checks if not check.passed]
     if failed:
         known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
@@ -127,7 +127,7 @@ def verify(
     return VerificationResult(tuple(checks), tuple(left_out), loading)
 
 
-def _compare(conversation: Conversation, reference: Reference) -> tuple[Answer, list[Check | LeftOut]]:
+def _compare(conversation: Conversation, reference: Reference) -> tuple[Answer, list[Check | Omission]]:
     """Asks and compares everything, in graphs where that turns out to be the only way.
 
     Returns:
@@ -181,7 +181,7 @@ def _finish(
     planned: Sequence[tuple[CheckType, Comparison]],
     opened: Answer,
     answers: Mapping[Comparison, Answer],
-) -> list[Check | LeftOut]:
+) -> list[Check | Omission]:
     """Compares the halves, in the order in which the outcomes are shown."""
     return [
         outcome

@@ -18,7 +18,7 @@ from exporter.artifacts.inspection import inspect_artifact
 from exporter.artifacts.inspection.comparison import compare_artifacts
 from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError, ExporterError
-from exporter.saving.contents import Endpoint, LeftOut, Tensor
+from exporter.saving.contents import Endpoint, Omission, Tensor
 from exporter.storage.digests import record_files
 
 from .conftest import Command
@@ -196,8 +196,8 @@ def test_a_class_that_keras_does_not_have(artifacts: Artifacts) -> None:
 
 def test_why_something_is_missing(artifacts: Artifacts) -> None:
     assert inspect_artifact(artifacts["keras.keras"]).missing == (
-        LeftOut("random state", "drop draws random numbers, so training does not go on exactly"),
-        LeftOut("endpoints", "only a SavedModel has signatures that a server runs"),
+        Omission("random state", "drop draws random numbers, so training does not go on exactly"),
+        Omission("endpoints", "only a SavedModel has signatures that a server runs"),
     )
 
 

@@ -53,7 +53,8 @@ class NpzFile(Format):
 
     def write(self, request: "SaveRequest") -> "Contents":
         """Writes the arrays one by one, and what makes a model of them."""
-        from exporter.saving.formats.parts.holdings import describe_holdings
+        from exporter.saving.formats.parts.contents import describe_contents
+
         from exporter.saving.rebuilding.record import describe_state
         from exporter.saving.state.collecting import collect, to_array
 
@@ -69,7 +70,7 @@ class NpzFile(Format):
                 _add(archive, f"{path}.npy", checksums.add_part(path, buffer.getvalue()))
             _add(archive, _DOCUMENT, checksums.add_part(_DOCUMENT, document))
             _add(archive, _CHECKSUMS, checksums.to_json())
-        return describe_holdings(request, state, request.config or {}, ())
+        return describe_contents(request, state, request.config or {}, ())
 
     def read(self, path: Path, request: "LoadRequest") -> "keras.Model":
         """Rebuilds the model as every other format does, from arrays that it reads for itself."""

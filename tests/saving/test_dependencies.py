@@ -13,7 +13,7 @@ import tensorflow as tf
 import exporter
 from exporter import load_model, save_model
 from exporter.saving.configuration.dependencies import find_dependencies
-from exporter.saving.contents import Contents, Dependency, LeftOut
+from exporter.saving.contents import Contents, Dependency, Omission
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
 
@@ -49,7 +49,7 @@ def _write(model: keras.Model, place: Path, save_format: str) -> Contents:
     return plan_save(SaveRequest(model, target)).write(target)
 
 
-def _find(contents: Contents) -> list[LeftOut]:
+def _find(contents: Contents) -> list[Omission]:
     return [each for each in contents.left_out if not each.intended]
 
 
@@ -88,7 +88,7 @@ def test_another_saved_model_is_named(save_format: str, outer: keras.Model, tmp_
         else "it has to be there under the same name, unchanged, where the model is loaded"
     )
     assert _find(_write(outer, tmp_path, save_format)) == [
-        LeftOut("TFSMLayer 'inner'", f"its `filepath` is {tmp_path}/inner, outside of the artifact; {remedy}")
+        Omission("TFSMLayer 'inner'", f"its `filepath` is {tmp_path}/inner, outside of the artifact; {remedy}")
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_file_is_named(save_format: str, table: Path, tmp_path: Path) -> None:
     )
     contents = _write(_make_table(str(table)), tmp_path, save_format)
     assert _find(contents) == [
-        LeftOut("Table 'table'", f"its `table_file` is {table}, outside of the artifact; {remedy}")
+        Omission("Table 'table'", f"its `table_file` is {table}, outside of the artifact; {remedy}")
     ]
     assert contents.dependencies == (Dependency("Table 'table'", "Table", "table_file", str(table)),)
 
@@ -142,7 +142,7 @@ def test_the_receipt_has_the_digest_of_another_saved_model(outer: keras.Model, t
 
 def test_a_url_is_named_and_not_contacted(table: Path, tmp_path: Path) -> None:
     model = _make_table(str(table), source="https://me:secret@nowhere.invalid/factors.txt")
-    assert _find(_write(model, tmp_path, "keras"))[1] == LeftOut(
+    assert _find(_write(model, tmp_path, "keras"))[1] == Omission(
         "Table 'table'",
         "its `source` is https://…@nowhere.invalid/factors.txt, an address that was not contacted; it has to be "
         "there under the same name, unchanged, where the model is loaded",

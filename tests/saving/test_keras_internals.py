@@ -13,7 +13,7 @@ import pytest
 import exporter
 from exporter.errors import ArtifactError
 from exporter.saving.rebuilding import deferral
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.safety.memory import limit_variables
 
 
@@ -39,7 +39,7 @@ def test_a_sequential_model_is_built_as_by_keras(make: Callable[[], keras.Model]
     model = make()
     config = keras.saving.serialize_keras_object(model)
     stock = keras.saving.deserialize_keras_object(config)
-    with values_come_later():
+    with defer_initialization():
         ours = keras.saving.deserialize_keras_object(config)
     assert ours.built == stock.built == model.built
     assert [v.shape for v in ours.variables] == [v.shape for v in stock.variables]
@@ -52,14 +52,14 @@ def test_a_sequential_model_is_built_as_by_keras(make: Callable[[], keras.Model]
 def test_each_layer_is_called_once() -> None:
     """Keras calls the first of n layers n times: 400 of them take 20 seconds."""
     model = keras.Sequential([keras.Input((2,)), *(keras.layers.Dense(2) for _ in range(5))])
-    with values_come_later():
+    with defer_initialization():
         rebuilt = keras.Sequential.from_config(model.get_config())
     assert [len(layer._inbound_nodes) for layer in rebuilt.layers] == [1] * 5
     assert len(keras.Sequential.from_config(model.get_config()).layers[0]._inbound_nodes) > 1
 
 
 def test_random_values_are_not_drawn_and_others_are_kept() -> None:
-    with values_come_later():
+    with defer_initialization():
         layer = keras.layers.Dense(2, bias_initializer="ones")
         layer.build((None, 3))
     np.testing.assert_array_equal(layer.kernel, np.zeros((3, 2)))
@@ -71,7 +71,7 @@ def test_random_values_are_not_drawn_and_others_are_kept() -> None:
     [pytest.param(keras.initializers.Zeros, 0, id="zeros"), pytest.param(keras.initializers.Ones, 1, id="ones")],
 )
 def test_variables_of_shared_values_change_by_themselves(make: type[keras.Initializer], value: int) -> None:
-    with values_come_later():
+    with defer_initialization():
         first, second = (keras.Variable(make(), shape=(3,), dtype="float16") for _ in range(2))
     assert second.value.dtype == "float16"
     first.assign_add([1.0, 2.0, 3.0])
@@ -81,8 +81,8 @@ def test_variables_of_shared_values_change_by_themselves(make: type[keras.Initia
 
 def test_keras_is_as_before_when_it_is_closed() -> None:
     before = list(deferral.find_originals().values())
-    with values_come_later():
-        with suppress(KeyError), values_come_later():
+    with defer_initialization():
+        with suppress(KeyError), defer_initialization():
             raise KeyError
         assert vars(keras.Sequential)["from_config"] is not before[1]
     assert list(deferral.find_originals().values()) == before
@@ -99,7 +99,7 @@ def test_another_thread_builds_as_ever_meanwhile() -> None:
         layer.build((None, 3))
         built.append(layer)
 
-    with values_come_later():
+    with defer_initialization():
         thread = threading.Thread(target=build)
         thread.start()
         thread.join()
@@ -109,7 +109,7 @@ def test_another_thread_builds_as_ever_meanwhile() -> None:
 
 @pytest.mark.parametrize("limit_first", [True, False], ids=["limit outside", "limit inside"])
 def test_a_variable_is_counted_once_against_the_limit(limit_first: bool) -> None:
-    blocks = [values_come_later(), limit_variables(0)]
+    blocks = [defer_initialization(), limit_variables(0)]
     with ExitStack() as stack:
         for block in reversed(blocks) if limit_first else blocks:
             stack.enter_context(block)

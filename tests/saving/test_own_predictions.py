@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from exporter import load_model, save_model
 from exporter.errors import ArgumentError
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_saved_is_left_out_and_refused(kind: Any, name: str, why:
     model = _make(kind)
     contents = plan_save(SaveRequest(model, tmp_path / "model")).write(tmp_path / "model")
     found = [each for each in contents.left_out if each.what == name]
-    assert found == [LeftOut(name, f"{why}. Without the code of {kind.__name__} a loaded model refuses it")]
+    assert found == [Omission(name, f"{why}. Without the code of {kind.__name__} a loaded model refuses it")]
 
     revived = load_model(tmp_path / "model")
     with pytest.raises(ArgumentError) as caught:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import collect_state, to_array
@@ -439,7 +439,7 @@ class Built(keras.layers.Layer):
         return inputs * self.scale
 
 
-def list_lost(model: keras.Model, path: Path, save_format: str) -> tuple[LeftOut, ...]:
+def list_lost(model: keras.Model, path: Path, save_format: str) -> tuple[Omission, ...]:
     return plan_save(SaveRequest(model, path, format=save_format)).left_out
 
 
@@ -455,4 +455,4 @@ def test_a_method_that_was_set_on_an_object_is_said_to_be_lost(save_format: str,
     model.layers[1].call = lambda inputs, training=None: 2.0 * inner(inputs)
     why = "it was set on the object, and another object is made of its class; define the method in a class"
     lost = list_lost(model, tmp_path / "changed", save_format)
-    assert lost == (LeftOut("predict_step of own", why), LeftOut("call of scores", why))
+    assert lost == (Omission("predict_step of own", why), Omission("call of scores", why))

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from exporter.artifacts.records import Check, Measurements
 from exporter.config import Objective, OnError
 from exporter.errors import MissingDependencyError
-from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.contents import ContentItem, Omission
 from exporter.sweeps.records.plans import Plan, make_plan
 from exporter.sweeps.records.results import JobResult, Outcome, SweepJob, find_objective, write_row
 from exporter.sweeps.showing.charts import draw_charts, find_front
@@ -76,8 +76,8 @@ def make_row(cell: SweepJob, **fields: Any) -> JobResult:
         format=cell.format,
         sha256="ab" * 32,
         total_bytes=20_000 + 9_000 * number,
-        held=(Holding("weights", "4 tensors, 1.1 kB"),),
-        left_out=(LeftOut("metric accumulators", "Keras resets them <at the start>"),),
+        held=(ContentItem("weights", "4 tensors, 1.1 kB"),),
+        left_out=(Omission("metric accumulators", "Keras resets them <at the start>"),),
         checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3", 0.0),),
         output_difference=0.0,
         state_difference=0.0,
@@ -224,7 +224,9 @@ def test_no_cell_of_the_csv_is_a_formula(text: str, cell: str, tmp_path: Path) -
 
 
 def test_every_text_of_the_csv_is_neutral(tmp_path: Path) -> None:
-    [row] = read_csv(tmp_path, held=(Holding("=held", "it"),), left_out=(LeftOut("@left", "out"),), overrides=("+a=1",))
+    [row] = read_csv(
+        tmp_path, held=(ContentItem("=held", "it"),), left_out=(Omission("@left", "out"),), overrides=("+a=1",)
+    )
     assert (row["held"], row["left_out"], row["overrides"]) == ("'=held", "'@left", "'+a=1")
 
 

@@ -18,7 +18,7 @@ from exporter.artifacts.inspection.configurations import (
 from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
-from exporter.saving.contents import TWIN, Endpoint, Holding, LeftOut, OmissionKind, format_bytes
+from exporter.saving.contents import TWIN, ContentItem, Endpoint, Omission, OmissionKind, format_bytes
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.exchange import read_whole
@@ -155,8 +155,8 @@ class Inspection:
     operations: Mapping[str, int]
     functions: int
     reaching_out: tuple[str, ...]
-    held: tuple[Holding, ...]
-    missing: tuple[LeftOut, ...]
+    held: tuple[ContentItem, ...]
+    missing: tuple[Omission, ...]
     custom: tuple[str, ...]
     lives_without_code: bool
     versions: Mapping[str, str]
@@ -369,58 +369,60 @@ def _list_custom(artifact: Artifact) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name) for name in needed))
 
 
-def _list_held(artifact: Artifact, groups: Mapping[str, str], optimizer: OptimizerState | None) -> tuple[Holding, ...]:
+def _list_held(
+    artifact: Artifact, groups: Mapping[str, str], optimizer: OptimizerState | None
+) -> tuple[ContentItem, ...]:
     held = []
     architecture = describe_architecture(artifact)
     if architecture is not None:
         layers = f" of {_count(len(architecture.layers), 'layer')}" if architecture.layers else ""
-        held.append(Holding("configuration", f"{architecture.class_name}{layers}"))
+        held.append(ContentItem("configuration", f"{architecture.class_name}{layers}"))
     for group in sum_groups(artifact, groups):
         if group.name == Kind.OPTIMIZER and optimizer is not None:
             step = "" if optimizer.step is None else f" at step {optimizer.step:,}"
-            held.append(Holding("optimizer", f"{optimizer.class_name}{step}, {_describe_group(group)}"))
+            held.append(ContentItem("optimizer", f"{optimizer.class_name}{step}, {_describe_group(group)}"))
         else:
-            held.append(Holding(group.name, _describe_group(group)))
+            held.append(ContentItem(group.name, _describe_group(group)))
     if artifact.compile_config:
-        held.append(Holding("compile configuration", _describe_compilation(artifact.compile_config)))
+        held.append(ContentItem("compile configuration", _describe_compilation(artifact.compile_config)))
     if artifact.tables:
         kinds = (f"{path} ({each.key_dtype} to {each.value_dtype})" for path, each in artifact.tables.items())
-        held.append(Holding("lookup tables", list_first(list(kinds))))
+        held.append(ContentItem("lookup tables", list_first(list(kinds))))
     files = [name for name in artifact.assets if not is_below(name, artifact.tables)]
     if files:
-        held.append(Holding("assets", _count(len(files), "file")))
+        held.append(ContentItem("assets", _count(len(files), "file")))
     if artifact.functions is not None:
-        held.append(Holding("functions", "inference and training: it lives on without the code of its classes"))
+        held.append(ContentItem("functions", "inference and training: it lives on without the code of its classes"))
     if artifact.graph is not None and artifact.has_twin:
-        held.append(Holding(TWIN, "stock keras.models.load_model opens the directory"))
+        held.append(ContentItem(TWIN, "stock keras.models.load_model opens the directory"))
     return tuple(held)
 
 
 def _list_missing(
     artifact: Artifact, groups: Mapping[str, str], optimizer: OptimizerState | None
-) -> tuple[LeftOut, ...]:
+) -> tuple[Omission, ...]:
     missing = []
     present = set(groups.values())
     if artifact.config is None:
         words = "it has functions and variables only" if artifact.graph else "it holds weights alone"
-        missing.append(LeftOut("configuration", f"{words}, so no keras.Model can be rebuilt from it without its code"))
+        missing.append(Omission("configuration", f"{words}, so no keras.Model can be rebuilt from it without its code"))
     if artifact.compile_config is None and artifact.config is not None:
-        missing.append(LeftOut("compile configuration", "it has to be compiled anew before it is trained"))
+        missing.append(Omission("compile configuration", "it has to be compiled anew before it is trained"))
     if Kind.OPTIMIZER not in present:
-        missing.append(LeftOut("optimizer", "its state is not there, so training starts anew"))
+        missing.append(Omission("optimizer", "its state is not there, so training starts anew"))
     elif optimizer is not None and optimizer.step is None:
-        missing.append(LeftOut("step", "the optimizer's count of steps was not found"))
+        missing.append(Omission("step", "the optimizer's count of steps was not found"))
     random = list_random(artifact.config)
     if random and Kind.RANDOM not in present:
         names = ", ".join(random[:3]) + (", ..." if len(random) > 3 else "")
-        missing.append(LeftOut("random state", f"{names} draws random numbers, so training does not go on exactly"))
+        missing.append(Omission("random state", f"{names} draws random numbers, so training does not go on exactly"))
     if artifact.graph is None and artifact.format != "weights":
-        missing.append(LeftOut("endpoints", "only a SavedModel has signatures that a server runs"))
+        missing.append(Omission("endpoints", "only a SavedModel has signatures that a server runs"))
     if artifact.record is not None and artifact.graph is not None and not artifact.has_twin:
         why = "stock Keras does not open it; exporter.load_model does"
-        missing.append(LeftOut(TWIN, why, kind=OmissionKind.TWIN))
+        missing.append(Omission(TWIN, why, kind=OmissionKind.TWIN))
     if artifact.graph is not None and not artifact.graph.has_saver and artifact.tensors:
-        missing.append(LeftOut("saver", "TF Serving cannot restore the variables; it was left out on request"))
+        missing.append(Omission("saver", "TF Serving cannot restore the variables; it was left out on request"))
     return tuple(missing)
 
 

@@ -19,7 +19,7 @@ from exporter.config import VerifyMode
 from exporter.errors import ArtifactError, ExporterError, Fault, ProofError, UsageError
 from exporter.processes.confinement import GIB, run_confined
 from exporter.processes.fresh_process import wait_seconds
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.layout.records import read_record
 from exporter.storage.remote import find_artifact, is_url
 from exporter.text.showing import print_line, write_json
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     integrity = check_integrity(path)
     code = ArtifactError.exit_code if integrity.mismatches else 0
     checks: tuple[Check, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Omission, ...] = ()
     if not code and not arguments.files_only:
         checks, left_out = _load(path, integrity.bytes, arguments)
         code = 0 if all(check.passed for check in checks) else ProofError.exit_code
@@ -117,7 +117,7 @@ def prove(path: str) -> dict[str, Any]:
     return {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
 
 
-def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[LeftOut, ...]]:
+def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
     seconds = arguments.timeout or wait_seconds(size)
     memory = round(arguments.memory * GIB) if arguments.memory else _MEMORY + _TIMES * size
     try:
@@ -128,7 +128,7 @@ def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[C
             "To check its files alone: --files-only."
         ) from error
     checks = read_record(tuple[Check, ...], found["checks"])
-    left_out = read_record(tuple[LeftOut, ...], found["left_out"])
+    left_out = read_record(tuple[Omission, ...], found["left_out"])
     return tuple(checks), tuple(left_out)
 
 

@@ -30,7 +30,7 @@ from exporter.errors import ArgumentError, ExportError, TargetExistsError
 from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.publishing import place_request
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_free_number, explain_model_among_versions
-from exporter.saving.contents import LeftOut, format_bytes
+from exporter.saving.contents import Omission, format_bytes
 from exporter.saving.formats import is_artifact, list_holding
 from exporter.saving.formats.format import Format
 from exporter.saving.layout.names import GRAPH
@@ -125,7 +125,7 @@ class RemoteDestination(Destination):
             receipt = replace(
                 receipt,
                 filepath=self.store.locate(name),
-                left_out=(*receipt.left_out, *(LeftOut(record.path, _NO_LINK, intended=True) for record in links)),
+                left_out=(*receipt.left_out, *(Omission(record.path, _NO_LINK, intended=True) for record in links)),
             )
             with replacing(self.store, name):
                 self._place(staged, files, name, claim)

@@ -27,11 +27,11 @@ from exporter.models.endpoints.pipelines import (
     run_pipeline,
 )
 from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leaves, flatten_outputs, join_leaf
-from exporter.models.training.steps import everything_kept
+from exporter.models.training.steps import preserve_model
 from exporter.processes.arrays import Array
 from exporter.saving.formats.saved_model.save_options import keeps_replicas
 from exporter.saving.graph.inputs import InputLeaf, Inputs
-from exporter.saving.graph.signatures import calls_undone, holds_tables
+from exporter.saving.graph.signatures import holds_tables, undo_call_effects
 from exporter.saving.private_api import ResourceTracker, resource_tracker_scope, saving_context
 from exporter.saving.state.replicas import on_one_device
 from exporter.text.showing import find_first_line, show
@@ -105,7 +105,7 @@ def kept_for_endpoints(model: keras.Model, signatures: Mapping[str, SignatureCon
         signatures: The declarations.
     """
     if any(declared.method in STEPS for declared in signatures.values()):
-        with everything_kept(model):
+        with preserve_model(model):
             yield
     else:
         yield
@@ -138,7 +138,7 @@ def build_endpoints(
         experimental_variable_policy=None if policy in (None, VariablePolicy.NONE) else str(policy)
     )
     one_device = nullcontext() if keeps_replicas(known) else on_one_device(model)
-    with saving_context(known), calls_undone(model), one_device:
+    with saving_context(known), undo_call_effects(model), one_device:
         share = not holds_tables(model)
         built = [builder.trace(draft, share) for draft in drafts if draft is not None]
     builder.faults.raise_all()

@@ -22,7 +22,7 @@ from exporter.saving.graph.inputs import (
     to_argument_name,
 )
 from exporter.saving.graph.observations import observe_data
-from exporter.saving.graph.signatures import calls_undone, find_output_names, make_call, name_outputs
+from exporter.saving.graph.signatures import find_output_names, make_call, name_outputs, undo_call_effects
 from exporter.text.showing import show
 
 PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"
@@ -140,7 +140,7 @@ class Methods:
         predict = self._share((PREDICT,), self._make_predict)
 
         def find_outputs() -> Any:
-            with calls_undone(model):
+            with undo_call_effects(model):
                 specs = [leaf.to_spec() for leaf in predict.inputs.leaves]
                 return predict.function.get_concrete_function(*specs).structured_outputs
 

@@ -90,7 +90,7 @@ def warnings_kept_back() -> Iterator[None]:
 
 
 @contextmanager
-def everything_kept(model: keras.Model) -> Iterator[None]:
+def preserve_model(model: keras.Model) -> Iterator[None]:
     """Puts back everything that training changes: of the model, and of the process.
 
     Of the model these are the values of all variables, and the attributes and containers of every object that Keras

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from exporter.saving.contents import Dependency, LeftOut
+from exporter.saving.contents import Dependency, Omission
 from exporter.storage.remote import is_url
 from exporter.storage.remote.addresses import redact
 from exporter.text.showing import describe_value
@@ -62,7 +62,7 @@ def _names_place(text: str) -> bool:
         return False
 
 
-def describe_dependencies(found: Collection[Dependency], traced: Collection[str] = ()) -> list[LeftOut]:
+def describe_dependencies(found: Collection[Dependency], traced: Collection[str] = ()) -> list[Omission]:
     """Says what is not in the artifact, and what to do.
 
     Args:
@@ -77,5 +77,5 @@ def describe_dependencies(found: Collection[Dependency], traced: Collection[str]
             why += f"only the code of {each.class_name} needs it: the saved functions hold what it computes"
         else:
             why += "it has to be there under the same name, unchanged, where the model is loaded"
-        lines.append(LeftOut(each.owner, why))
+        lines.append(Omission(each.owner, why))
     return lines

@@ -22,7 +22,7 @@ import keras
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.contents import Contents
-from exporter.saving.formats.parts.holdings import describe_holdings
+from exporter.saving.formats.parts.contents import describe_contents
 from exporter.saving.formats.parts.weights_file import Entries, StoredArrays, load_as_keras, write_weights
 from exporter.saving.layout.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.layout.datasets import BUFFER, lay_out_file
@@ -30,7 +30,7 @@ from exporter.saving.layout.documents import check_length, parse_json
 from exporter.saving.layout.names import ASSETS, CONFIG, METADATA, WEIGHTS
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.private_api import DiskIOStore, ObjectSharingScope
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.rebuilding.model_configuration import count_layers
 from exporter.saving.rebuilding.record import StateReader, StateRecord, describe_state, read_assets, revive_state
 from exporter.saving.requests import LoadRequest, SaveRequest
@@ -69,7 +69,7 @@ def write_keras_archive(request: SaveRequest) -> Contents:
                 layout.write(weights)
             for name, content in parts.items():
                 _add(archive, name, content)
-    return describe_holdings(request, state, config, tuple(assets))
+    return describe_contents(request, state, config, tuple(assets))
 
 
 def write_metadata(record: StateRecord, notes: Mapping[str, bytes], checksums: Checksums) -> bytes:
@@ -270,7 +270,7 @@ def _read_stock(
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(parts.read(f"{ASSETS}/{name}"))
         with keras_explained(parts.path):
-            with ObjectSharingScope(), values_come_later(count_layers(config)):
+            with ObjectSharingScope(), defer_initialization(count_layers(config)):
                 model = request.deserialize(config)
             assets = DiskIOStore(directory, mode="r") if parts.assets else None
             load_as_keras(model, file, assets)

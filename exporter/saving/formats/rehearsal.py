@@ -12,7 +12,7 @@ import numpy as np
 from exporter.errors import ArtifactError, ModelError
 from exporter.saving.configuration.configurations import Config, find_foreign_names
 from exporter.saving.configuration.custom_code import find_code, find_replaced
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.captures import check_captures, find_used
 from exporter.saving.rebuilding.compilation import UNCOMPILED, list_lost_parts, serialize_compile_extras
 from exporter.saving.rebuilding.model_configuration import serialize_model
@@ -44,7 +44,7 @@ class Description:
     """
 
     config: Config | None
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[Omission, ...]
 
 
 class MisfitError(ModelError):
@@ -88,7 +88,7 @@ def describe_model(request: SaveRequest, holds_functions: bool) -> Description:
     why, replaced = _rehearse(request, config)
     if why is not None:
         raise MisfitError(model.name, why, own_code=bool(find_foreign_names(config)))
-    left_out = [LeftOut(f"{name} of {owner}", _REPLACED) for owner, name in replaced]
+    left_out = [Omission(f"{name} of {owner}", _REPLACED) for owner, name in replaced]
     return Description(config, (*list_lost_parts(lost), *left_out))
 
 

@@ -37,7 +37,7 @@ from exporter.saving.functions.records import (
 )
 from exporter.saving.graph.inputs import build_structure, describe_inputs
 from exporter.saving.graph.observations import observe_data, takes_bare_data
-from exporter.saving.graph.signatures import calls_undone, find_output_names
+from exporter.saving.graph.signatures import find_output_names, undo_call_effects
 from exporter.saving.private_api import AutoTrackable
 from exporter.saving.rebuilding.compilation import serialize_compile_config
 from exporter.saving.requests import SaveRequest
@@ -201,7 +201,7 @@ class _Tracer:
         specs = [leaf.to_spec() for leaf in inputs.leaves]
         functions.inference = tf.function(predict, input_signature=specs, autograph=False)
         try:
-            with calls_undone(model):
+            with undo_call_effects(model):
                 outputs = functions.inference.get_concrete_function().structured_outputs
         except Exception as error:  # the step is anybody's code
             return None, {**lost, "predict_step": f"it cannot be traced: {_name_fault(error)}"}
@@ -224,7 +224,7 @@ class _Tracer:
         """Traces a function, and returns the names in the dict that it returns."""
         functions = AutoTrackable()
         functions.inference = tf.function(function, input_signature=specs, autograph=False)
-        with calls_undone(self._model):
+        with undo_call_effects(self._model):
             outputs = functions.inference.get_concrete_function().structured_outputs
         self.holder.units[f"{STEP}{name}"] = functions
         return tuple(outputs) if isinstance(outputs, dict) else ()
@@ -241,7 +241,7 @@ class _Tracer:
                 return outputs, {"losses": losses, "masks": masks}
 
             traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-            with tracing_explained(layer.name), calls_undone(self._model):
+            with tracing_explained(layer.name), undo_call_effects(self._model):
                 traced.get_concrete_function()
             return traced
 

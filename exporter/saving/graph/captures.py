@@ -10,7 +10,7 @@ import tensorflow as tf
 from exporter.errors import ModelError
 from exporter.saving.graph.inputs import describe_inputs
 from exporter.saving.graph.observations import find_traces
-from exporter.saving.graph.signatures import calls_undone, make_call
+from exporter.saving.graph.signatures import make_call, undo_call_effects
 from exporter.saving.private_api import (
     GLOBAL_SEED_GENERATOR,
     IndexLookup,
@@ -136,7 +136,7 @@ def _trace_calls(model: keras.Model) -> Sequence[Any]:
     for training in (False, True) if model._call_has_training_arg else (False,):
         call = tf.function(make_call(model, inputs, training), input_signature=specs, autograph=False)
         # The code is the user's, and may raise anything; the verification runs it as it is.
-        with calls_undone(model), suppress(Exception):
+        with undo_call_effects(model), suppress(Exception):
             traced.append(call.get_concrete_function())
     return traced
 

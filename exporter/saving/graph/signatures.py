@@ -88,7 +88,7 @@ def find_output_names(model: keras.Model) -> list[str]:
 
 
 @contextmanager
-def calls_undone(model: keras.Model) -> Iterator[None]:
+def undo_call_effects(model: keras.Model) -> Iterator[None]:
     """Puts back what a call of the model leaves behind: losses that layers added, notes of the call, given names."""
     names = global_state.get_global_attribute("object_name_uids", defaultdict(int), set_to_default=True)
     kept_names = dict(names)
@@ -130,7 +130,7 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
     def serve(**tensors: Any) -> dict[str, Any]:
         return name_outputs(model, call(*(tensors[name] for name in names)))
 
-    with tracing_explained(model.name), calls_undone(model):
+    with tracing_explained(model.name), undo_call_effects(model):
         return tf.function(serve, autograph=False).get_concrete_function(
             **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
         )

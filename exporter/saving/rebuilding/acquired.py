@@ -17,7 +17,7 @@ import keras
 
 from exporter.errors import ArtifactError
 from exporter.processes.collector import living_set_aside
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import State
 from exporter.saving.state.tree import join
@@ -104,7 +104,7 @@ def put_back(
         for path, described in acquired.items()
     )
     # Keras collects garbage for each variable that a quantization replaces.
-    with values_come_later(), living_set_aside() if replaces else nullcontext(), warnings.catch_warnings():
+    with defer_initialization(), living_set_aside() if replaces else nullcontext(), warnings.catch_warnings():
         # Keras gives TensorFlow's variables to NumPy, whose new `copy` argument they do not take yet.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         for path, layer in targets.items():

@@ -12,7 +12,7 @@ import keras
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import Config, settle
 from exporter.saving.configuration.faults import LOAD_FAULTS, explain
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.private_api import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.optimizers import explain_loss, find_lost_schedule, hold_rate, is_lost, rate_held
@@ -247,9 +247,9 @@ def _list_parameters() -> list[str]:
     return list(inspect.signature(keras.Model.compile).parameters)
 
 
-def list_lost_parts(lost: Mapping[str, str]) -> tuple[LeftOut, ...]:
+def list_lost_parts(lost: Mapping[str, str]) -> tuple[Omission, ...]:
     """Returns what was lost as lines of a summary."""
-    return tuple(LeftOut(what, why) for what, why in lost.items())
+    return tuple(Omission(what, why) for what, why in lost.items())
 
 
 @contextmanager

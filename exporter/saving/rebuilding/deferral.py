@@ -30,7 +30,7 @@ _values: ContextVar[_Values | None] = ContextVar("first values of variables", de
 
 
 @contextmanager
-def values_come_later(layers: int = 0) -> Iterator[None]:
+def defer_initialization(layers: int = 0) -> Iterator[None]:
     """Builds models faster while it is open; other threads build theirs as ever.
 
     - A variable that Keras's own initializers would fill with random numbers gets zeros: its value is loaded anyway.

@@ -12,7 +12,7 @@ from exporter.saving.configuration.configurations import Config, settle
 from exporter.saving.configuration.faults import LOAD_FAULTS, explain, first_line
 from exporter.saving.private_api import ObjectSharingScope
 from exporter.saving.rebuilding.compilation import compile_configs_replaced, complete_compile_config
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.policies import complete_policy_maps, policies_kept
 
@@ -96,7 +96,7 @@ def rebuild_model(config: Config, request: LoadRequest) -> keras.Model:
         raise ArtifactError(f"The model's configuration is damaged: it is a {type(config).__name__}, not a mapping.")
     config = {key: value for key, value in config.items() if key != "compile_config"}
     request.check(config)
-    later = values_come_later(count_layers(config))
+    later = defer_initialization(count_layers(config))
     try:
         with ObjectSharingScope(), later:
             model = request.deserialize(config)

@@ -19,7 +19,7 @@ from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.rebuilding.acquired import collect_acquired, is_adapted, is_quantized, put_back, put_flags_back
 from exporter.saving.rebuilding.compilation import compile_model, serialize_compile_extras
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.rebuilding.model_configuration import rebuild_model
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import TRAINED, Array, State, collect, list_apart, read_shape
@@ -332,7 +332,7 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
             raise ArtifactError(
                 f"The optimizer's state belongs to variables that the model lacks: {list_first(missing)}."
             )
-        with _misfits_explained(), values_come_later():
+        with _misfits_explained(), defer_initialization():
             variables.update((path, _make_variable(record.variables[path])) for path in gone)
             saveable.target.build([variables[path] for path in trained])
 

@@ -13,7 +13,7 @@ from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Check, CheckKind, Measurements, name_kinds
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
-from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.contents import ContentItem, Omission
 from exporter.saving.formats import FORMATS
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.layout.records import RecordError, read_record
@@ -90,8 +90,8 @@ class JobResult:
     format: str
     sha256: str | None = None
     total_bytes: int | None = None
-    held: tuple[Holding, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    held: tuple[ContentItem, ...] = ()
+    left_out: tuple[Omission, ...] = ()
     checks: tuple[Check, ...] = ()
     output_difference: float | None = None
     state_difference: float | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from exporter.errors import MissingDependencyError
-from exporter.saving.contents import Holding, LeftOut
+from exporter.saving.contents import ContentItem, Omission
 from exporter.storage.own_files import read_end
 from exporter.storage.remote import is_url
 from exporter.storage.remote.addresses import is_known
@@ -46,8 +46,8 @@ class _Job:
     log: str
     log_text: str
     config: str
-    held: tuple[Holding, ...]
-    left_out: tuple[LeftOut, ...]
+    held: tuple[ContentItem, ...]
+    left_out: tuple[Omission, ...]
 
 
 def write_report(sweep: Sweep) -> Path:

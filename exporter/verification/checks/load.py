@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.artifacts.records import Check
 from exporter.config import VerifyMode
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison
 from exporter.verification.comparing.reference import Reference
 
@@ -13,7 +13,7 @@ class _Load(Comparison):
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         if not answer.error:
             yield Check("load", True, answer.opened["class_name"], "exporter.load_model in a fresh process")
             return

@@ -8,7 +8,7 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.models.randomness import generators_seeded
 from exporter.models.training.batches import TrainingBatch
 from exporter.models.training.steps import take_step
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
@@ -43,14 +43,14 @@ class _TrainingStep(Comparison):
     def expect(self) -> None:
         _ = self._reference.first_step
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         reference, expected = self._reference, self._reference.first_step
-        if isinstance(expected, LeftOut):
+        if isinstance(expected, Omission):
             yield expected
             return
         if reference.is_eager and (not expected.is_eager or (answer.error and reference.may_trace)):
             again, answer = self._repeat(ask, is_eager=False)
-            if isinstance(again, LeftOut):
+            if isinstance(again, Omission):
                 yield again
                 return
             expected = again
@@ -61,7 +61,7 @@ class _TrainingStep(Comparison):
         else:
             yield self._judge(expected, answer.facts["variables"], ask)
 
-    def _judge(self, expected: Step, received: Mapping[str, Any], ask: Ask) -> Check | LeftOut:
+    def _judge(self, expected: Step, received: Mapping[str, Any], ask: Ask) -> Check | Omission:
         reference = self._reference
         paths = list(dict.fromkeys((*expected.variables, *received)))
         changed = changed_at_first = find_changed(expected.variables, received)
@@ -69,7 +69,7 @@ class _TrainingStep(Comparison):
         if changed:
             reference.seeds_operations = True
             again, answer = self._repeat(ask, expected.is_eager, changed)
-            if isinstance(again, LeftOut) or answer.error:
+            if isinstance(again, Omission) or answer.error:
                 return check_variables(TRAINING_STEP, paths, expected.variables, received, {}, CheckKind.TRAINING)
             theirs, values = answer.facts["variables"], answer.read_arrays()
             unsteady = {path for path in changed if again.variables.get(path) != expected.variables[path]}
@@ -89,13 +89,13 @@ class _TrainingStep(Comparison):
         detail = f"1 {way} step, batch of {self._batch.size}, {check.detail}{note}"
         return replace(check, detail=detail) if check.passed else check
 
-    def _repeat(self, ask: Ask, is_eager: bool, paths: Sequence[str] = ()) -> tuple[Step | LeftOut, Answer]:
+    def _repeat(self, ask: Ask, is_eager: bool, paths: Sequence[str] = ()) -> tuple[Step | Omission, Answer]:
         """Takes the step once more on both sides; the values of `paths` come along."""
         wait = ask(self._ask(is_eager, paths))
         again = self._reference.take_step(is_eager, paths)
         return again, wait()
 
-    def _leave_out(self, unsteady: int, count: int, differences: Sequence[float | None]) -> LeftOut:
+    def _leave_out(self, unsteady: int, count: int, differences: Sequence[float | None]) -> Omission:
         measured = [difference for difference in differences if difference is not None]
         furthest = f"; the artifact's differs by up to {max(measured):.3g}" if measured else ""
         return self._reference.leave_step_out(
@@ -108,10 +108,10 @@ class _TrainingStep(Comparison):
 class _NoStep(Comparison):
     """Says why there is no step to take."""
 
-    def __init__(self, outcome: Check | LeftOut) -> None:
+    def __init__(self, outcome: Check | Omission) -> None:
         self._outcome = outcome
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         yield self._outcome
 
 

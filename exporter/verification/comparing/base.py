@@ -10,7 +10,7 @@ from typing import Any
 from exporter.artifacts.records import Check
 from exporter.config import VerifyMode
 from exporter.processes.arrays import Array, read_arrays
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.verification.comparing.reference import Reference
 
 
@@ -80,7 +80,7 @@ class Comparison(ABC):
         return
 
     @abstractmethod
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         """Compares both halves.
 
         Args:

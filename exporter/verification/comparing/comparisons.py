@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.processes.arrays import Array, is_same, largest_difference
-from exporter.saving.contents import Endpoint, LeftOut, OmissionKind
+from exporter.saving.contents import Endpoint, Omission, OmissionKind
 from exporter.saving.graph.endpoints import read_endpoints
 from exporter.text.showing import list_first
 from exporter.verification.comparing.facts import find_differences
@@ -61,9 +61,9 @@ def find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> li
     return [path for path in expected if path in received and expected[path] != received[path]]
 
 
-def leave_unproven(what: str, why: str) -> LeftOut:
+def leave_unproven(what: str, why: str) -> Omission:
     """Says why something could not be compared."""
-    return LeftOut(f"proof of {what}", why, intended=True, kind=OmissionKind.COMPARISON)
+    return Omission(f"proof of {what}", why, intended=True, kind=OmissionKind.COMPARISON)
 
 
 def report_unread(error: str) -> Check:

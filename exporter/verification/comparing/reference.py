@@ -18,9 +18,9 @@ from exporter.models.predictions import Predictor, format_leaves
 from exporter.models.randomness import choose_seed, generators_seeded
 from exporter.models.training.batches import TrainingBatch, make_batch
 from exporter.models.training.step_data import UndrawableError
-from exporter.models.training.steps import everything_kept, take_step
+from exporter.models.training.steps import preserve_model, take_step
 from exporter.processes.arrays import Array
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.signatures import find_captured, name_outputs
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.collecting import to_array
@@ -116,7 +116,7 @@ class Reference:
         """Puts back what a training step changes, also where only the saved functions of a model know of it."""
         functions = [endpoint.function for endpoint in self.inputs.endpoints if endpoint.function is not None]
         variables = [variable for function in functions for variable in find_captured(function, tf.Variable)]
-        with everything_kept(self.model), variables_kept(variables):
+        with preserve_model(self.model), variables_kept(variables):
             yield
 
     def ask(self) -> None:
@@ -208,7 +208,7 @@ class Reference:
         expected: Mapping[str, Array],
         detail: str,
         ask_again: Callable[[], Mapping[str, Array]],
-    ) -> Check | LeftOut:
+    ) -> Check | Omission:
         """Compares answers; where the model's own differ from each other, all but those.
 
         Args:
@@ -232,7 +232,7 @@ class Reference:
         return replace(rest, detail=f"{detail}; without what is random: {list_first(unsteady)}")
 
     @cached_property
-    def training_batch(self) -> TrainingBatch | Check | LeftOut:
+    def training_batch(self) -> TrainingBatch | Check | Omission:
         """The batch for a training step, or why there is no step to take."""
         if not self.model.compiled:
             return Check(TRAINING_STEP, True, "none to take", "the model is not compiled", kind=CheckKind.TRAINING)
@@ -246,7 +246,7 @@ class Reference:
             return self.leave_step_out(f"no batch could be drawn for the model, since {error}")
 
     @cached_property
-    def first_step(self) -> Step | LeftOut:
+    def first_step(self) -> Step | Omission:
         """What the step makes of the variables, eagerly where that can be; or why the model cannot take it."""
         ways = [self.is_eager] if not self.is_eager or not self.may_trace else [True, False]
         for is_eager in ways:
@@ -260,7 +260,7 @@ class Reference:
             raise UsageError([Fault("verify.data", message)]) from failure
         return self.leave_step_out(f"the model takes none on a batch that was drawn for it: {text}")
 
-    def take_step(self, is_eager: bool, paths: Sequence[str] = ()) -> Step | LeftOut:
+    def take_step(self, is_eager: bool, paths: Sequence[str] = ()) -> Step | Omission:
         """Takes the step.
 
         Args:
@@ -279,7 +279,7 @@ class Reference:
             return self.leave_step_out(f"after one step on this batch these weights contain NaN: {list_first(spoiled)}")
         return Step(is_eager, stepped, values)
 
-    def leave_step_out(self, why: str, data_helps: bool = True) -> LeftOut:
+    def leave_step_out(self, why: str, data_helps: bool = True) -> Omission:
         """Says why the step is not compared, with the remedy where a file of data is one."""
         remedy = "; name a batch with its targets in `verify.data`" if data_helps and not self.inputs.targets else ""
         return leave_unproven(f"a {TRAINING_STEP}", f"{why}{remedy}")

@@ -21,7 +21,7 @@ from exporter.saving.private_api import (
     load_weights_from_hdf5_group,
     model_from_config,
 )
-from exporter.saving.rebuilding.deferral import values_come_later
+from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.rebuilding.model_configuration import count_layers
 from exporter.saving.requests import LoadRequest
 
@@ -54,7 +54,7 @@ def read_stock(
         raise ArtifactError(f"The attribute 'training_config' of {place} is damaged: it is no mapping.")
     # The reader of the outermost object looks at nothing but its class_name.
     request.check([{key: value for key, value in body.items() if key not in _NOT_READ}, config])
-    later = values_come_later(count_layers(body))
+    later = defer_initialization(count_layers(body))
     with keras_explained(place), keras_option_scope(use_legacy_config=True), SafeModeScope(request.safe_mode), later:
         # What was checked is what is read, and not the file again.
         model = model_from_config(decode_legacy_json(texts["model_config"]), custom_objects=given)

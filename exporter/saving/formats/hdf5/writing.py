@@ -19,7 +19,7 @@ import numpy as np
 from exporter.saving.contents import Contents
 from exporter.saving.formats.hdf5.configurations import legacy_model_config, legacy_training_config
 from exporter.saving.formats.hdf5.names import CHECKSUMS, LEGACY, OURS
-from exporter.saving.formats.parts.holdings import describe_holdings
+from exporter.saving.formats.parts.contents import describe_contents
 from exporter.saving.layout.datasets import OPAQUE_DTYPES, Datasets, Stored, lay_out_file, write_file
 from exporter.saving.layout.structure import make_footer
 from exporter.saving.rebuilding.record import describe_state, read_assets
@@ -101,7 +101,7 @@ def _write(request: SaveRequest, datasets: Datasets) -> Contents:
     for name, content in parts.items():
         datasets.add_bytes(f"{OURS}/{name}", datasets.checksums.add_part(name, content))
     datasets.add_bytes(f"{OURS}/{CHECKSUMS}", datasets.checksums.to_json())
-    return describe_holdings(request, state, config, tuple(assets))
+    return describe_contents(request, state, config, tuple(assets))
 
 
 class _Writer:

@@ -19,9 +19,9 @@ import keras
 import tensorflow as tf
 
 from exporter.saving.configuration.configurations import Config
-from exporter.saving.contents import SERVING_DEFAULT, TWIN, Contents, Holding, LeftOut
+from exporter.saving.contents import SERVING_DEFAULT, TWIN, ContentItem, Contents, Omission
 from exporter.saving.formats.keras_archive import write_metadata
-from exporter.saving.formats.parts.holdings import describe_holdings
+from exporter.saving.formats.parts.contents import describe_contents
 from exporter.saving.formats.saved_model.graph_and_variables import write_fingerprint, write_graph_and_variables
 from exporter.saving.formats.saved_model.root import list_functions, make_root, tables_kept, trace_attachments
 from exporter.saving.formats.saved_model.save_options import check_namespaces, keeps_replicas
@@ -30,7 +30,7 @@ from exporter.saving.functions.tracing import trace_functions
 from exporter.saving.graph.captures import explain_lost, find_lost, refuse_unholdable
 from exporter.saving.graph.endpoints import read_endpoints
 from exporter.saving.graph.inputs import describe_inputs
-from exporter.saving.graph.signatures import calls_undone, canonicalize, holds_tables, trace_serving
+from exporter.saving.graph.signatures import canonicalize, holds_tables, trace_serving, undo_call_effects
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.names import (
     ASSETS,
@@ -68,7 +68,7 @@ class _Traced:
     config: Config | None
     endpoints: Mapping[str, Any]
     functions: tuple[Any, Functions] | None
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Omission, ...] = ()
 
     def list_functions(self) -> list[Any]:
         """Lists the functions that it lives on as."""
@@ -86,13 +86,13 @@ def write_saved_model(request: SaveRequest) -> Contents:
     request = replace(request, options=options)
     state = add_replicas(collect(request.model, request.include_optimizer))
     one_device = nullcontext() if keeps_replicas(options) else on_one_device(request.model)
-    with calls_undone(request.model), one_device:
+    with undo_call_effects(request.model), one_device:
         return _write_directory(request, _trace(request, state))
 
 
 def _trace(request: SaveRequest, state: State) -> _Traced:
     model, config = request.model, request.config
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Omission, ...] = ()
     with saving_context(request.options):
         functions = trace_functions(request, state, config)
         lost = find_lost(model, list_functions(functions[0])) if functions else []
@@ -146,7 +146,7 @@ def _write_directory(request: SaveRequest, traced: _Traced) -> Contents:
 
 def _write_configuration(
     staged: Path, config: Config | None, record: StateRecord, reason: str | None, checksums: Checksums
-) -> tuple[LeftOut, ...]:
+) -> tuple[Omission, ...]:
     """Writes what stock Keras reads, or the configuration alone. Returns what is left out by that."""
     if config is None:
         return ()
@@ -156,18 +156,20 @@ def _write_configuration(
         (staged / WEIGHTS).symlink_to(DATA)
         return ()
     (staged / OWN_CONFIG).write_bytes(checksums.add_part(OWN_CONFIG, json.dumps(config).encode()))
-    return (LeftOut(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"),)
+    return (Omission(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"),)
 
 
-def _describe(request: SaveRequest, traced: _Traced, assets: tuple[str, ...], no_twin: tuple[LeftOut, ...]) -> Contents:
+def _describe(
+    request: SaveRequest, traced: _Traced, assets: tuple[str, ...], no_twin: tuple[Omission, ...]
+) -> Contents:
     described = traced.functions[1] if traced.functions else None
     names = set() if described is None else _list_traced(described)
-    contents = describe_holdings(request, traced.state, traced.config or {}, assets, names)
+    contents = describe_contents(request, traced.state, traced.config or {}, assets, names)
     held, left_out = contents.held, (*contents.left_out, *traced.left_out, *no_twin)
     if described is not None:
         held = (*held, _describe_functions(described))
         left_out += tuple(
-            LeftOut(name, f"{why}. Without the code of {type(request.model).__name__} a loaded model refuses it")
+            Omission(name, f"{why}. Without the code of {type(request.model).__name__} a loaded model refuses it")
             for name, why in described.lost.items()
         )
     return replace(contents, held=held, left_out=left_out)
@@ -178,7 +180,7 @@ def _list_traced(functions: Functions) -> set[str]:
     return {name.rpartition(">")[2] for unit in functions.units for name in unit.needs}
 
 
-def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
+def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> Omission:
     """Makes what only the functions of a model lead to part of its state.
 
     Raises:
@@ -191,15 +193,15 @@ def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> LeftOut:
         "the model as TensorFlow functions instead. Keep it as an attribute of the layer that uses it, to have the "
         "configuration saved"
     )
-    return LeftOut("Keras configuration", why)
+    return Omission("Keras configuration", why)
 
 
-def _describe_functions(functions: Functions) -> Holding:
+def _describe_functions(functions: Functions) -> ContentItem:
     needs = dict.fromkeys(name for unit in functions.units for name in (*unit.needs, *functions.missing))
     kinds = ["inference", "training"] if any(unit.trains for unit in functions.units) else ["inference"]
     kinds += ["prediction step"] if functions.prediction is not None else []
     kinds += ["training step"] if functions.steps else []
-    return Holding("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
+    return ContentItem("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
 
 
 def _get_inference(holder: Any) -> Callable[..., Any]:

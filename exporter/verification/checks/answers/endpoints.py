@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.processes.arrays import Array
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.text.showing import find_first_line
@@ -45,7 +45,7 @@ class _Endpoint(Comparison):
     def __init__(self, reference: Reference, inputs: EndpointInputs) -> None:
         self._reference = reference
         self._inputs = inputs
-        self._expected: _Served | LeftOut | None = None
+        self._expected: _Served | Omission | None = None
 
     def ask(self) -> Message:
         inputs = self._inputs
@@ -69,18 +69,18 @@ class _Endpoint(Comparison):
         answers, state = call_endpoint(inputs.function, inputs.inputs, inputs.batches, inputs.moves_state)
         return _Served(_name(answers), state)
 
-    def _leave_out(self, why: str) -> LeftOut:
+    def _leave_out(self, why: str) -> Omission:
         return leave_unproven(f"endpoint {self._inputs.name}", why)
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
-        if isinstance(self._expected, LeftOut):
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
+        if isinstance(self._expected, Omission):
             yield self._expected
         elif answer.error:
             yield Check(self._inputs.name, False, "the endpoint cannot be called", answer.error, kind=CheckKind.OUTPUTS)
         elif self._expected is not None:
             yield self._judge(self._expected, answer)
 
-    def _judge(self, expected: _Served, answer: Answer) -> Check | LeftOut:
+    def _judge(self, expected: _Served, answer: Answer) -> Check | Omission:
         name, origin = self._inputs.name, "endpoint, tf.saved_model.load"
         outcome = self._reference.judge(
             name, answer.read_arrays(), expected.answers, origin, lambda: self._call().answers
@@ -100,7 +100,7 @@ class _Unasked(Comparison):
     def __init__(self, inputs: EndpointInputs) -> None:
         self._inputs = inputs
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         yield leave_unproven(f"endpoint {self._inputs.name}", self._inputs.why_none)
 
 

@@ -12,9 +12,9 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.models.endpoints.served_tensors import flatten_leaves, flatten_outputs, join_leaf
 from exporter.models.predictions import convert_output
 from exporter.models.randomness import generators_seeded
-from exporter.models.training.steps import everything_kept
+from exporter.models.training.steps import preserve_model
 from exporter.processes.arrays import Array
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs, build_structure
 from exporter.text.showing import find_first_line
 from exporter.verification.comparing.asked import MethodInputs
@@ -30,7 +30,7 @@ def answer(model: Any, question: Message) -> Message:
     asked = question.facts
     takes = Inputs.from_json(asked["takes"])
     [arrays] = read_batches(question.arrays, _flatten(takes), [0])
-    with everything_kept(model), generators_seeded(asked["seed"], asked["operations"]):
+    with preserve_model(model), generators_seeded(asked["seed"], asked["operations"]):
         found = _call(model, asked["method"], asked["keywords"], takes, arrays, asked["eager"])
         variables = describe_variables(model)
     return Message({"has": found is not None, "variables": variables}, found or {})
@@ -82,7 +82,7 @@ class _Method(Comparison):
         self._reference = reference
         self._inputs = inputs
         self._name = f"method {inputs.method}"
-        self._expected: _Called | LeftOut | None = None
+        self._expected: _Called | Omission | None = None
 
     def ask(self) -> Message:
         inputs = self._inputs
@@ -105,9 +105,9 @@ class _Method(Comparison):
             )
             return _Called(found or {}, describe_variables(reference.model))
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         expected, method, name = self._expected, self._inputs.method, self._name
-        if isinstance(expected, LeftOut):
+        if isinstance(expected, Omission):
             yield expected
         elif answer.error:
             yield Check(
@@ -115,11 +115,11 @@ class _Method(Comparison):
             )
         elif not answer.facts["has"]:
             why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
-            yield LeftOut(name, why)
+            yield Omission(name, why)
         elif expected is not None:
             yield self._judge(expected, answer)
 
-    def _judge(self, expected: _Called, answer: Answer) -> Check | LeftOut:
+    def _judge(self, expected: _Called, answer: Answer) -> Check | Omission:
         reference, name = self._reference, self._name
         again = cache(lambda: self._call(reference.seed + 1))
         detail = f"model.{self._inputs.method}, {reference.way}"

@@ -8,7 +8,7 @@ from exporter.config import VerifyMode
 from exporter.models.predictions import Predictor
 from exporter.models.randomness import generators_seeded
 from exporter.processes.arrays import Array
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
 from exporter.verification.comparing.base import (
     Answer,
@@ -51,7 +51,7 @@ class _Predictions(Comparison):
     def ask(self) -> Message:
         return ask_predictions(self._reference, list(range(len(self._reference.inputs.batches))))
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         reference, origin = self._reference, self._reference.inputs.origin
         compares = reference.mode is VerifyMode.FULL
         if answer.error and compares and reference.is_eager and reference.may_trace:

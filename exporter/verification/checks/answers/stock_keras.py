@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from exporter.artifacts.records import Check
-from exporter.saving.contents import LeftOut, OmissionKind
+from exporter.saving.contents import Omission, OmissionKind
 from exporter.saving.layout.names import CONFIG
 from exporter.verification.checks.answers.predictions import answer, ask_predictions
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message, Reader
@@ -20,7 +20,7 @@ class _StockKeras(Comparison):
     def ask(self) -> Message:
         return ask_predictions(self._reference, [self._reference.largest])
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         # What it cannot hold is no fault of the artifact.
         if "error" in answer.opened:
             yield _leave_out(f"it cannot open the artifact; {answer.error}")
@@ -37,8 +37,8 @@ class _StockKeras(Comparison):
         yield outcome
 
 
-def _leave_out(why: str) -> LeftOut:
-    return LeftOut(_NAME, f"{_CALL}: {why}", kind=OmissionKind.STOCK_KERAS)
+def _leave_out(why: str) -> Omission:
+    return Omission(_NAME, f"{_CALL}: {why}", kind=OmissionKind.STOCK_KERAS)
 
 
 def plan(reference: Reference) -> list[Comparison]:

@@ -9,9 +9,9 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.models.predictions import convert_batch, convert_output
 from exporter.models.randomness import generators_seeded
 from exporter.models.training.batches import TrainingBatch
-from exporter.models.training.steps import compiled_anew, everything_kept
+from exporter.models.training.steps import compiled_anew, preserve_model
 from exporter.processes.arrays import Array
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs, build_structure
 from exporter.text.showing import find_first_line
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
@@ -32,7 +32,7 @@ def answer(model: Any, question: Message) -> Message:
     asked = question.facts
     specs = Inputs.from_json(asked["specs"])
     [arrays] = read_batches(question.arrays, specs, [0])
-    with everything_kept(model), generators_seeded(asked["seed"], asked["operations"]):
+    with preserve_model(model), generators_seeded(asked["seed"], asked["operations"]):
         return Message(arrays=_call(model, asked["method"], specs, arrays, asked["eager"]))
 
 
@@ -75,14 +75,14 @@ class _Use(Comparison):
         self._method = method
         self._specs = specs
         self._arrays = arrays
-        self._expected: dict[str, Array] | LeftOut | None = None
+        self._expected: dict[str, Array] | Omission | None = None
 
     def ask(self) -> Message:
         facts = {"method": self._method, "specs": self._specs.to_json(), **self._reference.describe_run()}
         return Message(facts, name_batches(self._specs, {0: self._arrays}))
 
     def expect(self) -> None:
-        if self._method == _EVALUATE and isinstance(self._reference.first_step, LeftOut):
+        if self._method == _EVALUATE and isinstance(self._reference.first_step, Omission):
             return  # a batch that the model cannot be trained on is none to evaluate it on
         try:
             self._expected = self._call()
@@ -95,9 +95,9 @@ class _Use(Comparison):
         with reference.kept(), reference.seeded(seed):
             return _call(reference.model, self._method, self._specs, self._arrays, reference.is_eager)
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         expected, reference, method = self._expected, self._reference, self._method
-        if isinstance(expected, LeftOut):
+        if isinstance(expected, Omission):
             yield expected
         elif expected is not None and answer.error:
             yield Check(method, False, f"the loaded model's `{method}` fails", answer.error, kind=CheckKind.OUTPUTS)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from exporter.artifacts.records import Check
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.private_api import to_snake_case
 from exporter.saving.rebuilding.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
@@ -69,7 +69,7 @@ class _Compilation(Comparison):
     def expect(self) -> None:
         self._expected = describe_compilation(self._reference.model, self._reference.include_optimizer)
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         if answer.error:
             yield report_unread(answer.error)
             return

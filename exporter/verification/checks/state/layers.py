@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from exporter.artifacts.records import Check
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.rebuilding.acquired import collect_acquired
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.policies import find_policy
@@ -57,7 +57,7 @@ class _Layers(Comparison):
     def expect(self) -> None:
         self._expected = _describe(self._reference.model, self._reference.include_optimizer)
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         if answer.error:
             yield report_unread(answer.error)
             return

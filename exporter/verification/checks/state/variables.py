@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from exporter.artifacts.records import Check, CheckKind
-from exporter.saving.contents import LeftOut
+from exporter.saving.contents import Omission
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.kinds import Kind, find_kind
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
@@ -39,7 +39,7 @@ class _Variables(Comparison):
     def expect(self) -> None:
         self._expected = _describe(self._reference.model, self._reference.include_optimizer)
 
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | LeftOut]:
+    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
         if answer.error:
             yield report_unread(answer.error)
             return

@@ -8,14 +8,14 @@ import keras
 
 from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.dependencies import describe_dependencies, find_dependencies
-from exporter.saving.contents import Contents, Holding, LeftOut, format_bytes
+from exporter.saving.contents import ContentItem, Contents, Omission, format_bytes
 from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, count_bytes, to_array
 from exporter.saving.state.kinds import OPTIMIZER, Kind, find_kind, is_below, list_outermost
 from exporter.text.showing import describe_if_possible
 
 
-def describe_holdings(
+def describe_contents(
     request: SaveRequest,
     state: State,
     config: Config,
@@ -44,26 +44,26 @@ def describe_holdings(
         groups[find_kind(path, optimizers)].append(variable)
 
     held = [
-        Holding("configuration", describe_if_possible(lambda: _describe_class(model))),
-        Holding("weights", _describe_tensors(groups[Kind.WEIGHTS])),
+        ContentItem("configuration", describe_if_possible(lambda: _describe_class(model))),
+        ContentItem("weights", _describe_tensors(groups[Kind.WEIGHTS])),
     ]
     left_out = []
     held += _describe_optimizers(state, optimizers)
     compiled = config.get("compile_config")
     if compiled:
-        held.append(Holding("compile configuration", describe_if_possible(lambda: _describe_compile(compiled))))
-        left_out.append(LeftOut("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
+        held.append(ContentItem("compile configuration", describe_if_possible(lambda: _describe_compile(compiled))))
+        left_out.append(Omission("metric accumulators", "Keras resets them at the start of every epoch", intended=True))
     elif model.compiled and not request.include_optimizer:
-        left_out.append(LeftOut("optimizer and compile configuration", "include_optimizer is false", intended=True))
+        left_out.append(Omission("optimizer and compile configuration", "include_optimizer is false", intended=True))
     if groups[Kind.RANDOM]:
-        held.append(Holding("random state", count(len(groups[Kind.RANDOM]), "seed generator")))
+        held.append(ContentItem("random state", count(len(groups[Kind.RANDOM]), "seed generator")))
     if groups[Kind.REPLICAS]:
-        held.append(Holding("values of replicas", _describe_tensors(groups[Kind.REPLICAS])))
+        held.append(ContentItem("values of replicas", _describe_tensors(groups[Kind.REPLICAS])))
     files = [name for name in assets if not is_below(name, state.tables)]
     if files:
-        held.append(Holding("vocabularies", count(len(files), "file")))
+        held.append(ContentItem("vocabularies", count(len(files), "file")))
     if state.tables:
-        held.append(Holding("lookup tables", _describe_tables(state)))
+        held.append(ContentItem("lookup tables", _describe_tables(state)))
     dependencies = find_dependencies(config)
     left_out += describe_dependencies(dependencies, traced)
     return Contents(tuple(held), tuple(left_out), {}, dependencies)
@@ -78,7 +78,7 @@ def _describe_class(model: keras.Model) -> str:
     return f"{type(model).__name__} of {count(len(model.layers), 'layer')}"
 
 
-def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[Holding]:
+def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[ContentItem]:
     targets = {saveable.path: saveable.target for saveable in state.tree if saveable.path in optimizers}
     held = []
     for address, optimizer in targets.items():
@@ -86,7 +86,7 @@ def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[Hold
         if own:
             name = "optimizer" if address == OPTIMIZER else f"optimizer {address}"
             progress = describe_if_possible(partial(_describe_progress, optimizer))
-            held.append(Holding(name, f"{progress}, {_describe_tensors(own)}"))
+            held.append(ContentItem(name, f"{progress}, {_describe_tensors(own)}"))
     return held
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import exporter
-from exporter.saving.contents import Contents, LeftOut
+from exporter.saving.contents import Contents, Omission
 from exporter.saving.plans import plan_save
 from exporter.saving.requests import SaveRequest
 from exporter.text.showing import describe_if_possible
@@ -143,4 +143,4 @@ def test_a_line_does_not_keep_a_person_from_stopping() -> None:
 
 
 def test_reasons_are_printable() -> None:
-    assert LeftOut("a\x1b", "b\n\ud800") == LeftOut("a\\x1b", "b\\n\\ud800")
+    assert Omission("a\x1b", "b\n\ud800") == Omission("a\\x1b", "b\\n\\ud800")
