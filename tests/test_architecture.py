@@ -24,7 +24,7 @@ ROOMS: dict[str, str] = {
     "saving.contents": "text",
     "saving.layout": "errors processes",
     "storage": "text errors processes",
-    "storage.remote": "text errors saving.layout",
+    "storage.remote": "text errors saving.layout storage",
     "saving.safety": "errors processes saving.private_api saving.layout",
     "saving.safety.graphs": "errors saving.layout",
     "saving.requests": "saving.safety",

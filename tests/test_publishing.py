@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from test_receipts import RECEIPT
 
+import exporter
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
 from exporter.errors import ExportError, TargetExistsError
@@ -130,3 +131,20 @@ def test_a_short_request_is_kept_in_the_receipt_and_a_long_one_beside_the_artifa
     made: tuple[str, str] | None, request_: Request | None, body: str | None
 ) -> None:
     assert place_request(made, Path("/a/model")) == (request_, body)
+
+
+@pytest.mark.parametrize("save", [True, False], ids=["save_model", "export"])
+def test_the_signature_of_what_is_replaced_goes_with_it(save: bool, tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    target = tmp_path / "model.keras"
+    signature = tmp_path / "model.keras.sig"
+    target.write_bytes(b"former")
+    signature.write_text("of the former one")
+    if save:
+        exporter.save_model(model, target)
+    else:
+        exporter.export(model, target, save_format="keras", verify={"mode": "none"})
+    assert target.is_file()
+    assert not signature.exists()

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from exporter.artifacts.manifest import write_manifest
-from exporter.artifacts.signing import check_signature, name_signature, sign
+from exporter.artifacts.signing import check_signature, sign
 from exporter.cli.commands import run_command
 from exporter.errors import ArgumentError, ArtifactError
+from exporter.storage.sidecars import name_signature
 
 Keys = Mapping[str, Path]
 MakeArtifact = Callable[[str], Path]

@@ -10,11 +10,6 @@ from typing import Any
 from exporter.errors import ArgumentError, ArtifactError, MissingDependencyError
 
 
-def name_signature(artifact: Path) -> Path:
-    """Returns where the signature of an artifact stands: beside it, under its whole name."""
-    return artifact.with_name(f"{artifact.name}.sig")
-
-
 def sign(artifact: Path, private_key: Path, signature: Path, password: str | None = None) -> None:
     """Signs every file of an artifact.
 

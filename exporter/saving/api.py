@@ -15,7 +15,7 @@ from exporter.saving.formats import FORMATS, find_format, find_format_of_file, j
 from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.storage.exchange import read_whole
 from exporter.storage.remote import fetch, is_url
-from exporter.storage.sidecars import name_receipt, name_request
+from exporter.storage.sidecars import list_sidecars
 from exporter.storage.staging import publish, stage_beside
 from exporter.text.printable import escape
 from exporter.text.showing import describe_value
@@ -76,8 +76,7 @@ def save_model(
     with stage_beside(target) as staged:
         contents = plan.write(staged)
         # An export's receipt and request speak of what was here before.
-        spoken = (name_receipt(target), name_request(target))
-        beside = dict.fromkeys(path for path in spoken if os.path.lexists(path))
+        beside = dict.fromkeys(path for path in list_sidecars(target) if os.path.lexists(path))
         publish(staged, target, replace=may_replace, beside=beside)
     warn_of(contents, target)
     return target

@@ -54,7 +54,6 @@ class NpzFile(Format):
     def write(self, request: "SaveRequest") -> "Contents":
         """Writes the arrays one by one, and what makes a model of them."""
         from exporter.saving.formats.parts.contents import describe_contents
-
         from exporter.saving.rebuilding.record import describe_state
         from exporter.saving.state.collecting import collect, to_array
 

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    from exporter.artifacts.signing import is_encrypted, name_signature, sign
+    from exporter.artifacts.signing import is_encrypted, sign
+    from exporter.storage.sidecars import name_signature
 
     path, key = Path(arguments.path).expanduser(), Path(arguments.key).expanduser()
     signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)

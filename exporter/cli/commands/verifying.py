@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = find_artifact(arguments.path)
     shown = arguments.path if is_url(arguments.path) else str(path)
     if arguments.public_key:
-        from exporter.artifacts.signing import check_signature, name_signature
+        from exporter.artifacts.signing import check_signature
+        from exporter.storage.sidecars import name_signature
 
         signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)
         check_signature(path, Path(arguments.public_key).expanduser(), signature)

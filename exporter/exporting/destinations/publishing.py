@@ -5,7 +5,7 @@ from pathlib import Path
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
 from exporter.storage import staging
-from exporter.storage.sidecars import name_receipt, name_request
+from exporter.storage.sidecars import list_sidecars, name_receipt, name_request
 
 _LONGEST_LINE = 400  # of a request that a person can read on the command line
 
@@ -26,7 +26,9 @@ def publish_artifact(staged: Path, target: Path, replace: bool, receipt: Receipt
         ExportError: The artifact is in its place, and a file beside it could not be written.
         OSError: The file system refused; all is as it was.
     """
-    beside = {name_request(target): body, name_receipt(target): receipt.to_json()}
+    # A signature speaks of what was here before.
+    beside = dict.fromkeys(list_sidecars(target))
+    beside |= {name_request(target): body, name_receipt(target): receipt.to_json()}
     staging.publish(staged, target, replace=replace, beside=beside)
 
 

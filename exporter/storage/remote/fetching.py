@@ -15,6 +15,7 @@ from exporter.saving.layout.names import MANIFEST
 from exporter.storage.remote.addresses import is_url, redact, split_name
 from exporter.storage.remote.replacing import find_previous
 from exporter.storage.remote.store import Store
+from exporter.storage.sidecars import RECEIPT, SIGNATURE
 
 # What a recipe reads is hashed by one thread while another one builds the model from it.
 _one_at_a_time = threading.Lock()
@@ -116,7 +117,7 @@ def _receive(state: _State, name: str, to: Path) -> None:
     else:
         _receive_directory(state.store, to / name)
     directory, stored = split_name(state.store.url)
-    for suffix in (".receipt.json", ".sig"):
+    for suffix in (RECEIPT, SIGNATURE):
         content = Store(directory).read(stored + suffix)
         if content is not None:
             (to / f"{name}{suffix}").write_bytes(content)

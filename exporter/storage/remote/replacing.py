@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from exporter.errors import ExportError
 from exporter.saving.layout.names import GRAPH
 from exporter.storage.remote.store import Store
+from exporter.storage.sidecars import SIDECARS
 
-_BESIDE = (".receipt.json", ".request.json", ".sig")
 _COMPLETE = "complete"
 _FORMER = ".exporter-former-{}"
 
@@ -74,7 +74,7 @@ def put_back(store: Store, name: str) -> None:
     for relative in _order(copies):
         _copy(store, _join(former, relative), _join(name, relative), copies[relative])
     remove_all(store, name, except_for=copies)
-    for suffix in _BESIDE:
+    for suffix in SIDECARS:
         if (size := store.measure(former + suffix)) is not None:
             _copy(store, former + suffix, name + suffix, size)
         else:
@@ -101,7 +101,7 @@ def replacing(store: Store, name: str) -> Iterator[None]:
     there = list_artifact(store, name)
     for relative, size in there.items():
         _copy(store, _join(name, relative), _join(former, relative), size)
-    for suffix in _BESIDE:
+    for suffix in SIDECARS:
         if (beside := store.measure(name + suffix)) is not None:
             _copy(store, name + suffix, former + suffix, beside)
     store.write(f"{_FORMER.format(name)}/{_COMPLETE}", b"")
@@ -141,7 +141,7 @@ def remove_all(store: Store, name: str, except_for: Iterable[str] = ()) -> None:
 
 
 def _hide(store: Store, name: str) -> None:
-    for suffix in _BESIDE:
+    for suffix in SIDECARS:
         store.remove(name + suffix)
     store.remove(f"{name}/{GRAPH}")
 
