@@ -137,6 +137,8 @@ FLOOR_OF = {room: number for number, room in enumerate(ROOMS)}
 MOST_ENTRIES = 20
 # Modules of one room; a package's `__init__` is its sign on the door.
 MOST_MODULES = 9
+MOST_LINES = 500
+MOST_LINES_OF_A_FUNCTION = 60
 # May import the public names of Hydra and OmegaConf; what is private, only `cli/hydra_private.py`.
 KNOW_HYDRA = ("cli.main", "cli.composing", "cli.hydra_private", "cli.preflight", "models.instantiating")
 # Load a SavedModel with TensorFlow: the first after a look at its graph, the second only when the first calls it.
@@ -219,6 +221,15 @@ def test_the_house_is_small_enough_to_be_seen_at_once() -> None:
 def test_a_room_has_few_modules(room: str) -> None:
     modules = [file for file in (PACKAGE / room.replace(".", "/")).glob("*.py") if not file.name.startswith("__")]
     assert len(modules) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_and_its_functions_are_short(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MOST_LINES
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    long = {each.name: each.end_lineno - each.lineno + 1 for each in functions if each.end_lineno}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
 
 
 def test_a_room_imports_only_from_rooms_below_it() -> None:

@@ -49,15 +49,8 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
         )
     target = model.get("_target_")
     if not isinstance(target, str):
-        raise UsageError(
-            [
-                Fault(
-                    "model._target_",
-                    f"received {target!r}. Expected the dotted name of a function that returns a keras.Model, such as "
-                    "exporter.sources.digits.",
-                )
-            ]
-        )
+        expected = "Expected the dotted name of a function that returns a keras.Model, such as exporter.sources.digits."
+        raise UsageError([Fault("model._target_", f"received {target!r}. {expected}")])
     from exporter.models.instantiating import instantiate  # not above: Hydra takes a while to import
 
     function = import_object(target)

@@ -8,16 +8,19 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ArtifactError, ExportError
 from exporter.models.importing import import_custom_objects, suggest
+from exporter.saving.layout.documents import parse_json
 from exporter.sources._stored import find_file
 
 if TYPE_CHECKING:
     import keras
 
 _IMAGENET_CLASSES = 1000
+_EXPECTED = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
 
 
 def application(
@@ -113,15 +116,10 @@ def architecture(
     import keras
 
     from exporter.saving.configuration.faults import LOAD_FAULTS
-    from exporter.saving.layout.documents import parse_json
     from exporter.saving.safety.configurations import check_configuration
     from exporter.saving.safety.memory import limit_variables
 
-    expected = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
-    try:
-        content = parse_json(config_path.read_bytes(), repr(config))
-    except ArtifactError as error:
-        raise ArtifactError(f"{error} {expected}") from error
+    content = _read_configuration(config_path, config)
     try:
         if safe_mode:
             check_configuration(content, objects)
@@ -136,11 +134,18 @@ def architecture(
             "Name the classes of your own in `model.custom_objects`."
         ) from error
     if not isinstance(model, keras.Model):
-        raise ArtifactError(f"{config!r} holds a {type(model).__name__}, not the description of a model. {expected}")
+        raise ArtifactError(f"{config!r} holds a {type(model).__name__}, not the description of a model. {_EXPECTED}")
     _load_weights(model, weights)
     if compile is not None:
         _compile(model, compile)
     return model
+
+
+def _read_configuration(path: Path, shown: str) -> Any:
+    try:
+        return parse_json(path.read_bytes(), repr(shown))
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {_EXPECTED}") from error
 
 
 def _find_application(name: str) -> Callable[..., keras.Model]:

@@ -110,21 +110,24 @@ def verify(
         opened, outcomes = _compare(conversation, reference)
     checks = [outcome for outcome in outcomes if isinstance(outcome, Check)]
     left_out = [outcome for outcome in outcomes if isinstance(outcome, Omission)]
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
-        lacks_code = bool(opened.error and needs.explain())
-        report = "" if known or lacks_code else "Please report it with the model; "
-        raise ProofError(
-            f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
-            "nothing was published.",
-            *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
-            *known,
-            f"{report}`verify=none` publishes without a proof.",
-            checks=checks,
-        )
+    if not all(check.passed for check in checks):
+        raise _explain_failure(checks, omissions, lacks_code=bool(opened.error and needs.explain()))
     loading = replace(needs.to_loading(opened.opened["imported"]), safe_mode=conversation.opens_safely)
     return VerificationResult(tuple(checks), tuple(left_out), loading)
+
+
+def _explain_failure(checks: Sequence[Check], omissions: Sequence[Omission], lacks_code: bool) -> ProofError:
+    failed = [check for check in checks if not check.passed]
+    known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
+    report = "" if known or lacks_code else "Please report it with the model; "
+    return ProofError(
+        f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
+        "nothing was published.",
+        *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
+        *known,
+        f"{report}`verify=none` publishes without a proof.",
+        checks=checks,
+    )
 
 
 def _compare(conversation: Conversation, reference: Reference) -> tuple[Answer, list[Check | Omission]]:

@@ -304,6 +304,12 @@ def open_hdf5(path: Path, stack: ExitStack) -> Artifact:
             has_twin=True,
             shards=1,
         )
+    return _describe_ours(file, path, keras_version)
+
+
+def _describe_ours(file: Any, path: Path, keras_version: str) -> Artifact:
+    from exporter.artifacts.inspection import hdf5_tensors
+
     ours = file["exporter"]
     checksums = Checksums.from_json(hdf5_tensors.read_bytes(ours, path, "checksums"), path)
     for name in ("state", "config", "index"):

@@ -69,42 +69,63 @@ def plan_rerun(
         recipe = _read_recipe(artifact)
     report = report or (lambda line: None)
     chosen = {key for key in map(_read_group, overrides) if key is not None}
-    live = _as_mapping(recipe.get("model"))
-    if "live" in live and "model" not in chosen:
-        raise ExportError(
-            f"{path} was made from a live model, {show(live['live'])} {show(live.get('name', ''))}, which no "
-            "recipe can build. Run the program that made it, or export the artifact itself again: "
-            f"exporter model=file model.filepath={path}"
-        )
-    if "model" not in recipe and "model" not in chosen:
-        raise ArtifactError(f"The recipe inside {path} does not say where the model comes from. Say it: model=OPTION")
-    written = {key: value for key, value in recipe.items() if key not in chosen}
-    missing = [key for key in check_keys(written, artifact) if key not in chosen]
-    written["save_format"] = recipe.get("save_format") or artifact.format
-    written["filepath"] = f"{escape_interpolations(_name(path))}-rerun${{exporter.suffix:${{save_format}}}}"
-    written["overwrite"] = False
-    # Where it is written to, and what is removed there, shapes nothing: the same recipe, and so the same bytes.
-    stored: dict[str, Any] = {key: recipe[key] for key in ("filepath", "overwrite", "save_format") if key in recipe}
-    if "keep" in _as_mapping(written.get("layout")):
-        stored["layout.keep"] = written["layout"]["keep"]
-        written["layout"] = {**written["layout"], "keep": None}
+    if "model" not in chosen:
+        _check_source(recipe, path)
+    written, missing = _write_anew(recipe, artifact, chosen)
+    stored = _set_aside(recipe, written)
     config = _compose(written, overrides, "model" in chosen, variables, f"the recipe inside {path}")
     typed = {override.partition("=")[0] for override in overrides}
     config.origin.written |= {key: value for key, value in stored.items() if key not in typed}
     if faults := list(check_trust(config, overrides, trusted)):
         raise UsageError(faults)
     changes: list[str] = []
-    faults = list(
-        check_reads(config, artifact.inputs, overrides, named=inputs, allow_drift=allow_drift, report=changes.append)
+    reads = check_reads(
+        config, artifact.inputs, overrides, named=inputs, allow_drift=allow_drift, report=changes.append
     )
-    if faults:
+    if faults := list(reads):
         raise UsageError(faults)
     if missing:
         listed = ", ".join(missing)
-        report(f"the recipe is of an older version and does not say {listed}: taken as this version's default")
+        changes.insert(
+            0, f"the recipe is of an older version and does not say {listed}: taken as this version's default"
+        )
     for line in changes:
         report(line)
     return config
+
+
+def _check_source(recipe: Mapping[str, Any], path: Path) -> None:
+    """Refuses a recipe that does not say how its model is built."""
+    live = _as_mapping(recipe.get("model"))
+    if "live" in live:
+        raise ExportError(
+            f"{path} was made from a live model, {show(live['live'])} {show(live.get('name', ''))}, which no "
+            "recipe can build. Run the program that made it, or export the artifact itself again: "
+            f"exporter model=file model.filepath={path}"
+        )
+    if "model" not in recipe:
+        raise ArtifactError(f"The recipe inside {path} does not say where the model comes from. Say it: model=OPTION")
+
+
+def _write_anew(
+    recipe: Mapping[str, Any], artifact: Artifact, chosen: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Writes the recipe of the new artifact, and lists the keys that are newer than the old one."""
+    written = {key: value for key, value in recipe.items() if key not in chosen}
+    missing = [key for key in check_keys(written, artifact) if key not in chosen]
+    written["save_format"] = recipe.get("save_format") or artifact.format
+    written["filepath"] = f"{escape_interpolations(_name(artifact.path))}-rerun${{exporter.suffix:${{save_format}}}}"
+    written["overwrite"] = False
+    return written, missing
+
+
+def _set_aside(recipe: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+    """Takes out what shapes nothing, where it is written to and what is removed there: the same bytes come of it."""
+    stored: dict[str, Any] = {key: recipe[key] for key in ("filepath", "overwrite", "save_format") if key in recipe}
+    if "keep" in _as_mapping(written.get("layout")):
+        stored["layout.keep"] = written["layout"]["keep"]
+        written["layout"] = {**written["layout"], "keep": None}
+    return stored
 
 
 def _read_recipe(artifact: Artifact) -> dict[str, Any]:
