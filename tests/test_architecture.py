@@ -44,8 +44,7 @@ ROOMS: dict[str, str] = {
         "saving.configuration saving.state saving.rebuilding saving.graph saving.functions"
     ),
     "saving.formats.parts": (
-        "text errors saving.private_api saving.contents saving.layout saving.requests saving.configuration "
-        "saving.state"
+        "text errors saving.private_api saving.contents saving.layout saving.requests saving.configuration saving.state"
     ),
     "saving.formats.hdf5": (
         "errors saving.private_api saving.contents saving.layout saving.safety saving.requests saving.configuration "

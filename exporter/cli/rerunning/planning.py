@@ -84,14 +84,15 @@ def plan_rerun(
     )
     if faults := list(reads):
         raise UsageError(faults)
-    if missing:
-        listed = ", ".join(missing)
-        changes.insert(
-            0, f"the recipe is of an older version and does not say {listed}: taken as this version's default"
-        )
-    for line in changes:
+    for line in [*_word_defaults(missing), *changes]:
         report(line)
     return config
+
+
+def _word_defaults(missing: Sequence[str]) -> list[str]:
+    listed = ", ".join(missing)
+    line = f"the recipe is of an older version and does not say {listed}: taken as this version's default"
+    return [line] if missing else []
 
 
 def _check_source(recipe: Mapping[str, Any], path: Path) -> None:
