@@ -122,7 +122,8 @@ ROOMS: dict[str, str] = {
         "sweeps.records sweeps"
     ),
     "cli.rerunning": (
-        "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms exporting cli"
+        "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms sources exporting "
+        "cli"
     ),
     "cli.commands": (
         "text errors processes saving.contents saving.layout storage storage.remote config artifacts "

@@ -19,6 +19,7 @@ import yaml
 import exporter
 from exporter import sources
 from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
+from exporter.models.building import build_model
 
 RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))
 IMPORT_ROOT = Path(exporter.__file__).parents[1]
@@ -209,7 +210,7 @@ def test_resumable(tmp_path: Path) -> None:
     receipt = read_receipt(tmp_path / "exports" / "resumable.keras")
     assert {entry["what"] for entry in receipt["left_out"]} <= {"metric accumulators"}
     resumed = exporter.load_model(tmp_path / "exports" / "resumable.keras")
-    uninterrupted = sources.build_model({"_target_": "exporter.sources.digits", "epochs": 2}, seed=0)
+    uninterrupted = build_model({"_target_": "exporter.sources.digits", "epochs": 2}, seed=0)
     (images, labels), _ = sources.digits_data()
     for model in (resumed, uninterrupted):
         assert int(model.optimizer.iterations) == 2 * 45

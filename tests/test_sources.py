@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from exporter import sources
 from exporter.errors import ArgumentError, ArtifactError, ExporterError, ExportError, NotAModelError, UsageError
+from exporter.models.building import build_model
 
 IMAGE = [32, 32, 3]
 
@@ -519,12 +520,12 @@ class TestBuildModel:
     def test_returns_a_live_model_as_it_is(self) -> None:
         model = make_small_model()
         lines: list[str] = []
-        assert sources.build_model(model, 0, lines.append) is model
+        assert build_model(model, 0, lines.append) is model
         assert lines == ["Sequential 'small': 2 layers, 26 parameters; given as an object"]
 
     def test_the_seed_decides_the_start_values(self) -> None:
         target = {"_target_": f"{__name__}.make_small_model"}
-        first, second, third = (sources.build_model(target, seed) for seed in (3, 3, 4))
+        first, second, third = (build_model(target, seed) for seed in (3, 3, 4))
         assert np.array_equal(predict(first), predict(second))
         assert not np.array_equal(predict(first), predict(third))
 
@@ -532,29 +533,29 @@ class TestBuildModel:
         path = str(tmp_path / "small.keras")
         make_small_model().save(path)
         lines: list[str] = []
-        sources.build_model({"_target_": "exporter.sources.file", "filepath": path, "compile": False}, 0, lines.append)
+        build_model({"_target_": "exporter.sources.file", "filepath": path, "compile": False}, 0, lines.append)
         assert lines == [f"Sequential 'small': 2 layers, 26 parameters; from exporter.sources.file(filepath={path})"]
 
     def test_says_nothing_of_the_arguments_of_a_function_of_your_own(self) -> None:
         lines: list[str] = []
         target = f"{__name__}.make_with_password"
-        sources.build_model({"_target_": target, "password": "sesame"}, 0, lines.append)
+        build_model({"_target_": target, "password": "sesame"}, 0, lines.append)
         assert lines == [f"Sequential 'small': 2 layers, 26 parameters; from {target}"]
 
     def test_hands_report_to_a_function_that_takes_it(self) -> None:
         lines: list[str] = []
-        model = sources.build_model({"_target_": f"{__name__}.make_reporting_model", "units": 6}, 0, lines.append)
+        model = build_model({"_target_": f"{__name__}.make_reporting_model", "units": 6}, 0, lines.append)
         assert model.output_shape == (None, 6)
         assert lines == ["half done", "read 6 units"]
 
     def test_makes_what_is_nested(self) -> None:
         layer = {"_target_": "keras.layers.Dense", "units": 7}
-        model = sources.build_model({"_target_": f"{__name__}.make_from_nested", "layer": layer}, 0)
+        model = build_model({"_target_": f"{__name__}.make_from_nested", "layer": layer}, 0)
         assert model.output_shape == (None, 7)
 
     def test_names_an_error_inside_the_function(self) -> None:
         with pytest.raises(ExportError) as caught:
-            sources.build_model({"_target_": f"{__name__}.fail_to_make"}, 0)
+            build_model({"_target_": f"{__name__}.fail_to_make"}, 0)
         assert str(caught.value) == (
             f"{__name__}.fail_to_make could not be called: ConnectionResetError: the data server went away"
         )
@@ -562,7 +563,7 @@ class TestBuildModel:
 
     def test_lets_an_error_of_a_source_through(self) -> None:
         with pytest.raises(ArgumentError, match=r"^The digits cannot be trained with epochs=0\."):
-            sources.build_model({"_target_": "exporter.sources.digits", "epochs": 0}, 0)
+            build_model({"_target_": "exporter.sources.digits", "epochs": 0}, 0)
 
     @pytest.mark.parametrize(
         ("function", "message"),
@@ -595,7 +596,7 @@ class TestBuildModel:
     )
     def test_says_what_was_returned_instead(self, function: str, message: str) -> None:
         with pytest.raises(NotAModelError) as caught:
-            sources.build_model({"_target_": f"{__name__}.{function}"}, 0)
+            build_model({"_target_": f"{__name__}.{function}"}, 0)
         assert str(caught.value) == f"`model._target_` {__name__}.{function} returned {message}"
 
     @pytest.mark.parametrize(
@@ -626,7 +627,7 @@ class TestBuildModel:
     )
     def test_refuses_what_describes_no_model(self, model: Any, kind: type[ExporterError], message: str) -> None:
         with pytest.raises(kind) as caught:
-            sources.build_model(model, 0)
+            build_model(model, 0)
         assert str(caught.value) == message
 
 

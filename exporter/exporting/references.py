@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from typing import Any, get_args, get_origin, get_type_hints
 
 import exporter
-from exporter import sources, transforms
+from exporter import transforms
 from exporter.config.checking import BROKEN, convert_value, explain_choice, explain_unknown, suggest, without_none
 from exporter.errors import ArgumentError, Fault
 from exporter.models.endpoints.pipelines import check_arguments, list_steps
+from exporter.sources import SOURCES
 from exporter.sources._stored import find_file
 from exporter.storage.remote import explain_url, is_url
 from exporter.text.showing import show
@@ -24,16 +25,7 @@ from exporter.transforms._hooks import Takes, find_takes
 _PREFIX = "exporter.sources."
 _TRANSFORMS_PREFIX = "exporter.transforms."
 _TRANSFORMS = [name for name in transforms.__all__ if name != "takes"]
-_SOURCES = {
-    function.__name__: function
-    for function in (sources.application, sources.architecture, sources.digits, sources.file)
-}
 HYDRA_KEYS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
-_FILES = {
-    sources.file: ("filepath",),
-    sources.architecture: ("config", "weights"),
-    sources.application: ("weights",),
-}
 
 
 def check_model(model: Any) -> tuple[Any, list[Fault]]:
@@ -125,12 +117,14 @@ def find_source(model: Any) -> Callable[..., Any] | None:
     target = model.get("_target_") if isinstance(model, Mapping) else None
     if not isinstance(target, str) or not target.startswith(_PREFIX):
         return None
-    return _SOURCES.get(target.removeprefix(_PREFIX))
+    known = SOURCES.get(target.removeprefix(_PREFIX))
+    return None if known is None else known.function
 
 
 def list_source_files(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names the arguments of a source that are files."""
-    return _FILES.get(function, ())
+    known = SOURCES.get(function.__name__)
+    return known.files if known is not None and known.function is function else ()
 
 
 def name_arguments(function: Callable[..., Any]) -> list[str]:
@@ -143,7 +137,7 @@ def _check_target(target: Any, path: str) -> list[Fault]:
         return []
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
         return [Fault(path, f"received {show(target)}; expected a dotted name, such as my_package.my_module.build")]
-    for prefix, names in ((_PREFIX, list(_SOURCES)), (_TRANSFORMS_PREFIX, _TRANSFORMS)):
+    for prefix, names in ((_PREFIX, list(SOURCES)), (_TRANSFORMS_PREFIX, _TRANSFORMS)):
         if target.startswith(prefix):
             known = [f"{prefix}{name}" for name in names]
             return [] if target in known else [Fault(path, explain_choice(target, known))]
@@ -196,6 +190,6 @@ def _check_files(function: Callable[..., Any], model: Mapping[str, Any]) -> list
     faults: list[Fault] = []
     for name in list_source_files(function):
         value = model.get(name)
-        if not (function is sources.application and value == "imagenet"):
+        if value not in SOURCES[function.__name__].words:
             faults.extend(check_file(f"model.{name}", value))
     return faults

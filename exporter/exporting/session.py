@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from exporter.models.building import build_model
 from exporter.processes.fresh_process import FreshProcess
-from exporter.sources import build_model
 
 # A sweep over seeds or widths and formats may come back to a model; each of them takes its memory.
 _KEPT_MODELS = 4
@@ -38,7 +38,7 @@ class ExportSession:
         """Builds a model, or returns the one that was built from the same configuration, seed and files.
 
         Args:
-            model: See `exporter.sources.build_model`. A live model is returned as it is.
+            model: See `exporter.models.building.build_model`. A live model is returned as it is.
             seed: See there.
             note: Is told about the progress.
 
@@ -46,7 +46,7 @@ class ExportSession:
             The model, and a line that says what was read.
 
         Raises:
-            ExporterError: See `exporter.sources.build_model`.
+            ExporterError: See `exporter.models.building.build_model`.
         """
         lines = [""]
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from exporter.errors import ArgumentError
+from exporter.sources._registry import source
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +37,7 @@ def digits_data() -> tuple[Scans, Scans]:
     return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
 
 
+@source()
 def digits(epochs: int = 6, batch_size: int = 32, report: Callable[[str], None] | None = None) -> keras.Model:
     """Train a small convolutional classifier on the handwritten digits.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import ArgumentError, ArtifactError, ExportError
 from exporter.models.importing import import_custom_objects, suggest
 from exporter.saving.layout.documents import parse_json
+from exporter.sources._registry import source
 from exporter.sources._stored import find_file
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _IMAGENET_CLASSES = 1000
 _EXPECTED = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
 
 
+@source("weights", words=("imagenet",))
 def application(
     name: str,
     weights: str | None = None,
@@ -83,6 +85,7 @@ def application(
     return model
 
 
+@source("config", "weights")
 def architecture(
     config: str,
     weights: str,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import ArgumentError
 from exporter.models.importing import import_custom_objects, suggest
 from exporter.sources._presets import is_preset, load_preset
+from exporter.sources._registry import source
 from exporter.storage.remote import fetch, is_url
 from exporter.text.showing import show
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 
+@source("filepath")
 def file(
     filepath: str,
     custom_objects: Mapping[str, str] | Sequence[str] | None = None,

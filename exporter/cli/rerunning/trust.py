@@ -10,11 +10,12 @@ from exporter.config import ExportConfig
 from exporter.errors import Fault
 from exporter.exporting.provenance import describe_recipe, list_targets
 from exporter.exporting.references import HYDRA_KEYS
+from exporter.sources import SOURCES
 from exporter.text.showing import shorten, show
 
 _LONGEST_SHOWN = 120
 _OURS = {
-    *(f"exporter.sources.{name}" for name in ("application", "architecture", "digits", "file")),
+    *(f"exporter.sources.{name}" for name in SOURCES),
     *(f"exporter.transforms.{name}" for name in transforms.__all__ if name != "takes"),
 }
 _NETWORK_OF_MODULE = re.compile(r"(keras\.applications)\.[a-z]\w*(\.[A-Z]\w*)")
