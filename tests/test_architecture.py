@@ -86,23 +86,23 @@ ROOMS: dict[str, str] = {
         "models"
     ),
     "verification.comparing": (
-        "text errors processes saving.private_api saving.contents saving.state saving.graph config artifacts models "
-        "models.training"
+        "text errors processes saving.private_api saving.contents saving.layout saving.state saving.graph "
+        "saving.formats config artifacts models models.training"
     ),
     "verification.checks.state": (
         "saving.private_api saving.contents saving.state saving.rebuilding artifacts verification.comparing"
     ),
     "verification.checks.answers": (
-        "text processes saving.private_api saving.contents saving.layout saving.graph config artifacts models "
-        "models.training models.endpoints verification.comparing"
+        "text processes saving.private_api saving.contents saving.graph config artifacts models models.training "
+        "models.endpoints verification.comparing"
     ),
     "verification.checks": (
         "saving.contents saving.graph config artifacts models models.training verification.comparing"
     ),
     "verification": (
         "errors processes saving.private_api saving.contents saving.configuration saving.state saving.graph "
-        "saving.formats.saved_model config saving artifacts models models.training models.endpoints sources "
-        "verification.comparing verification.checks"
+        "saving.formats.saved_model saving.formats config saving artifacts models models.training models.endpoints "
+        "sources verification.comparing verification.checks"
     ),
     "exporting.destinations": (
         "text errors saving.contents saving.layout storage storage.remote saving.formats config saving artifacts"

@@ -21,7 +21,7 @@ class _Signatures(Comparison):
 
 def plan(reference: Reference) -> list[Comparison]:
     """Compares where there are endpoints."""
-    return [_Signatures(reference)] if reference.is_saved_model else []
+    return [_Signatures(reference)] if reference.has_endpoints else []
 
 
 CHECK = CheckType(name="signatures", plan=plan)

@@ -21,7 +21,10 @@ from exporter.models.training.step_data import UndrawableError
 from exporter.models.training.steps import preserve_model, take_step
 from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
+from exporter.saving.formats import find_format
+from exporter.saving.formats.format import KERAS
 from exporter.saving.graph.signatures import find_captured, name_outputs
+from exporter.saving.layout.names import CONFIG
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.collecting import to_array
 from exporter.text.showing import find_first_line, list_first
@@ -58,7 +61,8 @@ class Reference:
         mode: Of the verification.
         include_optimizer: Whether the optimizer was saved.
         missing_code: Which code another process cannot have, in words; empty where it can have all.
-        is_saved_model: Whether the artifact has endpoints.
+        has_endpoints: Whether the artifact has endpoints.
+        opens_in_keras: Whether it holds what stock Keras reads.
         may_trace: Whether the model may be run in a graph.
         is_eager: Whether Python runs both, operation by operation.
         seed: Of the generators that belong to no model. The model was made with another.
@@ -83,9 +87,12 @@ class Reference:
         self.mode = mode
         self.include_optimizer = include_optimizer
         self.missing_code = missing_code
-        self.is_saved_model = staged.is_dir()
+        saved = find_format(staged)
+        self.has_endpoints = saved is not None and saved.holds_endpoints
+        is_for_keras = saved is not None and KERAS in saved.readers
+        self.opens_in_keras = is_for_keras and (not staged.is_dir() or (staged / CONFIG).is_file())
         # A model that is run eagerly may hold Python code that cannot be traced; a SavedModel was traced already.
-        self.may_trace = self.is_saved_model or not model.run_eagerly
+        self.may_trace = self.has_endpoints or not model.run_eagerly
         self.is_eager = mode is VerifyMode.FULL or not self.may_trace
         self.seed = choose_seed()
         self.seeds_operations = is_op_determinism_enabled()  # TensorFlow refuses random ones without a seed

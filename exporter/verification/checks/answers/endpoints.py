@@ -106,7 +106,7 @@ class _Unasked(Comparison):
 
 def plan(reference: Reference) -> list[Comparison]:
     """Compares each endpoint; first it is said which cannot be asked."""
-    inputs = reference.inputs.endpoints if reference.is_saved_model else ()
+    inputs = reference.inputs.endpoints if reference.has_endpoints else ()
     unasked = [_Unasked(each) for each in inputs if not each.batches]
     return [*unasked, *(_Endpoint(reference, each) for each in inputs if each.batches)]
 

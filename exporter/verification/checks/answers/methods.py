@@ -135,7 +135,7 @@ class _Method(Comparison):
 
 def plan(reference: Reference) -> list[Comparison]:
     """Compares each method that an endpoint uses."""
-    methods = reference.inputs.methods if reference.is_saved_model else ()
+    methods = reference.inputs.methods if reference.has_endpoints else ()
     return [_Method(reference, inputs) for inputs in methods]
 
 

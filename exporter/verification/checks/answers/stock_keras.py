@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from exporter.artifacts.records import Check
 from exporter.saving.contents import Omission, OmissionKind
-from exporter.saving.layout.names import CONFIG
 from exporter.verification.checks.answers.predictions import answer, ask_predictions
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message, Reader
 from exporter.verification.comparing.reference import Reference
@@ -43,8 +42,7 @@ def _leave_out(why: str) -> Omission:
 
 def plan(reference: Reference) -> list[Comparison]:
     """Compares where the artifact holds what stock Keras reads."""
-    has_twin = not reference.is_saved_model or (reference.staged / CONFIG).is_file()
-    return [_StockKeras(reference)] if has_twin else []
+    return [_StockKeras(reference)] if reference.opens_in_keras else []
 
 
 CHECK = CheckType(name=_NAME, plan=plan, answer=answer, reader=Reader.KERAS, effect=Effect.CALLS)
