@@ -16,6 +16,7 @@ from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
 from exporter.saving.formats import keras_archive
 from exporter.saving.formats.hdf5 import reading as hdf5
+from exporter.saving.safety import configurations
 
 from .conftest import Attack, copy, read_members, refuse, write_members
 from .test_hostile_configurations import hide_lambda
@@ -286,14 +287,13 @@ def test_what_was_checked_is_what_is_read_when_another_file_takes_the_path(
     (tmp_path / "hostile").mkdir()
     hostile = copy(originals[original], tmp_path / "hostile")
     hide_lambda(hostile, canary)
-    module = keras_archive if original.endswith("keras") else hdf5
-    check: Callable[..., None] = module.check_configuration
+    check: Callable[..., None] = configurations.check_configuration
 
     def check_and_replace(*arguments: Any) -> None:
         check(*arguments)
         if hostile.exists():
             hostile.replace(path)
 
-    monkeypatch.setattr(module, "check_configuration", check_and_replace)
+    monkeypatch.setattr(configurations, "check_configuration", check_and_replace)
     assert "holds a Python lambda" in refuse(path)  # which is read anew, and checked anew
     assert not canary.exists()
