@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,6 +36,22 @@ sys.meta_path.insert(0, Blocker())
 """
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+_TESTS = Path(__file__).parent
+# What the tests of the system tier have in their path.
+_SYSTEM = re.compile(
+    r"(interoperability|peers|benchmarks|accelerator)/|test_(launchers|survival|end_to_end|packaging|readme|readme_stores|"
+    r"google_store|stores|remote_layouts|results_store|report)\.py"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each test the mark of its tier."""
+    for item in items:
+        path = item.path.relative_to(_TESTS).as_posix()
+        tier = "unit" if path.startswith("unit/") else "system" if _SYSTEM.search(path) else "integration"
+        item.add_marker(tier)
 
 
 def pytest_collection_finish() -> None:

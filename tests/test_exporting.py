@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 import exporter
 from exporter.config import OptionsConfig, VerifyConfig, VerifyMode

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_schemas import make_validator
+from json_validators import make_validator
 
 from exporter import UsageError, compose
 from exporter.artifacts.json_schemas import RECEIPT_SCHEMA

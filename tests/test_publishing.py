@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 import exporter
 from exporter.artifacts.receipt import Receipt

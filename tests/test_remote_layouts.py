@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_store import serve_objects
 from s3fs import S3FileSystem
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 from exporter.artifacts.receipt import Receipt
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request, Status

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 from exporter.artifacts.manifest import check_integrity, write_manifest
 from exporter.cli.commands import run_command

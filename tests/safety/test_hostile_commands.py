@@ -10,8 +10,8 @@ from typing import Any
 
 import h5py
 import pytest
+from sample_receipt import RECEIPT
 from tensorflow.core.protobuf import saved_model_pb2
-from test_receipts import RECEIPT
 
 import exporter
 from exporter import sources

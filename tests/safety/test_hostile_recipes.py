@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 from exporter import ArtifactError, UsageError, compose
 from exporter.cli.commands import run_command

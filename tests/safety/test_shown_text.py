@@ -17,8 +17,8 @@ import h5py
 import keras
 import pytest
 import yaml
+from sample_receipt import RECEIPT
 from sweeps.test_report import make_plan_of, make_row
-from test_receipts import RECEIPT
 
 import exporter
 from exporter.artifacts.manifest import write_manifest
@@ -309,7 +309,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
 def make_receipt(path: Path) -> Receipt:
     """Makes a receipt all of whose own words are evil, which `rerun` and `verify` read beside the artifact."""
     fields = json.loads(RECEIPT.to_json())
-    fixed = ("status", "format", "started", "finished", "sha256")
+    fixed = ("status", "format", "started", "finished", "sha256", "kind")
     fields = spoil(fields, lambda key: key not in fixed)
     fields |= {
         "read": [EVIL],

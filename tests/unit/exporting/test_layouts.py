@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_receipts import RECEIPT
+from sample_receipt import RECEIPT
 
 from exporter.config import ExportConfig, LayoutConfig, LayoutKind
 from exporter.errors import ArgumentError, ExportError, TargetExistsError

@@ -9,9 +9,9 @@ import exporter
 from exporter.artifacts.json_schemas import RECIPE_SCHEMA
 from exporter.cli.commands import COMMANDS, run_command
 from exporter.cli.commands.listing_recipes import read_purpose
-from exporter.config.directories import RECIPES_DIRECTORY
+from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 
-HELP = Path(__file__).parents[1] / "conf" / "config.yaml"
+HELP = CONFIG_DIRECTORY / "config.yaml"
 
 
 def test_the_help_lists_every_command() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from test_receipts import RECEIPT
+from json_validators import make_validator
+from sample_receipt import RECEIPT
 
 from exporter import compose
 from exporter.artifacts.json_schemas import RECEIPT_SCHEMA, RECIPE_SCHEMA, build_receipt_schema, build_recipe_schema
@@ -16,12 +17,6 @@ from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 from exporter.exporting.provenance import describe_recipe
 
 RECIPES = sorted(RECIPES_DIRECTORY.glob("*.yaml"))
-
-
-def make_validator(path: Path) -> Any:
-    schema = json.loads(path.read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
 
 
 @pytest.mark.parametrize(
