@@ -258,6 +258,29 @@ def test_says_where_code_must_be_defined_that_another_process_needs(tmp_path: Pa
     assert lines[2] == "`verify=none` publishes without a proof."
 
 
+class Prefixed(keras.Model):
+    """Names its layers by its own name, and not at all where it was given none, as KerasHub's DINOv2 does."""
+
+    def __init__(self, name: str | None = None, **options: Any) -> None:
+        prefix = "" if name is None else f"{name}_"
+        inputs = keras.Input((3,), name="inputs")
+        hidden = keras.layers.Dense(2, name=f"{prefix}hidden")(inputs)
+        super().__init__(inputs, [hidden, keras.layers.Dense(2, name=f"{prefix}scores")(hidden)], name=name, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        return cls(**config)
+
+
+@pytest.mark.parametrize("name", ["model", "model.keras", "model.h5"])
+def test_another_name_of_a_layer_is_no_other_output(name: str, tmp_path: Path) -> None:
+    checks = {check.name: check.figure for check in write_and_verify(Prefixed(), tmp_path / name).checks}
+    assert checks["predictions"] == "bit-equal"
+
+
 class Exponent(keras.losses.Loss):
     """Has an argument that its configuration does not tell."""
 

@@ -188,6 +188,10 @@ class Reference:
         """Returns the answers as arrays: `<batch>/<output>` -> array."""
         return self._name(self.answers)
 
+    def list_output_names(self) -> list[str]:
+        """Lists the names of the outputs in their order, once the model was asked."""
+        return list(name_outputs(self.model, self.answers[0])) if self.answers else []
+
     def ask_again(self) -> dict[str, Array]:
         """Asks the model once more, with another seed; returns as `name_answers` does."""
         return self._name(self._answer(self.inputs.batches, self.seed + 1))

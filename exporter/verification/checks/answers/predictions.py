@@ -10,6 +10,7 @@ from exporter.models.randomness import generators_seeded
 from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
+from exporter.saving.graph.signatures import name_outputs
 from exporter.verification.comparing.base import (
     Answer,
     Ask,
@@ -28,6 +29,7 @@ def ask_predictions(reference: Reference, numbers: list[int]) -> Message:
     inputs = reference.inputs
     batches = {number: inputs.batches[number] for number in numbers}
     facts = {"inputs": inputs.takes.to_json(), "numbers": numbers, **reference.describe_run()}
+    facts["outputs"] = reference.list_output_names()
     return Message(facts, name_batches(inputs.takes, batches))
 
 
@@ -40,7 +42,12 @@ def answer(model: Any, question: Message) -> Message:
     batches = read_batches(question.arrays, inputs, asked["numbers"])
     for number, batch in zip(asked["numbers"], batches, strict=True):
         with generators_seeded(asked["seed"], asked["operations"]):
-            predicted.update({f"{number}/{name}": array for name, array in predictor(batch).items()})
+            answered = predictor.answer(batch)
+        named = name_outputs(model, answered)
+        # A class may name its layers anew when it is made again, and with them outputs that have no keys of their own.
+        if not isinstance(answered, dict) and len(named) == len(asked["outputs"]):
+            named = dict(zip(asked["outputs"], named.values(), strict=True))
+        predicted.update({f"{number}/{name}": array for name, array in named.items()})
     return Message(arrays=predicted)
 
 
