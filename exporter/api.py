@@ -88,6 +88,11 @@ def export(
         UsageError: With every fault of the recipe, the overrides and the settings; nothing was built.
         ProofError: What was written is not the same model; nothing was published.
         ExportError: The model could not be built, saved or published; what was at the filepath is unchanged.
+
+    Example:
+        receipt = exporter.export("digits", ["model.epochs=1", "save_format=h5"])
+        receipt.status  # proven
+        exporter.load_model(receipt.filepath)
     """
     if isinstance(source, str):
         _refuse(settings, "belongs to the recipe; write it as an override: ['{name}=VALUE']")

@@ -110,6 +110,10 @@ def compose(
 
     Raises:
         UsageError: With every fault of the recipe and the overrides.
+
+    Example:
+        config = exporter.compose("digits", ["save_format=h5", "seed=3"])
+        config.filepath  # exports/digits.h5
     """
     from exporter.cli.preflight.jobs import Preflight
 

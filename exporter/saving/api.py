@@ -64,6 +64,12 @@ def save_model(
         TargetExistsError: A FileExistsError: the target exists and may not be replaced.
         MissingDependencyError: An ImportError: HDF5 was asked for and h5py cannot be imported.
         OSError: The file system refused, or has too little space; what was at the path is unchanged.
+
+    Example:
+        import keras
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        exporter.save_model(model, "models/mine.keras")
     """
     request = SaveRequest(model, filepath, save_format, include_optimizer, signatures, options)
     if is_open_hdf5(filepath):
@@ -106,6 +112,14 @@ def load_model(
         ArgumentError: A ValueError: an argument is not allowed.
         ArtifactError: A ValueError: the file is missing, damaged, or not an artifact that can be loaded.
         MissingDependencyError: An ImportError: h5py cannot be imported.
+
+    Example:
+        import keras
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile("adam", "mse")
+        exporter.save_model(model, "models/mine.h5")
+        again = exporter.load_model("models/mine.h5")  # with the optimizer: `fit` goes on
     """
     check_flags(compile=compile, safe_mode=safe_mode)
     if not isinstance(custom_objects, (Mapping, type(None))):
