@@ -798,5 +798,5 @@ def test_a_method_that_only_the_object_has_is_said_to_be_gone(tmp_path: Path) ->
             model=model, filepath=str(tmp_path / "model"), signatures={"double": SignatureConfig(method="double")}
         )
     )
-    why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
+    why = "the model that is loaded has no such method: its code is not available there; the endpoint holds it"
     assert Omission("method double", why) in receipt.left_out

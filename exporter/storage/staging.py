@@ -3,7 +3,7 @@
 A reader of the target sees the old artifact or the new one, never a part. While it is written, two things stand beside
 it: a room, the directory `.exporter-<key>-<random>` in which the artifact is made under its own name, and the lock
 `.exporter-<key>.lock`. The key says which target it is, so that those who write the same one wait for each other. The
-lock dies with its holder, and whoever comes next to the directory clears the rooms of the dead.
+lock dies with its holder, and whoever comes next to the directory clears the rooms that ended processes have left.
 
 Other users may write to the directory too. A room lets nobody else in, each user clears only their own, and nobody
 waits for a lock without being told, or without end.

@@ -87,7 +87,7 @@ def give_up(cell: SweepJob) -> None:
     progress = read_progress(directory)
     during = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
     host, started = ("", None) if progress is None else (progress.host, progress.started)
-    write_row(describe_death(cell, f"ended without a word{during} (killed?)", host, started), directory)
+    write_row(describe_death(cell, f"ended without a result{during} (killed?)", host, started), directory)
     replace_bytes(directory / _GIVEN_UP, b"")
 
 

@@ -184,7 +184,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def revivable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel of a model whose code is not at hand where it is loaded."""
+    """A SavedModel of a model whose code is not available where it is loaded."""
     import keras
 
     class Doubled(keras.layers.Layer):

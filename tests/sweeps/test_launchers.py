@@ -187,7 +187,7 @@ def test_a_launcher_that_gives_up_is_asked_again_for_the_jobs_that_it_has_not_be
     assert "exporter: the launcher ended with TerminatedWorkerError" in done.stderr
     rows = read_table(tmp_path)["rows"]
     assert "written" in {row["outcome"] for row in rows} <= {"written", "failed"}, done.stdout
-    assert all(row["error"].startswith("ended without a word") for row in rows if row["outcome"] == "failed")
+    assert all(row["error"].startswith("ended without a result") for row in rows if row["outcome"] == "failed")
 
 
 @pytest.mark.parametrize("launcher", PLUGINS)

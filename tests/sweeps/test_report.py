@@ -123,7 +123,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def test_a_job_without_a_row_has_ended_without_a_word(sweep: Sweep) -> None:
     assert [row.outcome.value for row in sweep.rows] == ["proven"] * 4 + ["failed"] * 2
-    assert sweep.rows[5].error == "ended without a word during `prove it` (killed?)"
+    assert sweep.rows[5].error == "ended without a result during `prove it` (killed?)"
     assert sweep.rows[5].host == "there"
     assert sweep.exit_code == 1
 

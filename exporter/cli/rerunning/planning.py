@@ -1,4 +1,4 @@
-"""Composes the recipe inside an artifact, and refuses what nobody said yes to.
+"""Composes the recipe inside an artifact, and refuses what nobody allowed.
 
 It is composed like one that its user wrote, through the same schema; but nothing that it names is imported unless it is
 ours, Keras's, or trusted by name, it reads no file that its artifact does not vouch for and no variable of the

@@ -26,7 +26,7 @@ _LOOK_UP = re.compile(r".*\.(get|deserialize|serialize)")
 
 
 def check_trust(config: ExportConfig, overrides: Sequence[str], trusted: Collection[str]) -> Iterator[Fault]:
-    """Finds everything that the recipe would have imported or allowed, and that nobody said yes to.
+    """Finds everything that the recipe would have imported or allowed, and that nobody allowed.
 
     Args:
         config: What it composes to.

@@ -15,7 +15,7 @@ class Untracked:
 
 def list_specs(function: Any) -> tuple[Any, ...]:
     """Returns what a saved function takes."""
-    # A restored function lists its traces; one that was made here has its only trace at hand.
+    # A restored function lists its traces; one that was made here has its only trace ready.
     traces = getattr(function, "concrete_functions", None) or [function.get_concrete_function()]
     specs: tuple[Any, ...] = traces[0].structured_input_signature[0]
     return specs

@@ -22,7 +22,7 @@ from exporter.text.printable import escape
 
 
 class RevivedOptimizer(keras.optimizers.Optimizer):
-    """An optimizer whose code is not at hand: it holds the state that the saved training step uses."""
+    """An optimizer whose code is not available: it holds the state that the saved training step uses."""
 
     def __init__(self, loaded: Loaded, original: Config | None) -> None:
         config = (original or {}).get("config") or {}

@@ -138,7 +138,7 @@ def _fill(layer: Any, part: Part, children: Sequence[keras.layers.Layer], loaded
 
 
 class RevivedLayer(_Revived, keras.layers.Layer):
-    """A layer whose class is not at hand: it behaves as it did when it was saved."""
+    """A layer whose class is not available: it behaves as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: Loaded, original: Config) -> None:
         with keras_explained(f"the layer {unit.parts[0].name!r}"):
@@ -203,7 +203,7 @@ def _get_mask(tensor: Any, spec: tf.TensorSpec) -> Any:
 
 
 class RevivedModel(_Revived, keras.Model):
-    """A model whose class is not at hand: it predicts, evaluates and trains as it did when it was saved."""
+    """A model whose class is not available: it predicts, evaluates and trains as it did when it was saved."""
 
     def __init__(self, unit: Unit, loaded: Loaded, original: Config | None) -> None:
         with keras_explained(f"the model {unit.parts[0].name!r}"):

@@ -1,4 +1,4 @@
-"""What one artifact gives: its functions, its variables as Keras's, and the code that is at hand."""
+"""What one artifact gives: its functions, its variables as Keras's, and the code that is available."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ class Loaded:
         units: The functions of every unit, by name.
         record: What is known of the state.
         values: The variables, by path.
-        request: What is asked of the load, with the code that is at hand.
+        request: What is asked of the load, with the code that is available.
         tables: The lookup tables, by path.
         wrapped: The Keras variables that were made of them so far.
     """
@@ -85,15 +85,15 @@ class _RevivedFunction:
 
 
 class RevivedRegularizer(_RevivedFunction, keras.regularizers.Regularizer):
-    """A regulariser whose code is not at hand."""
+    """A regulariser whose code is not available."""
 
 
 class RevivedConstraint(_RevivedFunction, keras.constraints.Constraint):
-    """A constraint whose code is not at hand."""
+    """A constraint whose code is not available."""
 
 
 class RevivedSchedule(_RevivedFunction, keras.optimizers.schedules.LearningRateSchedule):
-    """A learning-rate schedule whose code is not at hand."""
+    """A learning-rate schedule whose code is not available."""
 
 
 def adopt_value(variable: keras.Variable, value: tf.Variable, trainable: bool) -> keras.Variable:

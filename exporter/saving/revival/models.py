@@ -57,7 +57,7 @@ def revive_model(
         request: What is asked of the load; safe mode is about what is not revived.
 
     Returns:
-        The model: with its own class and layers where their code is at hand, and with revived ones elsewhere.
+        The model: with its own class and layers where their code is available, and with revived ones elsewhere.
     """
     request.check([record.dtype_policies, record.acquired])
     with damage_explained(path, "", LOAD_FAULTS), strange_operations_named(path):

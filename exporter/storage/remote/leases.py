@@ -1,9 +1,9 @@
 """Who may write at a place in a store: an object that only one can make, and that its holder keeps fresh.
 
-A store has no lock that dies with its holder. So a claim is made by a conditional write (`If-None-Match: *` at S3 and
+A store has no lock that ends with its holder. So a lease is taken by a conditional write (`If-None-Match: *` at S3 and
 Azure, `ifGenerationMatch=0` at Google), and a thread of the holder writes it anew every few seconds. Who waits watches
-it by a clock of its own, so the clocks of machines do not matter. A claim that has stood still for a while is of a dead
-holder: then the next number is leased, which again only one can do.
+it by a clock of its own, so the clocks of machines do not matter. A lease that nobody has renewed
+for a while is stale: then the next number is taken, which again only one can do.
 """
 
 import secrets

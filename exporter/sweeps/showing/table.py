@@ -158,7 +158,7 @@ def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:
         was_interrupted: Whether that is why a job may have no row.
 
     Returns:
-        A row for each job: one that has written none has ended without a word, or was not run.
+        A row for each job: one that has written none has ended without a result, or was not run.
     """
     rows = [_find_row(cell, plan, was_interrupted) for cell in plan.cells]
     if not plan.cells:
@@ -191,7 +191,7 @@ def _find_row(cell: SweepJob, plan: Plan, was_interrupted: bool) -> JobResult:
     progress = read_progress(directory)
     if progress is not None:
         during = f" during `{progress.phase}`" if progress.phase else ""
-        how = f"interrupted{during}" if was_interrupted else f"ended without a word{during} (killed?)"
+        how = f"interrupted{during}" if was_interrupted else f"ended without a result{during} (killed?)"
         return describe_death(cell, how, progress.host, progress.started)
     try:
         why = find_first_line(read_bytes(Path(plan.directory) / STOPPED, _LONGEST_REASON).decode(errors="replace"))

@@ -1,6 +1,6 @@
 """The operations of TensorFlow by what they do, as `data/operations.toml` lists them.
 
-`python -m exporter.saving.safety.graphs.registry` lists the operations of the TensorFlow at hand that no family has.
+`python -m exporter.saving.safety.graphs.registry` lists the operations of the installed TensorFlow that no family has.
 """
 
 import ctypes

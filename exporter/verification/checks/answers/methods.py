@@ -114,7 +114,7 @@ class _Method(Comparison):
                 name, False, f"the loaded model's method `{method}` fails", answer.error, kind=CheckKind.OUTPUTS
             )
         elif not answer.facts["has"]:
-            why = "the model that is loaded has no such method: its code is not at hand there; the endpoint holds it"
+            why = "the model that is loaded has no such method: its code is not available there; the endpoint holds it"
             yield Omission(name, why)
         elif expected is not None:
             yield self._judge(expected, answer)
