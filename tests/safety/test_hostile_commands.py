@@ -1,9 +1,10 @@
 """Every command on files that were prepared to do harm: a short message or a sound answer, and none of it runs."""
 
 import os
+import resource
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ def write_recipe(text: str) -> Attack:
     return attack
 
 
+# Of the processor, which no other load of the machine changes, and of memory that is new to the process.
+_MOST_SECONDS = 20
+_MOST_KILOBYTES = 1 << 20
+
 CORPUS: dict[str, tuple[str, Attack]] = {
     **{f"configuration: {name}": ("stock.h5", attack) for name, (attack, _) in configurations.CONFIGURATIONS.items()},
     **{
@@ -102,7 +107,8 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         code = run_command(arguments)
     except SystemExit as end:  # of a fault in the command line
         code = int(end.code or 0)
-    errors = capsys.readouterr().err
+    shown, errors = capsys.readouterr()
+    assert shown.replace("\n", "").isprintable()
     assert "Traceback" not in errors
     assert len(errors) <= 1_500
     assert len(errors.splitlines()) <= 8
@@ -124,6 +130,7 @@ def test_no_command_runs_what_a_file_brings(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # as `rerun` sets it
     environment = dict(os.environ)
+    began, held = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for arguments in (
         ["inspect", str(path)],
         ["inspect", str(path), "--json"],
@@ -138,9 +145,15 @@ def test_no_command_runs_what_a_file_brings(
     assert run(["rerun", str(path)], capsys)[0] != 0
     assert not canary.exists()
     for load in (exporter.load_model, sources.file):
-        with suppress(ExporterError):  # or it is harmless
+        refusal = ""  # or it is harmless
+        try:
             load(str(path))
+        except ExporterError as error:
+            refusal = str(error)
+        assert refusal.replace("\n", "").isprintable()
         assert not canary.exists(), load
+    assert time.process_time() - began < _MOST_SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < _MOST_KILOBYTES
     assert server[1] == []
     assert dict(os.environ) == environment
 
