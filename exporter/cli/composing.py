@@ -50,6 +50,15 @@ def _name_suffix(save_format: str | None) -> str:
     return "".join(FORMATS[save_format].suffixes[:1]) if save_format in FORMATS else ""
 
 
+def _list_formats() -> str:
+    """Lists the save formats for the help, a line each."""
+    lines = [
+        (each.name, f"{each.label}{', ' if each.suffixes else ''}{' or '.join(each.suffixes)}")
+        for each in FORMATS.values()
+    ]
+    return "\n".join(f"  {name:<9}{words}" for name, words in lines)
+
+
 def _name_variant(include_optimizer: bool) -> str:
     return "" if include_optimizer else "-without-optimizer"
 
@@ -85,6 +94,7 @@ def own_hydra() -> Iterator[None]:
         OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)
         OmegaConf.register_new_resolver("exporter.variant", _name_variant, replace=True)
         OmegaConf.register_new_resolver("exporter.name", _name_model, replace=True)
+        OmegaConf.register_new_resolver("exporter.formats", _list_formats, replace=True)
         OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)
         yield
 

@@ -3,11 +3,13 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from sample_receipt import RECEIPT
 
 import exporter
 from exporter import save_model
@@ -16,12 +18,15 @@ from exporter.artifacts.inspection.page import print_inspection
 from exporter.artifacts.json_schemas import build_recipe_schema
 from exporter.artifacts.summary import print_summary
 from exporter.cli import composing
-from exporter.config import ExportConfig
+from exporter.config import ExportConfig, OnError
 from exporter.errors import ArgumentError, UsageError
 from exporter.exporting.limits import check_limits
 from exporter.saving.formats import FORMATS, find_chosen
-from exporter.sweeps.records.plans import describe_job
+from exporter.sweeps.records.plans import describe_job, make_plan
+from exporter.sweeps.records.results import describe_success, write_row
 from exporter.sweeps.showing import charts
+from exporter.sweeps.showing.report import write_report
+from exporter.sweeps.showing.table import collect, print_table
 
 from . import npz_format
 from .format_tests import FormatTests, make_trained
@@ -103,9 +108,39 @@ class TestNpz(FormatTests):
             assert "NumPy archive" in shown
         assert "keras.models" not in summary.getvalue()
 
-    def test_a_sweep_has_its_jobs(self) -> None:
-        cell = describe_job(0, (), ExportConfig(model={}, filepath="model.npz"), "", "")
-        assert cell.format == "npz"
+    def test_the_help_lists_it(self) -> None:
+        assert "  npz      NumPy archive, .npz" in composing._list_formats().splitlines()
+
+    def test_a_sweep_shows_it_in_its_table_and_its_report(self, tmp_path: Path) -> None:
+        jobs = [
+            describe_job(
+                number,
+                (f"save_format={name}",),
+                ExportConfig(model={}, filepath=str(tmp_path / "model"), save_format=name),
+                f"hash-{number}",
+                str(tmp_path / str(number)),
+            )
+            for number, name in enumerate(FORMATS)
+        ]
+        assert [job.format for job in jobs] == ["tf", "h5", "keras", "npz"]
+        for job in jobs:
+            Path(job.directory).mkdir()
+            result = describe_success(job, replace(RECEIPT, filepath=job.filepath, format=job.format))
+            write_row(result, Path(job.directory))
+        plan = make_plan(
+            recipe="formats",
+            command=("-m",),
+            job_command=(),
+            directory=str(tmp_path),
+            cells=tuple(jobs),
+            on_error=OnError.CONTINUE,
+            started="2026-01-02T03:04:05.678+00:00",
+        )
+        sweep, shown = collect(plan), io.StringIO()
+        print_table(sweep, str(tmp_path / "report.html"), shown)
+        page = write_report(sweep).read_text(encoding="utf-8")
+        for text in (shown.getvalue(), page):
+            assert "save_format=npz" in text
         numbers = [charts._number_format(name) for name in FORMATS]
         assert len(set(numbers)) == len(numbers) == 4
 
