@@ -137,7 +137,7 @@ def _check_target(target: Any, path: str) -> list[Fault]:
         return []
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
         return [Fault(path, f"received {show(target)}; expected a dotted name, such as my_package.my_module.build")]
-    for prefix, names in ((_PREFIX, list(SOURCES)), (_TRANSFORMS_PREFIX, _TRANSFORMS)):
+    for prefix, names in ((_PREFIX, sorted(SOURCES)), (_TRANSFORMS_PREFIX, _TRANSFORMS)):
         if target.startswith(prefix):
             known = [f"{prefix}{name}" for name in names]
             return [] if target in known else [Fault(path, explain_choice(target, known))]
