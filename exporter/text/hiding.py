@@ -7,7 +7,7 @@ afterwards, be it inside an artifact, in a receipt, in a log or in an error, say
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from exporter.text.printable import escape
@@ -64,8 +64,3 @@ def hide(text: str) -> str:
         if value in text:
             text = text.replace(value, _hidden[value])
     return text
-
-
-def hide_all(texts: Iterable[str]) -> tuple[str, ...]:
-    """Does the same for several texts."""
-    return tuple(map(hide, texts))

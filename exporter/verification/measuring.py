@@ -12,7 +12,7 @@ from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batc
 from exporter.processes.arrays import write_arrays
 from exporter.processes.fresh_process import FreshProcess, wait_seconds
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.formats import find_format
+from exporter.saving.formats import has_endpoints
 from exporter.saving.graph.endpoints import read_endpoints
 from exporter.saving.graph.inputs import describe_inputs
 from exporter.verification.custom_objects import find_needs
@@ -51,9 +51,8 @@ def measure(
     [size, *_] = choose_batch_sizes(inputs.leaves, [settings.batch_size])
     drawing = find_drawing(model, inputs, Predictor(model, inputs), size, seed)
     batch = draw_batch(model, inputs, size, seed, drawing)
-    saved = find_format(staged)
-    has_endpoints = saved is not None and saved.holds_endpoints
-    endpoint = read_endpoints(staged).get(SERVING_DEFAULT) if has_endpoints else None
+    is_for_servers = has_endpoints(staged)
+    endpoint = read_endpoints(staged).get(SERVING_DEFAULT) if is_for_servers else None
     is_served = endpoint is not None and set(endpoint.inputs) == {leaf.name for leaf in inputs.leaves}
     with tempfile.TemporaryDirectory(prefix="exporter-measure-") as folder:
         file = Path(folder) / "batch"
@@ -67,7 +66,7 @@ def measure(
             objects=find_needs(model).to_json(),
             inputs=inputs.to_json(),
             batch=str(file),
-            eager=bool(model.run_eagerly) and not has_endpoints,
+            eager=bool(model.run_eagerly) and not is_for_servers,
             warm_up=settings.warm_up,
             runs=settings.runs,
         )

@@ -14,6 +14,7 @@ from exporter.errors import ProofError
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import Omission
+from exporter.saving.formats import has_endpoints
 
 
 def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
@@ -42,7 +43,7 @@ def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], 
         model = load_model(path)
         tags = _read_tags(recipe)
         signatures: Any = None
-        if path.is_dir() and recipe.get("signatures"):
+        if has_endpoints(path) and recipe.get("signatures"):
             kept = load_graph(path, ["serve", *tags], safe_mode=True)  # its variables live as long as it does
             signatures = dict(kept.signatures)
         inputs = prepare_inputs(model, VerifyConfig(), 0, signatures)

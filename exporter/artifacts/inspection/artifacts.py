@@ -21,6 +21,7 @@ from exporter.saving.layout.names import (
     ASSETS,
     CHECKSUMS,
     CONFIG,
+    DEBUG_INFO,
     FUNCTIONS,
     GRAPH,
     INPUTS,
@@ -179,7 +180,7 @@ def open_saved_model(path: Path, stack: ExitStack) -> Artifact:
         recipe=_read_recipe(path / OURS / RECIPE),
         inputs=_read_inputs(path / OURS / INPUTS),
         has_twin=(path / CONFIG).is_file() and (path / WEIGHTS).is_file(),
-        has_debug_info=(path / "debug" / "saved_model_debug_info.pb").is_file(),
+        has_debug_info=(path / DEBUG_INFO).is_file(),
         shards=len(list(path.glob(SHARDS))),
     )
 
@@ -327,7 +328,7 @@ def _describe_ours(file: Any, path: Path, keras_version: str) -> Artifact:
         config=config,
         compile_config=config.get("compile_config"),
         record=record,
-        tensors=hdf5_tensors.list_indexed(file, path, record, checksums),
+        tensors=hdf5_tensors.list_recorded(file, path, record, checksums, hdf5_tensors.read_json(ours, path, "index")),
         assets={
             name: partial(hdf5_tensors.read_bytes, ours, path, f"{ASSETS}/{name}") for name in record.get("assets", ())
         },

@@ -33,36 +33,17 @@ def list_weights(file: "h5py.File") -> dict[str, StoredTensor]:
     return dict(sorted(tensors.items(), key=lambda item: _sort_key(item[0])))
 
 
-def list_indexed(
-    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums
-) -> dict[str, StoredTensor]:
-    """Lists the variables of a file in the legacy layout that we wrote, by the path of the state.
-
-    Args:
-        file: The file, open.
-        artifact: Its path, for errors.
-        record: Our record of the state.
-        checksums: Those of the file.
-
-    Returns:
-        The variables that the record names.
-
-    Raises:
-        ArtifactError: The file lacks one.
-    """
-    return _list_variables(file, artifact, record, read_json(file["exporter"], artifact, "index"), checksums)
-
-
 def list_recorded(
-    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums
+    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums, index: Mapping[str, str] = {}
 ) -> dict[str, StoredTensor]:
-    """Lists the variables of a weights file that we wrote, by the path of the state.
+    """Lists the variables of a file that we wrote, by the path of the state.
 
     Args:
         file: The file, open.
         artifact: Its path, for errors.
         record: Our record of the state.
         checksums: Those of the file.
+        index: Path of the state -> path in the file, of those that lie elsewhere: in the legacy layout.
 
     Returns:
         The variables that the record names.
@@ -70,12 +51,6 @@ def list_recorded(
     Raises:
         ArtifactError: The file lacks one.
     """
-    return _list_variables(file, artifact, record, {}, checksums)
-
-
-def _list_variables(
-    file: "h5py.File", artifact: Path, record: Mapping[str, Any], index: Mapping[str, str], checksums: Checksums
-) -> dict[str, StoredTensor]:
     tensors = {}
     for path in record["variables"]:
         dataset = _find(file, index.get(path, path))

@@ -80,6 +80,12 @@ def find_format(path: Path) -> Format | None:
     return next((each for each in reversed(FORMATS.values()) if each.sniff(path)), None)
 
 
+def has_endpoints(path: Path) -> bool:
+    """Tells whether something is an artifact of a format that holds endpoints."""
+    found = find_format(path)
+    return found is not None and found.holds_endpoints
+
+
 def find_format_of_file(path: Path) -> Format:
     """Finds the format of a file by its first bytes.
 

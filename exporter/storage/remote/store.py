@@ -6,7 +6,7 @@ import importlib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from exporter.text.showing import find_first_line
 _CHUNK_BYTES = 1 << 20
 # At S3, large objects are sent in parts of this size; the ETag of such an object is a digest of those of its parts.
 _PART_BYTES = 50 << 20
-
-Note = Callable[[str], None]
 
 
 class Store:

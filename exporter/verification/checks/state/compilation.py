@@ -10,10 +10,10 @@ from exporter.artifacts.records import Check
 from exporter.saving.contents import Omission
 from exporter.saving.private_api import to_snake_case
 from exporter.saving.rebuilding.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
-from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
-from exporter.verification.comparing.comparisons import check_equal, report_unread
+from exporter.verification.comparing.base import Ask, CheckType, Message
+from exporter.verification.comparing.comparisons import check_equal
+from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import make_plain
-from exporter.verification.comparing.reference import Reference
 
 
 def answer(model: Any, question: Message) -> Message:
@@ -58,27 +58,14 @@ def _leave_out_automatic_names(node: Any) -> Any:
     return [_leave_out_automatic_names(each) for each in node] if isinstance(node, (list, tuple)) else node
 
 
-class _Compilation(Comparison):
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._expected: dict[str, Any] = {}
-
-    def ask(self) -> Message:
-        return Message()
-
-    def expect(self) -> None:
-        self._expected = describe_compilation(self._reference.model, self._reference.include_optimizer)
-
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
-        if answer.error:
-            yield report_unread(answer.error)
-            return
-        ours, theirs = self._expected["compile"], answer.facts["compile"]
-        if ours and theirs and (ARGUMENTS in ours) != (ARGUMENTS in theirs):
+class _Compilation(Described):
+    def compare_facts(self, ours: Mapping[str, Any], theirs: Mapping[str, Any], ask: Ask) -> Iterator[Check | Omission]:
+        expected, received = ours["compile"], theirs["compile"]
+        if expected and received and (ARGUMENTS in expected) != (ARGUMENTS in received):
             # A model that was revived without its code has no `compile` of its own.
-            ours, theirs = ({key: each[key] for key in each if key != ARGUMENTS} for each in (ours, theirs))
-        if ours is not None or theirs is not None:
-            yield check_equal("compile", ours, theirs, "optimizer, loss, metrics and settings")
+            expected, received = ({key: each[key] for key in each if key != ARGUMENTS} for each in (expected, received))
+        if expected is not None or received is not None:
+            yield check_equal("compile", expected, received, "optimizer, loss, metrics and settings")
 
 
-CHECK = CheckType(name="compile", plan=lambda reference: [_Compilation(reference)], answer=answer)
+CHECK = CheckType(name="compile", plan=lambda reference: [_Compilation(reference, describe_compilation)], answer=answer)

@@ -1,6 +1,6 @@
 """Whether the layers of both models are alike: trainable flags, dtype policies, and what they acquired."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,10 +10,10 @@ from exporter.saving.contents import Omission
 from exporter.saving.rebuilding.acquired import collect_acquired
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.policies import find_policy
-from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
-from exporter.verification.comparing.comparisons import check_equal, report_unread
+from exporter.verification.comparing.base import Ask, CheckType, Message
+from exporter.verification.comparing.comparisons import check_equal
+from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import find_revived, make_plain
-from exporter.verification.comparing.reference import Reference
 
 
 def answer(model: Any, question: Message) -> Message:
@@ -46,22 +46,8 @@ def _describe(model: keras.Model, include_optimizer: bool = True) -> dict[str, A
     )
 
 
-class _Layers(Comparison):
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._expected: dict[str, Any] = {}
-
-    def ask(self) -> Message:
-        return Message()
-
-    def expect(self) -> None:
-        self._expected = _describe(self._reference.model, self._reference.include_optimizer)
-
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
-        if answer.error:
-            yield report_unread(answer.error)
-            return
-        ours, theirs = self._expected, answer.facts
+class _Layers(Described):
+    def compare_facts(self, ours: Mapping[str, Any], theirs: Mapping[str, Any], ask: Ask) -> Iterator[Check | Omission]:
         layers = f"{len(ours['trainable']) - 1} layers"  # the model itself stands among them
         revived = set(theirs["revived"]) - set(ours["revived"])
         if revived:
@@ -83,4 +69,4 @@ class _Layers(Comparison):
             yield check_equal("LoRA, quantization", ours["acquired"], theirs["acquired"], number)
 
 
-CHECK = CheckType(name="layers", plan=lambda reference: [_Layers(reference)], answer=answer)
+CHECK = CheckType(name="layers", plan=lambda reference: [_Layers(reference, _describe)], answer=answer)

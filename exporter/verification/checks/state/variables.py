@@ -9,10 +9,10 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.saving.contents import Omission
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.kinds import Kind, find_kind
-from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Message
-from exporter.verification.comparing.comparisons import check_variables, find_changed, measure_difference, report_unread
+from exporter.verification.comparing.base import Ask, CheckType, Message
+from exporter.verification.comparing.comparisons import check_variables, find_changed, measure_difference
+from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import describe_state, make_plain, read_values
-from exporter.verification.comparing.reference import Reference
 
 
 def answer(model: Any, question: Message) -> Message:
@@ -28,22 +28,12 @@ def _describe(model: keras.Model, include_optimizer: bool = True) -> dict[str, A
     )
 
 
-class _Variables(Comparison):
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._expected: dict[str, Any] = {}
-
+class _Variables(Described):
     def ask(self) -> Message:
         return Message({"paths": []})
 
-    def expect(self) -> None:
-        self._expected = _describe(self._reference.model, self._reference.include_optimizer)
-
-    def compare(self, answer: Answer, ask: Ask) -> Iterator[Check | Omission]:
-        if answer.error:
-            yield report_unread(answer.error)
-            return
-        expected, received = self._expected["variables"], answer.facts["variables"]
+    def compare_facts(self, ours: Mapping[str, Any], theirs: Mapping[str, Any], ask: Ask) -> Iterator[Check | Omission]:
+        expected, received = ours["variables"], theirs["variables"]
         groups: dict[Kind, list[str]] = {}
         for path in dict.fromkeys((*expected, *received)):
             groups.setdefault(self._find_kind(path), []).append(path)
@@ -65,4 +55,4 @@ class _Variables(Comparison):
         return {path: measure_difference(ours[path], theirs[path]) for path in ours.keys() & theirs.keys()}
 
 
-CHECK = CheckType(name="variables", plan=lambda reference: [_Variables(reference)], answer=answer)
+CHECK = CheckType(name="variables", plan=lambda reference: [_Variables(reference, _describe)], answer=answer)
