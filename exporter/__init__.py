@@ -19,6 +19,8 @@ from exporter.errors import (
     ModelError,
     NotAModelError,
     ProofError,
+    RefusedExportError,
+    RegressionError,
     SpaceError,
     TargetExistsError,
     UsageError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from exporter.artifacts.receipt import Receipt
     from exporter.cli.composing import compose
     from exporter.saving.api import load_model, save_model
+    from exporter.saving.legacy.parts.findings import LeftOutWarning
 
 __all__ = [
     "ArgumentError",
@@ -38,12 +41,15 @@ __all__ = [
     "ExporterError",
     "Fault",
     "ForeignFileError",
+    "LeftOutWarning",
     "LockTimeoutError",
     "MissingDependencyError",
     "ModelError",
     "NotAModelError",
     "ProofError",
     "Receipt",
+    "RefusedExportError",
+    "RegressionError",
     "SpaceError",
     "TargetExistsError",
     "UsageError",
@@ -54,6 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "LeftOutWarning": "exporter.saving.legacy.parts.findings",
     "Receipt": "exporter.artifacts.receipt",
     "compose": "exporter.cli.composing",
     "export": "exporter.api",

@@ -125,7 +125,7 @@ def _configure(model: Any, filepath: Any, settings: dict[str, Any]) -> ExportCon
     if filepath is not None:
         values["filepath"] = os.fspath(filepath) if isinstance(filepath, os.PathLike) else filepath
     config, faults = convert_values({"model": model, **values}, ExportConfig)
-    if config is None:
+    if config is None or faults:
         raise UsageError(faults)
     return config
 

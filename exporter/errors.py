@@ -22,9 +22,12 @@ class ExporterError(Exception):
 
     Attributes:
         exit_code: The process's exit code when the error reaches the command line.
+        is_refusal: Whether nothing is wrong but that a format does not have what is asked of it: in a sweep that is a
+            row with its reason, and no failure.
     """
 
     exit_code: int = 3
+    is_refusal: bool = False
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(map(escape_line, lines)))
@@ -34,7 +37,7 @@ class ExporterError(Exception):
         return _restore, (type(self), self.args), self.__dict__
 
 
-def _restore(kind: type[ExporterError], arguments: tuple[Any, ...]) -> ExporterError:
+def _restore(kind: type[ExporterError], arguments: tuple[object, ...]) -> ExporterError:
     """Makes an error of another process again, without its constructor, which may take anything."""
     error = OSError.__new__(kind) if issubclass(kind, OSError) else Exception.__new__(kind)
     error.args = arguments
@@ -49,11 +52,13 @@ class Fault:
         path: The dotted config path, such as `options.extra_tags`, or the argument as it was typed.
         message: What was received, what is allowed, and how to fix it.
         place: Where it was written: the command line, or the file of a recipe; empty when that is not known.
+        is_refusal: Whether the value is sound, and only the format that is asked for does not have it.
     """
 
     path: str
     message: str
     place: str = ""
+    is_refusal: bool = False
 
 
 # Of one recipe that are written out.
@@ -67,6 +72,7 @@ class UsageError(ExporterError, ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
+        self.is_refusal = bool(faults) and all(fault.is_refusal for fault in faults)
         lines = [f"{fault.path}: {fault.message}" for fault in self.faults[:MOST_FAULTS]]
         if len(self.faults) > MOST_FAULTS:
             lines.append(f"and {len(self.faults) - MOST_FAULTS:,} more")
@@ -83,6 +89,12 @@ class ArgumentError(ExportError, ValueError):
 
 class ModelError(ExportError, ValueError):
     """A model that cannot be saved as it is, or not in this format."""
+
+
+class RefusedExportError(ModelError):
+    """A model that the converter of a format cannot convert as it was asked to; the message gives its reason."""
+
+    is_refusal = True
 
 
 class NotAModelError(ExportError, TypeError):
@@ -113,6 +125,20 @@ class MissingDependencyError(ExportError, ImportError):
 
 class ArtifactError(ExportError, ValueError):
     """A file or directory that is damaged, incomplete or not an artifact that can be loaded."""
+
+
+class RegressionError(ExportError):
+    """The artifact that was written is worse than the one that it was held against; nothing was published.
+
+    Attributes:
+        checks: Every comparison that was made, as `exporter.artifacts.records.Check`, also those that passed.
+    """
+
+    exit_code = 5
+
+    def __init__(self, *lines: str, checks: Sequence[Any] = ()) -> None:
+        self.checks = tuple(checks)
+        super().__init__(*lines)
 
 
 def print_error(message: str) -> None:

@@ -21,7 +21,7 @@ class Interpreter:
             folder: The working directory.
         """
         self._process.begin()
-        reply = self._process.ask("run", timeout=600, program=program, folder=str(folder))
+        reply = self._process.ask("run", timeout=1500, program=program, folder=str(folder))
         assert "error" not in reply, f"{program}\n{reply['error']}"
 
     def __enter__(self) -> Self:

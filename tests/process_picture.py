@@ -22,6 +22,7 @@ import fsspec
 import h5py
 import hydra.utils
 import keras
+import onnx  # noqa: F401  it counts its own leaks when a process ends
 import rich.console
 import tensorflow as tf
 import yaml

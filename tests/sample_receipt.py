@@ -1,7 +1,18 @@
 """A receipt in which every field says something."""
 
 from exporter.artifacts.receipt import Receipt
-from exporter.artifacts.records import SCHEMA_VERSION, Check, Input, Machine, Measurements, Repository, Request, Status
+from exporter.artifacts.records import (
+    SCHEMA_VERSION,
+    Check,
+    Input,
+    Machine,
+    Measurements,
+    Phase,
+    Repository,
+    Request,
+    Score,
+    Status,
+)
 from exporter.saving.contents import ContentItem, Endpoint, Omission, Tensor
 from exporter.storage.digests import FileRecord
 
@@ -31,7 +42,7 @@ RECEIPT = Receipt(
     held=(ContentItem("weights", "2 tensors, 12 B"),),
     left_out=(Omission("metrics", "they are reset"),),
     checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2", 0.0),),
-    seconds={"write the artifact": 0.25},
+    seconds={Phase.WRITE: 0.25},
     measurements=Measurements(
         reader="exporter.load_model",
         batch_size=1,
@@ -48,4 +59,6 @@ RECEIPT = Receipt(
     finished="2026-01-02T03:04:06.678+00:00",
     host="here",
     machine=Machine("a processor", 2, 2**33, "Linux 6", ("a GPU",)),
+    scores=(Score("serving_default", "probabilities", "accuracy", 0.97, 0.98, 360, -0.01, True),),
+    came_from="version 2",
 )

@@ -58,7 +58,7 @@ def _run(interpreter: Path, arguments: list[str], directory: Path) -> subprocess
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1500,
     )
 
 

@@ -1,6 +1,7 @@
 """What one more source, config key and command take: a module and a line each; see CONTRIBUTING for the rest."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (package / "cli" / "commands" / "counting.py").write_text(COMMAND)
     add_line(
         package / "cli" / "commands" / "__init__.py",
-        '    "recipes": "listing_recipes",\n',
+        '    "recipes": "recipes.listing",\n',
         '    "count": "counting",\n',
     )
 
@@ -116,7 +117,7 @@ def test_a_source_is_chosen_by_its_name_and_checked_before_the_run(run: Run) -> 
     assert (done.returncode, "model.depth: received deep; expected an integer" in done.stderr) == (2, True)
     done = run("-m", "exporter", "model=stack", "+model.scale=/there/is/none")
     assert (done.returncode, "model.scale: " in done.stderr) == (2, True)
-    assert "stack" in run("-m", "exporter", "--help").stdout
+    assert "model=stack" in run("-m", "exporter", "help", "keys").stdout
 
 
 def test_a_key_is_known_checked_and_described(run: Run) -> None:
@@ -125,7 +126,7 @@ def test_a_key_is_known_checked_and_described(run: Run) -> None:
     assert (done.returncode, "owner: received [1]" in done.stderr) == (2, True)
     done = run("-m", "exporter", "ownr=somebody")
     assert "strict, owner, measure" in done.stderr
-    assert "did you mean owner?" in done.stderr
+    assert "did you mean owner=somebody?" in done.stderr
     program = "from exporter.artifacts import json_schemas as s; print(s.build_recipe_schema()['properties']['owner'])"
     assert "who is asked about it" in run("-c", program).stdout
 
@@ -133,3 +134,4 @@ def test_a_key_is_known_checked_and_described(run: Run) -> None:
 def test_a_command_is_found_and_described(run: Run) -> None:
     assert run("-m", "exporter", "count", "conf/model/stack.yaml").stdout == f"{len(SOURCE_YAML)} bytes\n"
     assert "Counts the bytes of a file." in run("-m", "exporter", "count", "--help").stdout
+    assert re.search(r"exporter count +Counts the bytes of a file\.", run("-m", "exporter", "help", "commands").stdout)

@@ -84,7 +84,12 @@ class _Builder:
         if origin in (list, tuple):
             return {"type": "array", "items": self.describe(arguments[0])}
         if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
-            return {"type": "object", "additionalProperties": self._allow_interpolation(self.describe(arguments[1]))}
+            keys = {} if arguments[0] is str else {"propertyNames": self.describe(arguments[0])}
+            return {
+                "type": "object",
+                **keys,
+                "additionalProperties": self._allow_interpolation(self.describe(arguments[1])),
+            }
         raise TypeError(f"{kind} has no schema")
 
     def _refer(self, kind: Any) -> Schema:

@@ -1,8 +1,9 @@
 """What an artifact knows of its own bytes, so that it can be checked wherever it was copied.
 
-A SavedModel has `assets.extra/exporter/manifest.json`: every other file with its size and digest. A single file ends
-with a line that holds the digest of all bytes before it. An HDF5 file may have bytes behind its end, and in a `.keras`
-archive the line is the comment with which a zip may end, so that every reader takes the file as it is.
+A directory has `assets.extra/exporter/manifest.json`: every other file with its size and digest. A single file ends
+with a line that holds the digest of all bytes before it. An HDF5 file and a FlatBuffer may have bytes behind their end,
+in a `.keras` archive the line is the comment with which a zip may end, and in an ONNX file it is a field that readers
+pass over, so that every reader takes the file as it is.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
+from exporter.saving.formats import find_format
 from exporter.saving.layout.names import MANIFEST
 from exporter.saving.layout.records import read_record
 from exporter.storage.digests import FileRecord, record_files
@@ -85,7 +87,8 @@ def write_manifest(artifact: Path, name: str) -> tuple[FileRecord, ...]:
 
 
 def _seal_file(path: Path, name: str) -> FileRecord:
-    placeholder = _SEAL_HEAD + b"0" * 64 + b"\n"
+    chosen = find_format(path)
+    placeholder = (chosen.seal_head if chosen else b"") + _SEAL_HEAD + b"0" * 64 + b"\n"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path, "a") as archive:  # the zip itself says how long its comment is
             archive.comment = placeholder
@@ -134,7 +137,7 @@ def check_integrity(path: Path) -> Integrity:
         if (path / MANIFEST).is_file():
             witnesses.append("manifest")
             others = [record for record in files if record.path != MANIFEST]
-            mismatches += compare_files(_read_manifest(path / MANIFEST), others)
+            mismatches += compare_files(read_manifest(path / MANIFEST), others)
     else:
         expected = _read_seal(path)
         if expected is not None:
@@ -191,7 +194,15 @@ def _describe(before: FileRecord, after: FileRecord) -> str:
     return "has other bytes of the same number"
 
 
-def _read_manifest(path: Path) -> tuple[FileRecord, ...]:
+def read_manifest(path: Path) -> tuple[FileRecord, ...]:
+    """Reads the files that a manifest names, which is every file of its artifact but itself.
+
+    Args:
+        path: The manifest.
+
+    Raises:
+        ArtifactError: It is damaged, or of another version.
+    """
     try:
         fields = json.loads(path.read_bytes())
         if fields["version"] != VERSION:

@@ -10,11 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from exporter.artifacts.receipt_table import format_receipt
-from exporter.artifacts.records import (
-    SCHEMA_VERSION,
-    ReceiptFields,
-    name_kinds,
-)
+from exporter.artifacts.records import SCHEMA_VERSION, ReceiptFields, update_record
 from exporter.artifacts.summary import print_summary
 from exporter.errors import ArtifactError
 from exporter.saving.layout.records import RecordError, read_record
@@ -57,7 +53,7 @@ class Receipt(ReceiptFields):
         try:
             fields = json.loads(text)
             version = fields["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(
                 f"This is not a receipt: {error}. Expected the JSON that an export writes beside its artifact."
             ) from error
@@ -67,6 +63,6 @@ class Receipt(ReceiptFields):
                 "Read it with the version of exporter that it names under `versions`."
             )
         try:
-            return read_record(cls, name_kinds(fields))
+            return read_record(cls, update_record(fields))
         except RecordError as error:
             raise ArtifactError(f"The receipt is damaged: {error}. Export the model again to get a new one.") from error

@@ -18,6 +18,45 @@ class Status(StrEnum):
     WRITTEN = "written"  # it was written, and at most loaded again
 
 
+class Phase(StrEnum):
+    """What an export does, from its beginning to its end."""
+
+    START = "start"
+    BUILD = "build"
+    TRACE = "trace"
+    WRITE = "write"
+    PROVE = "prove"
+    MEASURE = "measure"
+    PUBLISH = "publish"
+
+    @property
+    def words(self) -> str:
+        """What a person reads."""
+        return _PHASES[self]
+
+
+_PHASES = {
+    Phase.START: "start TensorFlow",
+    Phase.BUILD: "build the model",
+    Phase.TRACE: "trace the endpoints",
+    Phase.WRITE: "write the artifact",
+    Phase.PROVE: "prove it",
+    Phase.MEASURE: "measure it",
+    Phase.PUBLISH: "publish it",
+}
+
+# What the version before wrote into a receipt, whatever a person reads today.
+_FORMER_PHASES = {
+    "start TensorFlow": Phase.START,
+    "build the model": Phase.BUILD,
+    "trace the endpoints": Phase.TRACE,
+    "write the artifact": Phase.WRITE,
+    "prove it": Phase.PROVE,
+    "measure it": Phase.MEASURE,
+    "publish it": Phase.PUBLISH,
+}
+
+
 class CheckKind(StrEnum):
     """What a check compared, whatever its name is."""
 
@@ -61,8 +100,8 @@ class Check:
     kind: CheckKind = field(default=CheckKind.FACTS, compare=False)  # and the name says this
 
 
-def name_kinds(record: Any) -> Any:
-    """Adds the kinds of checks and omissions to a record of the version before, which wrote none.
+def update_record(record: Any) -> Any:
+    """Writes a record of the version before as this one does: that wrote no kinds, and phases by what a person reads.
 
     Args:
         record: What JSON holds, which may be anything.
@@ -70,7 +109,7 @@ def name_kinds(record: Any) -> Any:
     if not isinstance(record, dict):
         return record
     finders = {"checks": ("name", _find_kind), "left_out": ("what", find_omission_kind)}
-    added = {}
+    added: dict[str, Any] = {}
     for key, (field_name, find) in finders.items():
         entries = record.get(key)
         if isinstance(entries, list):
@@ -80,6 +119,9 @@ def name_kinds(record: Any) -> Any:
                 else each
                 for each in entries
             ]
+    seconds = record.get("seconds")
+    if isinstance(seconds, dict):
+        added["seconds"] = {_FORMER_PHASES.get(name, name): duration for name, duration in seconds.items()}
     return {**record, **added}
 
 
@@ -114,6 +156,62 @@ class Measurements:
     p90_seconds: float
     p99_seconds: float
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well one output of an endpoint does on labelled data.
+
+    Attributes:
+        endpoint: The name of the endpoint.
+        output: The name of the output.
+        metric: The name of what was measured, such as `accuracy`.
+        model: Of the model.
+        artifact: Of the artifact.
+        samples: On how many samples.
+        loss: By how much the artifact does worse; below zero where it does better.
+        higher_is_better: Whether a larger value of the metric is the better one; None where it does not say.
+    """
+
+    endpoint: str
+    output: str
+    metric: str
+    model: float
+    artifact: float
+    samples: int
+    loss: float
+    higher_is_better: bool | None = None
+
+    def __str__(self) -> str:
+        """Tells it in a few words, such as `accuracy 0.9806 (-0.0028)`."""
+        return f"{self.metric} {self.artifact:.4f} ({self.artifact - self.model:+.4f})"
+
+    @property
+    def change(self) -> float:
+        """By how much the artifact has more than the model."""
+        return self.artifact - self.model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What is known of an artifact that holds what endpoints compute.
+
+    Attributes:
+        quantize: How it was quantised; None if it was not.
+        rounding: The largest difference of an output to the model's, in units of what rounding does to the model
+            itself; None where that was not compared.
+        scores: How well it does on labelled data; empty where there was none.
+        agreement: The share of real samples for which it decides as the model does; None where nothing decides.
+        data: Where the labelled data are from; empty where there were none.
+        calibration: Where the data are from that it was calibrated with, and how many; empty where it was not.
+    """
+
+    quantize: str | None = None
+    rounding: float | None = None
+    scores: tuple[Score, ...] = ()
+    agreement: float | None = None
+    data: str = ""
+    calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +254,8 @@ class Machine:
         memory_bytes: Of the machine.
         system: The operating system and its release.
         gpus: Their names.
+        int8_instructions: Those of the processor that multiply int8, as the system calls them, such as `avx512_vnni`:
+            what quantisation gains depends on them. None where that is not known.
     """
 
     processor: str
@@ -163,6 +263,7 @@ class Machine:
     memory_bytes: int
     system: str
     gpus: tuple[str, ...]
+    int8_instructions: tuple[str, ...] | None = None  # former versions did not write it
 
     def __str__(self) -> str:
         """Says it in a few words."""
@@ -240,7 +341,7 @@ class ReceiptFields:
         held: What the artifact holds.
         left_out: What it does not hold, and why.
         checks: Each comparison of the proof.
-        seconds: Duration of each phase, by name, in order.
+        seconds: Duration of each phase, in order.
         measurements: What was measured of the artifact; None where nothing was.
         peak_memory_bytes: The largest resident size of the exporting process during the export, TensorFlow included.
         started: When the export began, ISO 8601 with a time zone.
@@ -248,6 +349,12 @@ class ReceiptFields:
         host: Name of the machine.
         machine: What it is.
         loading: What loads the artifact.
+        deployment: What is known of one that holds what endpoints compute; None of one that holds the model.
+        oldest_keras: The oldest release of Keras that can open it, of those that were tried; empty where none can.
+        oldest_tensorflow: Likewise of TensorFlow, without Keras.
+        scores: How well one that holds the model does on labelled data, beside the version before; empty where that was
+            not compared.
+        came_from: Where its bytes were before, in words; empty where they were exported to where they are.
     """
 
     schema_version: int
@@ -266,7 +373,7 @@ class ReceiptFields:
     held: tuple[ContentItem, ...]
     left_out: tuple[Omission, ...]
     checks: tuple[Check, ...]
-    seconds: dict[str, float]
+    seconds: dict[Phase, float]
     measurements: Measurements | None
     peak_memory_bytes: int
     started: str
@@ -274,3 +381,8 @@ class ReceiptFields:
     host: str
     machine: Machine
     loading: Loading = field(default_factory=Loading)  # former versions did not write it
+    deployment: Deployment | None = None  # nor this
+    oldest_keras: str = ""  # nor this
+    oldest_tensorflow: str = ""  # nor this
+    scores: tuple[Score, ...] = ()  # nor this
+    came_from: str = ""  # nor this

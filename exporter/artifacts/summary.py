@@ -6,15 +6,21 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from exporter.artifacts.records import ReceiptFields
+from exporter.artifacts.records import CheckKind, ReceiptFields
 from exporter.saving.contents import OmissionKind, format_bytes
 from exporter.saving.formats import FORMATS, name_kind
+from exporter.saving.formats.deployed import DeployedFormat
 from exporter.saving.formats.format import KERAS, TENSORFLOW
 from exporter.storage.remote import is_url
 from exporter.text.page import LABEL_WIDTH, Page, escape_markup, make_console
 
+# What a check says of what has the same bits.
+_EQUAL = "bit-equal"
 
-def print_summary(receipt: ReceiptFields, receipt_path: Path | str, stream: TextIO | None = None) -> None:
+
+def print_summary(
+    receipt: ReceiptFields, receipt_path: Path | str, stream: TextIO | None = None, *, verbose: bool = False
+) -> None:
     """Prints what an export did.
 
     Paths and commands are never broken into lines of their own, so that they can be copied.
@@ -23,14 +29,15 @@ def print_summary(receipt: ReceiptFields, receipt_path: Path | str, stream: Text
         receipt: Of the export.
         receipt_path: Where it was written.
         stream: Where to print; None for the standard output.
+        verbose: Whether all that it holds is listed, and every check.
     """
-    _Summary(make_console(stream or sys.stdout)).print(receipt, receipt_path)
+    _Summary(make_console(stream or sys.stdout)).print(receipt, receipt_path, verbose)
 
 
 class _Summary(Page):
     """The summary of an export."""
 
-    def print(self, receipt: ReceiptFields, receipt_path: Path | str) -> None:
+    def print(self, receipt: ReceiptFields, receipt_path: Path | str, verbose: bool) -> None:
         """Prints all of it."""
         path = Path(receipt.filepath)
         name = f"{path.parent.name}/{path.name}" if _has_versions(receipt) else path.name
@@ -38,9 +45,11 @@ class _Summary(Page):
         total = sum(receipt.seconds.values())
         proven = receipt.status == "proven"
         mark = "[bold green]✓[/]" if proven else "[bold yellow]![/]"
-        words = "the same model, proven" if proven else "written, not proven"
+        words = "is the same model, proven" if proven else "is written, not proven"
+        if proven and receipt.deployment is not None:
+            words = "computes what the model computes, proven"
         self._console.print()
-        self._line("", f"{mark} [bold]{escape_markup(name)}[/] is {words} [dim]in {total:.1f} s[/]", bare=True)
+        self._line("", f"{mark} [bold]{escape_markup(name)}[/] {words} [dim]in {total:.1f} s[/]", bare=True)
         self._console.print()
 
         for number, line in enumerate(receipt.read):
@@ -51,14 +60,21 @@ class _Summary(Page):
         for number, (endpoint_name, endpoint) in enumerate(receipt.signatures.items()):
             self._wrapped("signatures" if number == 0 else "", f"[bold]{escape_markup(endpoint_name)}[/]")
             self._flow(*endpoint.describe())
-        self._pairs("holds", [(holding.what, holding.detail) for holding in receipt.held])
+        if verbose:
+            self._pairs("holds", [(holding.what, holding.detail) for holding in receipt.held])
+        oldest = {"Keras": receipt.oldest_keras, "TensorFlow": receipt.oldest_tensorflow}
+        readers = [f"{name} {version} and newer" for name, version in oldest.items() if version]
+        if readers:
+            self._wrapped("opens in", ", ".join(readers))
         if receipt.left_out:
             self._pairs("left out", [(left_out.what, left_out.why) for left_out in receipt.left_out])
         else:
             self._wrapped("left out", "nothing")
-        rows = [(check.name, f"[green]✓[/] {escape_markup(check.figure)}", check.detail) for check in receipt.checks]
-        self._checks(rows)
-        self._line("receipt", escape_markup(str(receipt_path)))
+        if verbose:
+            self._checks([(check.name, check.figure, check.detail) for check in receipt.checks])
+            self._line("receipt", escape_markup(str(receipt_path)))
+        elif receipt.checks:
+            self._wrapped("checks", f"[green]✓[/] {escape_markup(_sum_up(receipt))}")
         self._console.print()
         for label, commands in _list_commands(receipt):
             for number, command in enumerate(commands):
@@ -68,24 +84,46 @@ class _Summary(Page):
     def _checks(self, rows: list[tuple[str, str, str]]) -> None:
         from rich.table import Table
 
+        if not rows:
+            return
+        if not self._leaves_room(*(max(len(row[column]) for row in rows) + 2 * column for column in (0, 1))):
+            for number, (name, figure, _) in enumerate(rows):  # what they were measured on, the receipt says
+                line = f"[green]✓[/] {escape_markup(name)}: {escape_markup(figure)}"
+                self._wrapped("checks" if number == 0 else "", line)
+            return
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(width=LABEL_WIDTH - 2, no_wrap=True, style="dim")
         grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
+        grid.add_column(no_wrap=True)
         grid.add_column(style="dim", overflow="fold")
         for number, (name, figure, detail) in enumerate(rows):
-            grid.add_row("checks" if number == 0 else "", escape_markup(name), figure, escape_markup(detail))
-        if rows:
-            self._grid(grid)
+            marked = f"[green]✓[/] {escape_markup(figure)}"
+            grid.add_row("checks" if number == 0 else "", escape_markup(name), marked, escape_markup(detail))
+        self._grid(grid)
+
+
+def _sum_up(receipt: ReceiptFields) -> str:
+    """Says how many checks there were, how equal what they compared is, and how well it does on labelled data."""
+    checks = receipt.checks
+    compared = [check for check in checks if check.kind is not CheckKind.FACTS]
+    others = {check.name: check.figure for check in compared if check.figure != _EQUAL}
+    words = f"{len(checks)} check{'s' * (len(checks) > 1)}"
+    if len(others) < len(compared):
+        words += f", {_EQUAL}"
+    scores = receipt.deployment.scores if receipt.deployment else ()
+    return "; ".join([words, *(f"{name}: {figure}" for name, figure in others.items()), *map(str, scores)])
 
 
 def _list_commands(receipt: ReceiptFields) -> list[tuple[str, list[str]]]:
     """The lines to copy: each works as it stands."""
     path, loading = receipt.filepath, receipt.loading
+    chosen = FORMATS.get(receipt.format)
+    if isinstance(chosen, DeployedFormat):
+        return [("run", lines) for lines in [chosen.write_lines(path, receipt.signatures)] if not is_url(path)]
     load = loading.write_lines(path)
     if is_url(path):  # TensorFlow and Keras open no URL by themselves
         return [("load", load)]
-    readers = FORMATS[receipt.format].readers if receipt.format in FORMATS else ()
+    readers = chosen.readers if chosen else ()
     if TENSORFLOW not in readers:
         opens = KERAS in readers and all(entry.kind is not OmissionKind.STOCK_KERAS for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]

@@ -2,14 +2,16 @@
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli.composing import COMMAND_LINE, PRIMARY, open_loader
-from exporter.cli.hydra_private import get_args_parser, list_flags
+from exporter.cli.hydra_private import get_args_parser, list_flags, write_flags
+from exporter.cli.mistakes import take_key_flags
+from exporter.cli.shorthands import expand, make_importable, name_elsewhere
 from exporter.config import JobConfig, MeasureMode
 from exporter.config.checking import explain_unknown
 from exporter.errors import Fault, UsageError
@@ -18,43 +20,76 @@ if TYPE_CHECKING:
     from exporter.cli.preflight.jobs import Job, Preflight
     from exporter.sweeps.records.plans import Plan
 
-# The check of recipes and the sweeps are imported by what uses them: `--help` and `--cfg` alone do not pay for them.
+# The check of recipes and the sweeps are imported by what uses them: `--cfg` alone does not pay for them.
 
 _SHELLS = ("bash", "fish", "zsh")
 
 
-def read_command_line(arguments: Sequence[str]) -> "tuple[list[str], Plan | None]":
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What a command line asks for.
+
+    Attributes:
+        words: As Hydra takes them, with the overrides at the end.
+        plan: The sweep that they ask for; None for a single run.
+        directories: Where modules of the user's own are looked for, behind all others.
+    """
+
+    words: list[str]
+    plan: "Plan | None" = None
+    directories: tuple[str, ...] = ()
+
+
+def read_command_line(arguments: Sequence[str], commands: Collection[str] = ()) -> CommandLine:
     """Checks a command line and every job that it asks for, inside of `own_hydra`.
 
     Args:
-        arguments: Without the program's name; flags and overrides in any order.
-
-    Returns:
-        The arguments with the overrides at the end, where Hydra wants them, and the sweep that they ask for, if any.
+        arguments: Without the program's name; flags, overrides and what stands for them, in any order.
+        commands: The names of the commands, which are not read here; one of them may have been meant.
 
     Raises:
         UsageError: With every fault.
     """
     parser = get_args_parser()
     parser.exit_on_error = False
+    parser.add_argument("-o", metavar="PATH", dest="outputs", action="append", default=[])
+    others, mistaken = take_key_flags(arguments, list_flags(parser))
     try:
-        flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+        flags, unknown = parser.parse_known_intermixed_args(others)
     except argparse.ArgumentError as error:
-        raise UsageError([Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
-    _check_flags(flags, unknown, list_flags(parser))
-    words = [*(each for each in arguments if each not in flags.overrides), *flags.overrides]
-    only_shows = bool(flags.help or flags.cfg or flags.info)
-    nothing_given = not (flags.overrides or flags.config_name or flags.config_dir)
-    if flags.shell_completion or flags.hydra_help or (only_shows and nothing_given):
-        return words, None
-    preflight, jobs = _check_jobs(flags, flags.overrides)
+        raise UsageError([*mistaken, Fault(error.argument_name or "flags", error.message, COMMAND_LINE)]) from None
+    outputs = vars(flags).pop("outputs")
+    _check_flags(flags, unknown, list_flags(parser), mistaken)
+    if flags.shell_completion or flags.hydra_help:
+        return CommandLine([*write_flags(parser, flags), *flags.overrides])
+    try:
+        expansion = expand(flags.overrides, outputs, flags.config_dir, flags.config_name, commands)
+    except UsageError as error:
+        raise UsageError([replace(fault, place=COMMAND_LINE) for fault in error.faults]) from None
+    flags.config_dir, flags.config_name = expansion.config_dir, expansion.config_name
+    directories = tuple(expansion.directories)
+    only_shows = bool(flags.cfg or flags.info)
+    if only_shows and not (expansion.overrides or flags.config_name or flags.config_dir):
+        return CommandLine(write_flags(parser, flags))
+    make_importable(directories)
+    preflight, jobs = _check_jobs(flags, expansion.overrides)
+    source, says_where = expansion.source, any(each.startswith("filepath=") for each in expansion.overrides)
+    if source is not None and not says_where and any(_writes(job.config, source) for job in jobs):
+        preflight, jobs = _check_jobs(flags, [*expansion.overrides, name_elsewhere(source)])
+    words = [*write_flags(parser, flags), *preflight.overrides]
     if preflight.sweep_directory is None or only_shows:
-        return words, None
-    return _plan_sweep(arguments, words, flags, preflight, jobs)
+        return CommandLine(words, None, directories)
+    words, plan = _plan_sweep(arguments, words, flags, preflight, jobs, directories)
+    return CommandLine(words, plan, directories)
 
 
 def _plan_sweep(
-    arguments: Sequence[str], words: list[str], flags: argparse.Namespace, preflight: "Preflight", jobs: "list[Job]"
+    arguments: Sequence[str],
+    words: list[str],
+    flags: argparse.Namespace,
+    preflight: "Preflight",
+    jobs: "list[Job]",
+    directories: Sequence[str],
 ) -> "tuple[list[str], Plan]":
     from exporter.cli.preflight.overrides import quote
     from exporter.sweeps.records.plans import describe_job, find_earlier, hash_recipe, make_plan
@@ -65,14 +100,14 @@ def _plan_sweep(
     if jobs[0].config.resume and not any(word.startswith("hydra.sweep.dir=") for word in words):
         root = Path(directory).parents[1]  # a day and a moment below it
         if earlier := find_earlier(root, recipe, hashes):
-            preflight, jobs = _check_jobs(flags, [*flags.overrides, f"hydra.sweep.dir={quote(str(earlier))}"])
+            preflight, jobs = _check_jobs(flags, [*preflight.overrides, f"hydra.sweep.dir={quote(str(earlier))}"])
             hashes = [hash_recipe(job.config) for job in jobs]
             directory = preflight.sweep_directory or ""
     words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     return [*words, f"hydra.sweep.dir={quote(directory)}"], make_plan(
         recipe=recipe,
         command=tuple(arguments),
-        job_command=_word_job_command(flags, jobs[0].config),
+        job_command=_word_job_command(flags, jobs[0].config, directories),
         directory=directory,
         cells=()
         if preflight.is_search
@@ -94,10 +129,13 @@ def _check_jobs(flags: argparse.Namespace, overrides: Sequence[str]) -> "tuple[P
     return preflight, preflight.check(overrides, multirun=flags.multirun)
 
 
-def _word_job_command(flags: argparse.Namespace, config: JobConfig) -> tuple[str, ...]:
+def _word_job_command(flags: argparse.Namespace, config: JobConfig, directories: Sequence[str]) -> tuple[str, ...]:
     words = []
+    elsewhere = [each for each in directories if each != os.getcwd()]
     if flags.config_dir is not None:
         words += ["--config-dir", flags.config_dir]
+    elif elsewhere:  # what stands there can be imported
+        words += ["--config-dir", elsewhere[0]]
     if flags.config_name is not None:
         words += ["-cn", flags.config_name]
     if not flags.multirun:
@@ -107,9 +145,12 @@ def _word_job_command(flags: argparse.Namespace, config: JobConfig) -> tuple[str
     return tuple(words)
 
 
-def _check_flags(flags: argparse.Namespace, unknown: Sequence[str], known: Sequence[str]) -> None:
+def _check_flags(
+    flags: argparse.Namespace, unknown: Sequence[str], known: Sequence[str], mistaken: Sequence[Fault]
+) -> None:
     """Refuses the flags and combinations for which Hydra would print a traceback, or that do not belong here."""
-    faults = [Fault(flag, explain_unknown(flag, known).replace("key", "flag", 1)) for flag in unknown]
+    faults = [*mistaken]
+    faults += [Fault(flag, explain_unknown(flag, known).replace("key", "flag", 1)) for flag in unknown]
     modes = {
         "--run": flags.run,
         "--multirun": flags.multirun,
@@ -120,8 +161,8 @@ def _check_flags(flags: argparse.Namespace, unknown: Sequence[str], known: Seque
     chosen = [name for name, is_chosen in modes.items() if is_chosen]
     if len(chosen) > 1:
         faults.append(Fault(" ".join(chosen), "only one of these can be given"))
-    if flags.resolve and flags.cfg is None and not flags.help:
-        faults.append(Fault("--resolve", "goes with --cfg or --help"))
+    if flags.resolve and flags.cfg is None:
+        faults.append(Fault("--resolve", "goes with --cfg"))
     if flags.hydra_help and flags.overrides:
         faults.append(Fault("--hydra-help", "takes no overrides"))
     if flags.config_path is not None:
@@ -137,3 +178,10 @@ def _check_flags(flags: argparse.Namespace, unknown: Sequence[str], known: Seque
             faults.append(Fault("--shell-completion", f"received {received}; allowed: {', '.join(allowed)}"))
     if faults:
         raise UsageError([replace(fault, place=COMMAND_LINE) for fault in faults])
+
+
+def _writes(config: JobConfig, path: Path) -> bool:
+    from exporter.exporting.destinations.choosing import find_target
+
+    target = find_target(config)
+    return target is not None and os.path.realpath(target) == os.path.realpath(path)

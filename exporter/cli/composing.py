@@ -20,10 +20,10 @@ from exporter.config import JobConfig
 from exporter.config.checking import is_encodable
 from exporter.config.directories import CONFIG_DIRECTORY, RECIPES_DIRECTORY
 from exporter.errors import Fault, UsageError
-from exporter.saving.formats import FORMATS
+from exporter.saving.formats import FORMATS, find_chosen
 from exporter.text.showing import describe_value, show
 
-# The check of recipes is imported by what uses it: `--help` and `--cfg` alone do not pay for it.
+# The check of recipes is imported by what uses it: `--cfg` alone does not pay for it.
 
 PRIMARY = "config"
 COMMAND_LINE = "the command line"
@@ -47,23 +47,24 @@ class RecipesSearchPath(SearchPathPlugin):
 
 
 def _name_suffix(save_format: str | None) -> str:
-    return "".join(FORMATS[save_format].suffixes[:1]) if save_format in FORMATS else ""
+    chosen = FORMATS.get(save_format or "")
+    return "" if chosen is None else "".join(chosen.suffixes[:1]) or chosen.ending
 
 
-def _list_formats() -> str:
-    """Lists the save formats for the help, a line each."""
-    lines = [
-        (each.name, f"{each.label}{', ' if each.suffixes else ''}{' or '.join(each.suffixes)}")
-        for each in FORMATS.values()
-    ]
-    return "\n".join(f"  {name:<9}{words}" for name, words in lines)
+def _choose_format(key: str, *, _parent_: Any) -> str:
+    """Gives the format that belongs to a path by its suffix, the first one where it has none.
+
+    It reads the path as it is written: the path's own default takes its suffix from the format.
+    """
+    written: Any = OmegaConf.to_container(OmegaConf.masked_copy(_parent_, [key]), resolve=False)
+    return find_chosen(str(written.get(key)), None).name
 
 
-def _name_variant(include_optimizer: bool) -> str:
-    return "" if include_optimizer else "-without-optimizer"
+def _name_variant(include_optimizer: bool, quantize: str | None = None) -> str:
+    return ("" if include_optimizer else "-without-optimizer") + ("" if quantize is None else f"-{quantize}")
 
 
-def _name_model(model: Any) -> str:
+def _name_model(model: object) -> str:
     """Gives a model's name for its path: as it is called, as the file that it comes from, or as its function."""
     given: Any = OmegaConf.to_container(model, resolve=False) if isinstance(model, DictConfig) else {}
     for key in ("name", "filepath", "config"):
@@ -92,9 +93,9 @@ def own_hydra() -> Iterator[None]:
         Plugins.instance().register(RecipesSearchPath)
         _put_presets_first()
         OmegaConf.register_new_resolver("exporter.suffix", _name_suffix, replace=True)
+        OmegaConf.register_new_resolver("exporter.format", _choose_format, replace=True)
         OmegaConf.register_new_resolver("exporter.variant", _name_variant, replace=True)
         OmegaConf.register_new_resolver("exporter.name", _name_model, replace=True)
-        OmegaConf.register_new_resolver("exporter.formats", _list_formats, replace=True)
         OmegaConf.register_new_resolver("exporter.process", os.getpid, replace=True)
         yield
 
@@ -148,15 +149,33 @@ def to_config(composed: DictConfig) -> JobConfig:
     Raises:
         UsageError: With every fault.
     """
+    config, refusals = to_sweep_config(composed)
+    if refusals:
+        raise UsageError(refusals)
+    return config
+
+
+def to_sweep_config(composed: DictConfig) -> tuple[JobConfig, list[Fault]]:
+    """Turns what Hydra hands to a job of a sweep into plain dataclasses.
+
+    Args:
+        composed: The job's config.
+
+    Returns:
+        The config, and why it is refused; see `Fault.is_refusal`.
+
+    Raises:
+        UsageError: With every fault, where there is another one.
+    """
     from exporter.cli.preflight.reading import read_config
 
     config, faults = read_config(composed)
     if config is None:
         raise UsageError(faults)
-    return config
+    return config, faults
 
 
-def _check_arguments(recipe: Any, overrides: Any, config_dir: Any) -> None:
+def _check_arguments(recipe: object, overrides: object, config_dir: object) -> None:
     """Refuses what is no text where one is needed: a command line has nothing else, and Python does."""
     faults = []
     if not _is_text(recipe):
@@ -172,7 +191,7 @@ def _check_arguments(recipe: Any, overrides: Any, config_dir: Any) -> None:
         raise UsageError(faults)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value and is_encodable(value)
 
 

@@ -1,7 +1,7 @@
 """What we use of the private code of Hydra and OmegaConf, imported here and nowhere else.
 
 Tried with Hydra 1.3.8 and OmegaConf 2.3.1. What is imported has no public way to the same, so a name that is gone is an
-ImportError at once. `tests/test_hydra_private.py` fails when a name or a signature changes.
+ImportError at once. `tests/unit/cli/test_hydra_private.py` fails when a name or a signature changes.
 
 - `BasicSweeper`: how a sweep is split into jobs, so that all of them can be checked before the first one runs.
 - `ConfigLoaderImpl`, `create_config_search_path`: compose a recipe; the public `hydra.compose` needs an application
@@ -47,6 +47,7 @@ __all__ = [
     "resolution_replaced",
     "resolvers_kept",
     "split_sweep",
+    "write_flags",
 ]
 
 Hook = Callable[..., Any]
@@ -196,6 +197,17 @@ def name_file(config: str) -> str:
 def list_flags(parser: argparse.ArgumentParser) -> list[str]:
     """Lists the flags of a command line."""
     return [name for action in parser._actions for name in action.option_strings]
+
+
+def write_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> list[str]:
+    """Writes the flags that were given as the words of a command line."""
+    words = []
+    for action in parser._actions:
+        value = getattr(flags, action.dest, None)
+        if action.option_strings and value not in (None, False):
+            name = action.option_strings[0]
+            words.append(name if value is True else f"{name}={value}")
+    return words
 
 
 def name_basic_sweeper() -> str:

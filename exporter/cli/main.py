@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,32 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exporter.cli.command_line import read_command_line
-from exporter.cli.composing import PRIMARY, VERSION_BASE, open_own_hydra, own_hydra, to_config
-from exporter.config import ExportConfig
+from exporter.cli.composing import PRIMARY, VERSION_BASE, open_own_hydra, own_hydra, to_config, to_sweep_config
+from exporter.cli.help.exit_codes import UNEXPECTED
+from exporter.cli.shorthands import make_importable
+from exporter.config import ExportConfig, JobConfig
 from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.errors import MOST_FAULTS, ExporterError, ForeignFileError, UsageError, print_error
-from exporter.processes.interrupts import Terminated, raise_endings
+from exporter.processes.interrupts import Terminated, raise_endings, raise_if_ended
 from exporter.storage.own_files import make_directory, replace_bytes
+from exporter.text.failures import find_own_place
 from exporter.text.hiding import hide
 from exporter.text.printable import escape
 from exporter.text.showing import find_first_line, join_lines, print_line
 
-_UNEXPECTED = 1
 
+def main(commands: Collection[str] = ()) -> None:
+    """Runs the command line and ends the process with its exit code.
 
-def main() -> None:
-    """Runs the command line and ends the process with its exit code."""
+    Args:
+        commands: The names of the commands beside the export.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback where it can raise
     prepare_process(os.getcwd())
     raise_endings()
     try:
         with own_hydra():
-            code = _run()
+            code = _run(commands)
     except UsageError as error:
         print_faults(error)
         sys.exit(error.exit_code)
@@ -59,27 +64,32 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
-    sys.argv[1:], plan = read_command_line(sys.argv[1:])
-    job = Job()
+def _run(commands: Collection[str]) -> int:
+    asked = read_command_line(sys.argv[1:], commands)
+    sys.argv[1:] = asked.words
+    job = Job(asked.directories)
     run = hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIRECTORY), config_name=PRIMARY)(job)
-    if plan is None:
+    if asked.plan is None:
         run()
         return job.exit_code
     from exporter.sweeps.sweep import run_sweep
 
-    return run_sweep(plan, run)
+    return run_sweep(asked.plan, run)
 
 
-def prepare_process(directory: str) -> None:
-    """Makes this process, which a launcher may have started elsewhere, one like that of the command line."""
+def prepare_process(directory: str, others: Sequence[str] = ()) -> None:
+    """Makes this process, which a launcher may have started elsewhere, one like that of the command line.
+
+    Args:
+        directory: In which the command was given.
+        others: More directories with modules of the user's own.
+    """
     # TensorFlow reads these when it is imported, here and in the processes that this one starts.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of this machine would report itself
     os.chdir(directory)  # relative paths are the caller's
-    if directory not in sys.path:
-        sys.path.append(directory)  # a `_target_` of the caller's own
+    make_importable([directory, *others])  # a `_target_` of the caller's own
 
 
 class Job:
@@ -87,12 +97,14 @@ class Job:
 
     Attributes:
         exit_code: Of an export that ran alone.
+        directories: Where modules of the user's own are, beside the working directory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directories: Sequence[str] = ()) -> None:
         self.exit_code = 0
+        self.directories = tuple(directories)
 
-    def __call__(self, composed: Any) -> float | None:
+    def __call__(self, composed: object) -> float | None:
         """Runs the export.
 
         Args:
@@ -102,21 +114,21 @@ class Job:
             The objective of a job, for a sweeper that searches; None where there is none.
         """
         settings = HydraConfig.get()
-        prepare_process(settings.runtime.cwd)
+        prepare_process(settings.runtime.cwd, self.directories)
         if settings.mode is RunMode.MULTIRUN:
             return _run_in_a_sweep(composed, settings)
         _keep_composition(composed, settings)
         self.exit_code = _run_alone(composed, Path(settings.runtime.output_dir))
         return None
 
-    def __reduce__(self) -> tuple[Callable[[], "Job"], tuple[()]]:
-        return _restore_job, ()
+    def __reduce__(self) -> tuple[Callable[[Sequence[str]], "Job"], tuple[tuple[str, ...]]]:
+        return _restore_job, (self.directories,)
 
 
-def _restore_job() -> Job:
+def _restore_job(directories: Sequence[str]) -> Job:
     """Makes the job in a process of a launcher, which Hydra lets resolve `${exporter.*}` next."""
     open_own_hydra()
-    return Job()
+    return Job(directories)
 
 
 def _keep_composition(composed: Any, settings: Any) -> None:
@@ -133,7 +145,7 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
     from exporter.sweeps.records.plans import describe_job, hash_recipe
     from exporter.sweeps.records.results import describe_failure, find_objective, write_row
 
-    config = to_config(composed)
+    config, refusals = to_sweep_config(composed)
     directory = settings.runtime.output_dir
     overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
     cell = describe_job(settings.job.num, overrides, config, hash_recipe(config), directory)
@@ -143,7 +155,7 @@ def _run_in_a_sweep(composed: Any, settings: Any) -> float | None:
         row = describe_failure(cell, error, datetime.now(UTC).isoformat(timespec="milliseconds"))
         write_row(row, Path(directory))
     else:
-        row = run_sweep_job(config, cell, Path(settings.sweep.dir))
+        row = run_sweep_job(config, cell, Path(settings.sweep.dir), refusals)
     return None if config.objective is None else find_objective(row, config.objective)
 
 
@@ -162,7 +174,7 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
         The exit code of the process.
     """
     try:
-        # Not above: a usage fault and --help do not pay for them.
+        # Not above: a usage fault does not pay for them.
         from exporter.artifacts.summary import print_summary
         from exporter.exporting.job import run_export
         from exporter.exporting.reporting import TerminalReporter
@@ -173,16 +185,20 @@ def run_alone(read_config: Callable[[], ExportConfig], run_directory: Path) -> i
         config = read_config()
         with TerminalReporter(run_directory / "tensorflow.log") as reporter:
             receipt = run_export(config, run_directory=run_directory, reporter=reporter)
-        print_summary(receipt, locate_receipt(receipt.filepath))
+        verbose = isinstance(config, JobConfig) and config.verbose
+        print_summary(receipt, locate_receipt(receipt.filepath), verbose=verbose)
     except ExporterError as error:
         logging.getLogger(__name__).exception("The export failed.")
         print_error(hide(str(error)))
+        if find_own_place(error):
+            print_line(f"  the whole traceback is in {run_directory / 'exporter.log'}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
+        raise_if_ended(error)
         logging.getLogger(__name__).exception("The export ended with an unexpected error.")
         log = run_directory / "exporter.log"
         print_error(escape(f"unexpected {type(error).__name__}: {hide(str(error))}; its traceback is in {log}"))
-        return _UNEXPECTED
+        return UNEXPECTED
     return 0
 
 

@@ -1,7 +1,9 @@
 """What can be configured, and what a value may be."""
 
 from exporter.config.schema import (
+    UNKEPT,
     Batch,
+    CalibrationConfig,
     ExportConfig,
     JobConfig,
     LayoutConfig,
@@ -24,7 +26,9 @@ from exporter.config.schema import (
 )
 
 __all__ = [
+    "UNKEPT",
     "Batch",
+    "CalibrationConfig",
     "ExportConfig",
     "JobConfig",
     "LayoutConfig",

@@ -5,6 +5,7 @@ The classes themselves are the schema: their type hints say which keys there are
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-def convert(values: Mapping[str, Any], schema: type[Schema]) -> tuple[Schema | None, list[Fault]]:
+def convert(values: Mapping[str, object], schema: type[Schema]) -> tuple[Schema | None, list[Fault]]:
     """Fills a config class from plain data.
 
     Args:
@@ -100,24 +101,24 @@ def join(path: str, name: object) -> str:
     return f"{path}.{name}" if path else str(name)
 
 
-def without_none(hint: Any) -> Any:
+def without_none(hint: object) -> Any:
     """Gives the type of a hint such as `int | None`, and any other hint as it is."""
     members = _list_members(hint)
     return members[0] if len(members) == 1 else hint
 
 
-def _list_members(hint: Any) -> tuple[Any, ...]:
+def _list_members(hint: object) -> tuple[Any, ...]:
     """Lists the types of a union apart from None; any other hint is the only one."""
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return tuple(member for member in members if member is not types.NoneType)
 
 
-def _choose_mapping(hint: Any) -> Any:
+def _choose_mapping(hint: object) -> Any:
     """Gives the member of a union that has entries of any name, or the hint as it is."""
     return next((member for member in _list_members(hint) if get_origin(member) is dict), hint)
 
 
-def convert_value(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
+def convert_value(value: object, hint: object, path: str, faults: list[Fault]) -> Any:
     """Converts one value.
 
     Args:
@@ -148,7 +149,7 @@ def convert_value(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
     return _convert_scalar(value, hint, optional, path, faults)
 
 
-def _convert_member(value: Any, members: Sequence[Any], optional: bool, path: str, faults: list[Fault]) -> Any:
+def _convert_member(value: object, members: Sequence[Any], optional: bool, path: str, faults: list[Fault]) -> Any:
     """Converts a value to the first member of a union that takes its kind."""
     for member in members:
         kind = get_origin(member)
@@ -179,7 +180,7 @@ def _word_member(member: Any) -> str:
     return ", ".join(choice.value for choice in member) if issubclass(member, Enum) else _EXPECTED[member]
 
 
-def _holds_broken(value: Any) -> bool:
+def _holds_broken(value: object) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_broken, value.values()))
     if isinstance(value, list):
@@ -214,7 +215,7 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _convert_entries(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
+def _convert_entries(value: object, hint: object, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, Mapping):
         faults.append(Fault(path, f"received {show(value)}; expected a mapping, such as {{name: ...}}"))
         return BROKEN
@@ -222,7 +223,7 @@ def _convert_entries(value: Any, hint: Any, path: str, faults: list[Fault]) -> A
     return BROKEN if any(entry is BROKEN for entry in entries.values()) else entries
 
 
-def _convert_items(value: Any, hint: Any, path: str, faults: list[Fault]) -> Any:
+def _convert_items(value: object, hint: object, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, list):
         example = f", such as [{show(value)}]" if isinstance(value, str | int | float) else ", such as []"
         faults.append(Fault(path, f"received {show(value)}; expected a list{example}"))
@@ -251,22 +252,32 @@ def list_choices(hint: Any) -> list[str]:
     return [member.value for member in hint] if isinstance(hint, type) and issubclass(hint, Enum) else []
 
 
-def _to_bool(value: Any) -> Any:
+def _to_bool(value: object) -> Any:
     if isinstance(value, str):
         return _TRUTHS.get(value.lower(), BROKEN)
     return value if isinstance(value, bool) else BROKEN
 
 
-def _to_int(value: Any) -> Any:
+def _to_int(value: object) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     # An environment variable gives its number as text.
     return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else BROKEN
 
 
-def _to_str(value: Any) -> Any:
+def _to_str(value: object) -> Any:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else BROKEN
 
 
-_SCALARS = {bool: _to_bool, int: _to_int, str: _to_str}
-_EXPECTED = {bool: "true or false", int: "an integer", str: "text"}
+def _to_float(value: Any) -> Any:
+    if isinstance(value, bool):
+        return BROKEN
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return BROKEN
+    return number if math.isfinite(number) else BROKEN
+
+
+_SCALARS = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+_EXPECTED = {bool: "true or false", int: "an integer", float: "a number", str: "text"}

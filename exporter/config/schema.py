@@ -9,16 +9,25 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, Final, get_type_hints
 
+from exporter.saving.deployment.quantizing import Quantize
 from exporter.saving.formats import FORMATS
 
 # Marks a field that is no key of a recipe.
 INTERNAL: Final = {"internal": True}
+# Marks a key that shapes no artifact, so that none keeps it.
+UNKEPT: Final = {"unkept": True}
 
 
-def read_keys(schema: Any) -> dict[str, Any]:
-    """Returns the keys of a schema class with their type hints."""
+def read_keys(schema: Any, *, kept: bool = False) -> dict[str, Any]:
+    """Returns the keys of a schema class with their type hints.
+
+    Args:
+        schema: The class.
+        kept: Whether only those are wanted that an artifact keeps.
+    """
     hints = get_type_hints(schema, include_extras=True)
-    return {each.name: hints[each.name] for each in fields(schema) if not each.metadata.get("internal")}
+    without = {"internal", "unkept"} if kept else {"internal"}
+    return {each.name: hints[each.name] for each in fields(schema) if not without & each.metadata.keys()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +133,9 @@ class LayoutConfig:
     version: str = "auto"  # auto: the next integer | timestamp: Unix seconds | a number; for kind=tf_serving
     keep: int | None = None  # how many versions stay, the newest ones; null: all of them; for kind=tf_serving
     warmup: bool | None = None  # requests that TF Serving runs when it loads the model; null: versions, where it can
+    against: str | None = field(default=None, metadata=UNKEPT)  # latest | a path: it may not be worse; null: not asked
+    max_accuracy_drop: float | None = field(default=0.01, metadata=UNKEPT)  # on labelled data; null: reported only
+    max_growth: float | None = field(default=None, metadata=UNKEPT)  # at most so many times the bytes; null: any number
 
 
 @dataclass(kw_only=True, slots=True)
@@ -133,6 +145,19 @@ class VerifyConfig:
     mode: VerifyMode = VerifyMode.FULL
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2, 3])  # each is predicted and compared
     data: str | None = None  # .npz: inputs by name, targets as y or y/<output>; default: seeded random ones
+    tolerance: float = 8.0  # times the model's own rounding: by so much what another's converter made may differ
+    metric: str | dict[str, Any] | None = None  # of Keras, {_target_}, or {output: either}; default: accuracy
+    max_accuracy_drop: float | None = 0.01  # of a converted artifact, on labelled data; null: reported only
+    min_agreement: float | None = None  # share of samples for which it decides as the model does; null: reported only
+    environments: list[str] = field(default_factory=list, metadata=UNKEPT)  # directories: proven there too
+
+
+@dataclass(kw_only=True, slots=True)
+class CalibrationConfig:
+    """The data in whose ranges `quantize: int8` counts."""
+
+    data: str | dict[str, Any] | None = None  # .npz, or {_target_} that yields batches; default: the source's own data
+    samples: int = 200  # of each endpoint
 
 
 class MeasureMode(StrEnum):
@@ -172,11 +197,14 @@ class ExportConfig:
     include_optimizer: bool = True  # the optimizer's state and the compile configuration
     signatures: dict[str, SignatureConfig] = field(default_factory=dict)  # empty: serving_default from the model
     options: OptionsConfig = field(default_factory=OptionsConfig)  # SavedModel only
+    compatibility: str | None = None  # a release of Keras that has to open the artifact, such as 3.9; null: any
+    quantize: Quantize | None = None  # how the numbers of a converted artifact are made smaller; null: not at all
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)  # for quantize=int8
     layout: LayoutConfig = field(default_factory=LayoutConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     seed: int = 0  # of Python, NumPy and Keras, before the model is built, and of the proof's inputs
     strict: bool = False  # true: what the format cannot hold is an error; false: it is listed as left out
-    measure: MeasureConfig = field(default_factory=MeasureConfig)  # not kept in the artifact: it does not shape it
+    measure: MeasureConfig = field(default_factory=MeasureConfig, metadata=UNKEPT)  # how fast and how large it is
     origin: Origin = field(default_factory=Origin, repr=False, compare=False, metadata=INTERNAL)
 
 
@@ -199,6 +227,8 @@ class Objective(StrEnum):
     P99 = "p99"  # seconds that 99 % of the predictions take at most
     MEMORY = "memory"  # bytes, the largest resident size while the artifact is loaded and predicts
     DIFFERENCE = "difference"  # largest difference between the artifact and the model
+    ACCURACY = "accuracy"  # 1 - accuracy on labelled data, or another metric so that the smaller is the better
+    AGREEMENT = "agreement"  # 1 - share of the samples for which the artifact decides as the model does
 
 
 @dataclass(kw_only=True, slots=True)
@@ -209,3 +239,4 @@ class JobConfig(ExportConfig):
     resume: bool = False  # run only what the newest sweep of this recipe has not finished
     objective: Objective | None = None  # what a job returns, for a sweeper that searches
     results_url: str | None = None  # URL in a store, where the results and the report of a sweep meet
+    verbose: bool = False  # true: the summary lists all that the artifact holds, and every check

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
+from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from typing import Any
 from exporter import transforms
 from exporter.artifacts.records import Input, Machine, Repository
 from exporter.artifacts.versions import read_versions
-from exporter.config import ExportConfig, read_keys
+from exporter.config import UNKEPT, ExportConfig, read_keys
 from exporter.exporting.references import find_source, list_source_files
 from exporter.models.endpoints.pipelines import list_steps
 from exporter.saving.contents import Dependency
 from exporter.saving.layout.names import CONFIG, GRAPH, INPUTS, RECIPE, VERSIONS
+from exporter.saving.layout.tensor_bundle import is_checkpoint
 from exporter.storage.digests import digest_files, record_files
 from exporter.storage.remote import explain_url, fetch, is_url
 from exporter.text.hiding import hide_values
@@ -57,6 +59,9 @@ _WORDS = {
 _KINDS_OF_WORDS = {"constraint", "initializer", "regularizer"}
 
 _GIT_SECONDS = 10
+
+# The instructions of a processor that multiply int8, as Linux calls them: of x86, and of ARM.
+_INT8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm", "smei8i32")
 
 
 class Provenance:
@@ -101,7 +106,7 @@ class Provenance:
         return notes
 
 
-def _write_json(value: Any) -> bytes:
+def _write_json(value: object) -> bytes:
     return write_json(value).encode()
 
 
@@ -117,12 +122,12 @@ def describe_recipe(config: ExportConfig, *, resolved: bool = False) -> dict[str
         Mappings, lists, strings, numbers and booleans.
     """
     written = {} if resolved else config.origin.written
-    names = [name for name in read_keys(ExportConfig) if name != "measure"]
+    names = read_keys(ExportConfig, kept=True)
     # What is stored is read as a recipe again, where `${` would begin an interpolation.
     return {name: _make_plain(getattr(config, name), name, written, not resolved) for name in names}
 
 
-def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool) -> Any:
+def _make_plain(value: object, path: str, written: Mapping[str, object], escapes: bool) -> Any:
     if path in written:
         return written[path]
     if isinstance(value, Enum):
@@ -132,7 +137,10 @@ def _make_plain(value: Any, path: str, written: Mapping[str, Any], escapes: bool
     if isinstance(value, (list, tuple)):
         return [_make_plain(item, f"{path}[{number}]", written, escapes) for number, item in enumerate(value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return _make_plain(asdict(value), path, written, escapes)
+        kept = {
+            each.name: getattr(value, each.name) for each in fields(value) if not UNKEPT.keys() & each.metadata.keys()
+        }
+        return _make_plain(kept, path, written, escapes)
     if isinstance(value, str):
         return escape_interpolations(value) if escapes else value
     if value is None or isinstance(value, (int, float, bool)):
@@ -178,7 +186,7 @@ def _list_versions_of_targets(config: ExportConfig, known: Mapping[str, str]) ->
     return read_versions({name: distributions[name][0] for name in sorted(packages) if name in distributions})
 
 
-def list_targets(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def list_targets(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yields the dotted path and the name of every function that plain data names by `_target_`."""
     if isinstance(value, Mapping):
         for name, entry in value.items():
@@ -218,7 +226,7 @@ def digest_input(value: str, *, is_read_whole: bool) -> tuple[str, int] | None:
 
     Args:
         value: A path, or a URL, which is fetched.
-        is_read_whole: Whether a directory counts.
+        is_read_whole: Whether a directory counts, and a checkpoint by its prefix.
 
     Returns:
         The digest and the size in bytes; None where there is no such file.
@@ -226,9 +234,15 @@ def digest_input(value: str, *, is_read_whole: bool) -> tuple[str, int] | None:
     if is_url(value) and explain_url(value) is not None:
         return None
     file = fetch(value) if is_url(value) else Path(value).expanduser()
-    if "\0" in value or not (file.is_file() or (file.is_dir() and is_read_whole)):
+    if "\0" in value:
         return None
-    files = record_files(file.resolve(), file.name)  # of a link, the bytes that are read
+    if file.is_file() or (file.is_dir() and is_read_whole):
+        files = record_files(file.resolve(), file.name)  # of a link, the bytes that are read
+    elif is_read_whole and is_checkpoint(file):
+        parts = (file.with_name(f"{file.name}.index"), *sorted(file.parent.glob(f"{escape(file.name)}.data-*")))
+        files = tuple(record for part in parts for record in record_files(part.resolve(), part.name))
+    else:
+        return None
     return digest_files(files), sum(record.size for record in files)
 
 
@@ -252,8 +266,8 @@ def record_dependencies(dependencies: Sequence[Dependency]) -> tuple[Input, ...]
     return tuple(records)
 
 
-def is_read_whole(recipe: Mapping[str, Any], path: str) -> bool:
-    """Whether a file of `list_files` may be a directory, which our own source reads as one."""
+def is_read_whole(recipe: Mapping[str, object], path: str) -> bool:
+    """Whether a file of `list_files` may be a directory or a prefix, which our own source reads as one."""
     return path.startswith("model.") and find_source(recipe["model"]) is not None
 
 
@@ -292,7 +306,7 @@ def list_files(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "verify.data", recipe["verify"]["data"]
 
 
-def list_downloads(value: Any, path: str) -> Iterator[str]:
+def list_downloads(value: object, path: str) -> Iterator[str]:
     """Finds the networks of Keras that fetch their weights by themselves.
 
     Args:
@@ -312,7 +326,7 @@ def list_downloads(value: Any, path: str) -> Iterator[str]:
             yield from list_downloads(entry, f"{path}[{number}]")
 
 
-def _is_download(function: Mapping[str, Any], argument: str) -> bool:
+def _is_download(function: Mapping[str, object], argument: str) -> bool:
     target = function.get("_target_")
     if target == "exporter.sources.application":
         return argument == "weights" and function.get(argument) == IMAGENET
@@ -320,7 +334,7 @@ def _is_download(function: Mapping[str, Any], argument: str) -> bool:
     return is_network and argument == "weights" and function.get(argument, IMAGENET) == IMAGENET
 
 
-def _list_named(value: Any, path: str, argument: str = "", of_keras: bool = False) -> Iterator[tuple[str, str]]:
+def _list_named(value: object, path: str, argument: str = "", of_keras: bool = False) -> Iterator[tuple[str, str]]:
     """Yields the strings in the arguments of a function that is not ours and that may name files."""
     if isinstance(value, str):
         if argument != "_target_" and may_name_file(value) and not (of_keras and is_word_of_keras(argument, value)):
@@ -338,7 +352,7 @@ def _list_named(value: Any, path: str, argument: str = "", of_keras: bool = Fals
             yield from _list_named(entry, f"{path}[{number}]", argument, of_keras)
 
 
-def list_strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def list_strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yields the dotted path and the text of every string in plain data."""
     if isinstance(value, str):
         yield path, value
@@ -363,7 +377,7 @@ def is_word_of_keras(argument: str, text: str) -> bool:
     return is_known and text.isidentifier()
 
 
-def _list_step_files(step: Mapping[str, Any]) -> list[str] | None:
+def _list_step_files(step: Mapping[str, object]) -> list[str] | None:
     """Names the arguments of one of our own steps that are files; None where the step is not ours."""
     target = str(step["_target_"])
     name = target.removeprefix("exporter.transforms.")
@@ -406,20 +420,31 @@ def _ask_git(directory: Path, *arguments: str) -> str | None:
 
 def describe_machine() -> Machine:
     """Describes this machine; GPUs are named where TensorFlow has started."""
-    processor = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    facts = _read_processor()
+    flags = facts.get("flags", facts.get("Features"))  # of x86, or of ARM
+    int8 = None if flags is None else tuple(each for each in _INT8 if each in flags.split())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
-        processor=processor,
+        processor=facts.get("model name") or platform.processor() or platform.machine(),
         cores=cores,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         system=f"{platform.system()} {platform.release()}",
         gpus=_list_gpus(),
+        int8_instructions=int8,
     )
+
+
+def _read_processor() -> dict[str, str]:
+    """Reads what Linux says of the first processor; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    return facts
 
 
 def _list_gpus() -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def _to_json(array: Array) -> Any:
     return array.tolist()
 
 
-def _from_json(value: Any, dtype: str) -> Array:
+def _from_json(value: object, dtype: str) -> Array:
     if dtype != "string":
         return np.array(value, dtype)
     decoded = _map_nested(

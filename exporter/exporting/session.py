@@ -1,4 +1,4 @@
-"""What the exports of one process share: the models that were built, and the process in which artifacts are proven.
+"""What the exports of one process share: the models that were built, and the processes that convert and prove.
 
 Sharing changes no artifact: a save and its proof leave a model as it was.
 """
@@ -14,27 +14,34 @@ from typing import Any, Self
 from exporter.models.building import build_model
 from exporter.processes.fresh_process import FreshProcess
 
+# A function that starts a process; the same one gives the same process.
+Start = Callable[[], FreshProcess]
+
 # A sweep over seeds or widths and formats may come back to a model; each of them takes its memory.
 _KEPT_MODELS = 4
 
 
 class ExportSession:
-    """Keeps both from one export to the next; use it as a context manager."""
+    """Keeps them from one export to the next; use it as a context manager."""
 
     def __init__(self) -> None:
-        self._process: FreshProcess | None = None
+        self._processes: dict[Start, FreshProcess] = {}
         self._models: OrderedDict[str, tuple[Any, str]] = OrderedDict()
 
-    def open_process(self) -> FreshProcess:
-        """Returns the process for a proof: the one of the export before, where that left it ready."""
-        if self._process is not None and not self._process.is_ready():
-            self._process.close()
-            self._process = None
-        if self._process is None:
-            self._process = FreshProcess("exporter.verification")
-        return self._process
+    def open_process(self, start: Start) -> FreshProcess:
+        """Returns a process: the one of an export before, where that left it ready.
 
-    def build(self, model: Any, seed: int, note: Callable[[str], None]) -> tuple[Any, str]:
+        Args:
+            start: Starts one.
+        """
+        kept = self._processes.get(start)
+        if kept is not None and not kept.is_ready():
+            self._processes.pop(start).close()
+        if start not in self._processes:
+            self._processes[start] = start()
+        return self._processes[start]
+
+    def build(self, model: object, seed: int, note: Callable[[str], None]) -> tuple[Any, str]:
         """Builds a model, or returns the one that was built from the same configuration, seed and files.
 
         Args:
@@ -68,11 +75,10 @@ class ExportSession:
         return self._models[key]
 
     def close(self) -> None:
-        """Ends the process and lets go of the models."""
+        """Ends the processes and lets go of the models."""
         self._models.clear()
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        while self._processes:
+            self._processes.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +89,7 @@ class ExportSession:
         self.close()
 
 
-def _stat_files(model: Mapping[str, Any]) -> list[tuple[str, int, int, int]]:
+def _stat_files(model: Mapping[str, object]) -> list[tuple[str, int, int, int]]:
     """Tells whether a file that a model is read from is still the same."""
     found = []
     for value in model.values():

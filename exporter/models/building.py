@@ -7,22 +7,24 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from exporter.errors import Fault, NotAModelError, UsageError
+from exporter.errors import ArgumentError, Fault, ModelError, NotAModelError, UsageError
 from exporter.models.importing import import_object
+from exporter.text.failures import locate_definition
 from exporter.text.showing import describe_if_possible
 
 if TYPE_CHECKING:
     import keras
 
 
-def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None = None) -> keras.Model:
+def build_model(model: object, seed: int = 0, report: Callable[[str], None] | None = None) -> keras.Model:
     """Build the model that a recipe describes.
 
     Args:
         model: A mapping with `_target_`, the dotted name of a function that returns a `keras.Model`, and the function's
-            arguments; or a live `keras.Model`, which is returned as it is.
+            arguments, or the dotted name of a `keras.Model`, alone; or a live `keras.Model`, which is returned as it
+            is.
         seed: Of Python, NumPy and Keras, set before the function is called.
         report: Is given lines of text, and the last one says what was read. A function that takes a keyword `report` is
             handed one, and reports both its progress and that line; for any other, that line names the model.
@@ -34,6 +36,7 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
         UsageError: The mapping has no `_target_`.
         ArgumentError: `_target_` cannot be imported or called like this, or raised an error, which is the cause.
         NotAModelError: Something else than a `keras.Model` was given or returned.
+        ModelError: The function returned a model that is not built.
         ExportError: The function raised one itself.
     """
     import keras
@@ -53,7 +56,10 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
         raise UsageError([Fault("model._target_", f"received {target!r}. {expected}")])
     from exporter.models.instantiating import instantiate  # not above: Hydra takes a while to import
 
-    function = import_object(target)
+    with _as_in_a_new_process(seed):  # a model that is made by the import of its module is a seeded one too
+        named = import_object(target)
+    if isinstance(named, keras.Model):
+        return _take_attribute(named, model, report)
     lines: list[str] = []
 
     def keep_and_report(line: str) -> None:
@@ -61,17 +67,28 @@ def build_model(model: Any, seed: int = 0, report: Callable[[str], None] | None 
         if report is not None:
             report(line)
 
-    reporting = {"report": keep_and_report} if _takes_report(function) and "report" not in model else {}
+    reporting = {"report": keep_and_report} if _takes_report(named) and "report" not in model else {}
     with _as_in_a_new_process(seed):
         built = instantiate(model, **reporting)
-    if not isinstance(built, keras.Model):
-        raise NotAModelError(
-            f"`model._target_` {target} returned {_name_kind(built)}. "
-            f"Expected a keras.Model.{_find_return_remedy(built)}"
-        )
+    _check_returned(built, target, named)
     if not lines:
         keep_and_report(describe_if_possible(lambda: _describe(built, f"from {_word_call(target, model)}")))
     return built
+
+
+def _take_attribute(
+    found: keras.Model, model: Mapping[str, object], report: Callable[[str], None] | None
+) -> keras.Model:
+    """Takes a model that stands in a module; it is there, so nothing can be passed to what made it."""
+    given = [name for name in model if name != "_target_"]
+    if given:
+        raise ArgumentError(
+            f"{model['_target_']} is a model and takes no arguments; received {', '.join(given)}. Leave them out, or "
+            "name a function that makes the model."
+        )
+    if report is not None:
+        report(describe_if_possible(lambda: _describe(found, f"from {model['_target_']}")))
+    return found
 
 
 @contextmanager
@@ -95,7 +112,21 @@ def _as_in_a_new_process(seed: int) -> Iterator[None]:
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
-def _takes_report(function: Callable[..., Any]) -> bool:
+def _check_returned(built: object, target: str, function: Callable[..., object]) -> None:
+    import keras
+
+    place = locate_definition(function)
+    returned = f"`model._target_` {target}{f' ({place})' if place else ''} returned"
+    if not isinstance(built, keras.Model):
+        raise NotAModelError(f"{returned} {_name_kind(built)}. Expected a keras.Model.{_find_return_remedy(built)}")
+    if not built.built:
+        raise ModelError(
+            f"{returned} the model {built.name!r}, which is not built: it has no weights yet. Let the function call it "
+            "on a batch of data, or call `model.build(input_shape)`."
+        )
+
+
+def _takes_report(function: Callable[..., object]) -> bool:
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:  # some functions that are written in C do not tell their parameters
@@ -103,7 +134,7 @@ def _takes_report(function: Callable[..., Any]) -> bool:
     return "report" in parameters
 
 
-def _word_call(target: str, model: Mapping[str, Any]) -> str:
+def _word_call(target: str, model: Mapping[str, object]) -> str:
     """Word which source was called and on what."""
     # The arguments of a function that is not ours may be secrets, and this line is kept in the receipt.
     if not target.startswith("exporter.sources."):
@@ -117,7 +148,7 @@ def _describe(model: keras.Model, origin: str) -> str:
     return f"{type(model).__name__} {model.name!r}: {len(model.layers)} layers, {parameters:,} parameters; {origin}"
 
 
-def _name_kind(received: Any) -> str:
+def _name_kind(received: object) -> str:
     """Word what was received: a class by its own name, anything else by its class's."""
     if received is None:
         return "None"
@@ -127,7 +158,7 @@ def _name_kind(received: Any) -> str:
     return f"an object of {kind.__module__}.{kind.__qualname__}"
 
 
-def _find_remedy(received: Any) -> str:
+def _find_remedy(received: object) -> str:
     """Word what helps for the things that are most often mistaken for a model."""
     if isinstance(received, type):
         return " Name a function that makes an instance, builds it and returns it."
@@ -147,7 +178,7 @@ def _find_remedy(received: Any) -> str:
     return ""
 
 
-def _find_return_remedy(returned: Any) -> str:
+def _find_return_remedy(returned: object) -> str:
     """Word what helps when a function returned something else than its model."""
     if returned is None:
         return " Let the function end with `return model`."

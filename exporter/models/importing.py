@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from exporter.errors import ArgumentError
+from exporter.errors import ArgumentError, ExporterError
+from exporter.text.failures import describe_failure
 
 
 def import_object(dotted_name: str) -> Any:
@@ -18,7 +19,7 @@ def import_object(dotted_name: str) -> Any:
         The object.
 
     Raises:
-        ArgumentError: There is no such module, or nothing of that name in it.
+        ArgumentError: There is no such module, nothing of that name in it, or it fails when it is imported.
     """
     parts = dotted_name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -38,6 +39,12 @@ def import_object(dotted_name: str) -> Any:
                     "installed. Install it in the environment that runs the export."
                 ) from error
             continue
+        except ExporterError:
+            raise
+        except (Exception, SystemExit) as error:  # the module may be anybody's code
+            raise ArgumentError(
+                f"{dotted_name!r} cannot be imported: {module_name} raised {describe_failure(error)}"
+            ) from error
         for part in parts[length:]:
             if not hasattr(found, part):
                 raise ArgumentError(

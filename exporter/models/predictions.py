@@ -17,6 +17,10 @@ from exporter.saving.contents import Tensor
 from exporter.saving.graph.inputs import InputLeaf, Inputs
 from exporter.saving.graph.signatures import make_call, name_outputs, undo_call_effects
 from exporter.saving.state.collecting import list_components, untracked_kept
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor as TFTensor
+from exporter.typing.tensorflow import TensorSpec, TFFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def choose_batch_sizes(leaves: Sequence[InputLeaf], batch_sizes: Sequence[int]) 
 
 
 def draw_batch(
-    model: keras.Model, inputs: Inputs, batch_size: int, seed: int, drawing: Drawing = Drawing()
+    model: Model, inputs: Inputs, batch_size: int, seed: int, drawing: Drawing = Drawing()
 ) -> tuple[Array, ...]:
     """Draws one batch that fits the model.
 
@@ -123,13 +127,16 @@ def read_file(path: Path, leaves: Sequence[InputLeaf] = ()) -> dict[str, Array]:
         raise UsageError([Fault("verify.data", message)]) from error
 
 
-def match_arrays(path: Path, arrays: Mapping[str, Array], leaves: Sequence[InputLeaf]) -> tuple[Array, ...]:
+def match_arrays(
+    path: Path, arrays: Mapping[str, Array], leaves: Sequence[InputLeaf], any_batch: bool = False
+) -> tuple[Array, ...]:
     """Takes the arrays of a file that fit what a model takes.
 
     Args:
         path: The file, for the messages.
         arrays: Its arrays, by name.
         leaves: What the model takes.
+        any_batch: Whether there may be another number of samples than is taken at once.
 
     Returns:
         One array per leaf, of its dtype.
@@ -147,7 +154,8 @@ def match_arrays(path: Path, arrays: Mapping[str, Array], leaves: Sequence[Input
             faults.append(f"'{path}' has no array '{leaf.name}'. Received: {received}. Expected: {expected}.")
             continue
         fits = array.ndim == len(leaf.shape) and all(
-            want is None or want == have for want, have in zip(leaf.shape, array.shape, strict=True)
+            want is None or want == have or (any_batch and axis == 0)
+            for axis, (want, have) in enumerate(zip(leaf.shape, array.shape, strict=True))
         )
         if not fits or not _can_become(array.dtype, leaf.dtype):
             faults.append(
@@ -192,7 +200,7 @@ class Predictor:
     any number; two traces with free dimensions, and a saved one that was loaded again, were always equal.
     """
 
-    def __init__(self, model: keras.Model, inputs: Inputs, eager: bool = False) -> None:
+    def __init__(self, model: Model, inputs: Inputs, eager: bool = False) -> None:
         """Wraps the model; nothing is traced before it is needed.
 
         Args:
@@ -216,7 +224,7 @@ class Predictor:
         """
         return name_outputs(self._model, self.answer(batch))
 
-    def answer(self, batch: Sequence[Array]) -> Any:
+    def answer(self, batch: Sequence[Array]) -> Nested[Array]:
         """Predicts one batch and leaves the model as it was.
 
         Args:
@@ -226,7 +234,9 @@ class Predictor:
             The outputs as arrays, in the model's own structure.
         """
         with state_kept(self._model):
-            return keras.tree.map_structure(convert_output, self._function(*convert_batch(self._inputs, batch)))
+            outputs = self._function(*convert_batch(self._inputs, batch))
+            arrays: Nested[Array] = keras.tree.map_structure(convert_output, outputs)
+            return arrays
 
     def describe_outputs(self) -> dict[str, Tensor]:
         """Returns the shapes and dtypes of the traced outputs, by name."""
@@ -235,11 +245,12 @@ class Predictor:
         return describe_tensors(name_outputs(self._model, outputs))
 
 
-def _trace_later(call: Callable[..., Any], inputs: Inputs) -> Any:
-    return tf.function(call, input_signature=[leaf.to_spec() for leaf in inputs.leaves], autograph=False)
+def _trace_later(call: Callable[..., Nested[TFTensor]], inputs: Inputs) -> TFFunction:
+    traced: TFFunction = tf.function(call, input_signature=[leaf.to_spec() for leaf in inputs.leaves], autograph=False)
+    return traced
 
 
-def describe_tensors(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+def describe_tensors(tensors: Mapping[str, TFTensor | TensorSpec]) -> dict[str, Tensor]:
     """Describes tensors or their specs.
 
     Args:
@@ -256,18 +267,18 @@ def describe_tensors(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def convert_batch(inputs: Inputs, batch: Sequence[Array]) -> list[Any]:
+def convert_batch(inputs: Inputs, batch: Sequence[Array]) -> list[TFTensor]:
     """Returns one tensor per leaf of the inputs."""
     return [convert_leaf(leaf, array) for leaf, array in zip(inputs.leaves, batch, strict=True)]
 
 
-def convert_leaf(leaf: InputLeaf, array: Array) -> Any:
+def convert_leaf(leaf: InputLeaf, array: Array) -> TFTensor:
     """Returns the array as the tensor that the model takes."""
-    tensor = tf.constant(array, dtype=leaf.dtype)
+    tensor: TFTensor = tf.constant(array, dtype=leaf.dtype)
     return tf.sparse.from_dense(tensor) if leaf.sparse else tensor
 
 
-def convert_output(value: Any) -> Array:
+def convert_output(value: object) -> Array:
     """Returns a tensor as an array; a ragged or sparse one is filled up with zeros."""
     if isinstance(value, tf.RaggedTensor):
         value = value.to_tensor()
@@ -278,7 +289,7 @@ def convert_output(value: Any) -> Array:
 
 
 @contextmanager
-def state_kept(model: keras.Model) -> Iterator[None]:
+def state_kept(model: Model) -> Iterator[None]:
     """Puts back what a prediction may move: seed generators, states of stateful layers, counters, added losses."""
     trainable = {id(variable) for variable in model.trainable_variables}
     movable = [variable for variable in model.variables if id(variable) not in trainable]

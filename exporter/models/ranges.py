@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -12,6 +11,7 @@ from exporter.saving.graph.inputs import to_argument_name
 from exporter.saving.private_api import LookupInterface
 from exporter.saving.state.resources import Table, find_leaves
 from exporter.saving.state.tree import is_saveable
+from exporter.typing.keras import Layer, Model
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog")
 _UNKNOWN_WORD = "unheard-of"
@@ -35,7 +35,7 @@ class Range:
     words: Sequence[str]
 
 
-def find_ranges(model: keras.Model) -> Callable[[str], Range]:
+def find_ranges(model: Model) -> Callable[[str], Range]:
     """Finds what the inputs of a model may be.
 
     Args:
@@ -45,7 +45,7 @@ def find_ranges(model: keras.Model) -> Callable[[str], Range]:
         A function of an input's name. Where a layer that takes the input directly says what it may be, that counts;
         else what all layers say: integers lie below the smallest limit of an embedding or an encoding.
     """
-    takers: dict[str, list[keras.layers.Layer]] = defaultdict(list)
+    takers: dict[str, list[Layer]] = defaultdict(list)
     for layer in model._flatten_layers(include_self=False, recursive=False):
         for node in getattr(layer, "_inbound_nodes", ()):
             for tensor in node.input_tensors:
@@ -58,7 +58,7 @@ def find_ranges(model: keras.Model) -> Callable[[str], Range]:
     return lambda name: known.get(name) or fallback
 
 
-def _find_range(layers: Sequence[keras.layers.Layer]) -> Range | None:
+def _find_range(layers: Sequence[Layer]) -> Range | None:
     """Finds what layers say of their inputs; None if they say nothing."""
     limits: list[int] = []
     integers: list[int] = []
@@ -86,7 +86,7 @@ def _find_range(layers: Sequence[keras.layers.Layer]) -> Range | None:
     return Range([*inside, *below] if inside else below, (*(words or _WORDS), _UNKNOWN_WORD))
 
 
-def _decode(keys: Sequence[Any]) -> list[str]:
+def _decode(keys: Sequence[object]) -> list[str]:
     words = []
     for key in keys:
         if isinstance(key, bytes):

@@ -29,7 +29,7 @@ _FAREWELL_SECONDS = 30.0
 _LONGEST_REPLY = 64 << 20
 
 
-def run_confined(work: str, arguments: Mapping[str, Any], what: str, seconds: float, memory: int) -> Any:
+def run_confined(work: str, arguments: Mapping[str, object], what: str, seconds: float, memory: int) -> Any:
     """Runs a function in a process of its own.
 
     Args:
@@ -142,7 +142,7 @@ def main() -> None:
     os._exit(0)  # nothing of it must be kept: unloading TensorFlow would take a second
 
 
-def _answer(work: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(work: Callable[..., object], arguments: Mapping[str, object]) -> dict[str, Any]:
     try:
         return {"returned": work(**arguments)}
     except ExporterError as error:

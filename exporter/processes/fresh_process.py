@@ -27,8 +27,12 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self, cast
 
 from exporter.errors import ExportError
+from exporter.text.failures import describe_failure, find_own_place
 
 _LAST_WORDS_CHARACTERS = 2000
+
+# Where software keeps what it wants to find again.
+_HOMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 
 # The requests that bracket those which one child answers.
 _BEGIN, _END = "begin", "end"
@@ -45,12 +49,22 @@ class FreshProcess:
     standard input closes, so it never outlives its parent.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(
+        self,
+        module: str,
+        role: str = "The proof's process",
+        remedy: str = "Give the proof more time or memory, or export with verify=none.",
+        has_home: bool = True,
+    ) -> None:
         """Starts the process and returns at once.
 
         Args:
             module: Dotted name of the module to run; it calls `answer_requests`.
+            role: What it is, at the beginning of an error.
+            remedy: What to do if it does not answer in time, at the end of an error.
+            has_home: Whether it sees the user's home directory; else one of its own, which goes with it.
         """
+        self._role, self._remedy = role, remedy
         environment = os.environ.copy()
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         # Two processes share the accelerator: neither may take all of its memory at once.
@@ -59,6 +73,10 @@ class FreshProcess:
         # directory out that it happens to be started in.
         environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
         self._places = tempfile.TemporaryDirectory(prefix="exporter-fresh-")
+        # TensorFlow leaves files in the place for temporary ones where a process does not end by itself.
+        environment["TMPDIR"] = self._places.name
+        if not has_home:
+            environment.update(dict.fromkeys(_HOMES, self._places.name))
         self._numbers = itertools.count(1)
         self._has_child = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
@@ -108,11 +126,23 @@ class FreshProcess:
         self._has_child = True
         self.tell(_BEGIN, place=str(place))
 
-    def tell(self, request: str, **arguments: Any) -> None:
+    def wait_until_ready(self) -> None:
+        """Waits until it has imported what it needs and begun, so that this is no part of what is asked next.
+
+        Raises:
+            ExportError: The process has ended.
+        """
+        self.begin()
+        while self._awaited:
+            if self._replies.get() is None:
+                raise self._describe_death(_BEGIN)
+            self._awaited.popleft()
+
+    def tell(self, request: str, **arguments: object) -> None:
         """Sends a request whose reply nobody will ask for; see `send`."""
         self._write(request, arguments, awaited=False)
 
-    def send(self, request: str, **arguments: Any) -> None:
+    def send(self, request: str, **arguments: object) -> None:
         """Sends a request without waiting for its reply.
 
         Args:
@@ -124,7 +154,7 @@ class FreshProcess:
         """
         self._write(request, arguments, awaited=True)
 
-    def _write(self, request: str, arguments: dict[str, Any], awaited: bool) -> None:
+    def _write(self, request: str, arguments: dict[str, object], awaited: bool) -> None:
         try:
             self._requests.write(json.dumps({"request": request, **arguments}) + "\n")
             self._requests.flush()
@@ -150,8 +180,8 @@ class FreshProcess:
                 line = self._replies.get(timeout=timeout)
             except queue.Empty:
                 raise ExportError(
-                    f"The proof's process did not answer `{request}` within {timeout:.0f} seconds; nothing was "
-                    "published. Give the proof more time or memory, or export with verify=none."
+                    f"{self._role} did not answer `{request}` within {timeout:.0f} seconds; nothing was "
+                    f"published. {self._remedy}"
                 ) from None
             if line is None:
                 raise self._describe_death(request)
@@ -159,7 +189,7 @@ class FreshProcess:
                 reply: dict[str, Any] = json.loads(line)
                 return reply
 
-    def ask(self, request: str, timeout: float | None, **arguments: Any) -> dict[str, Any]:
+    def ask(self, request: str, timeout: float | None, **arguments: object) -> dict[str, Any]:
         """Sends a request and waits for its reply; see `send` and `receive`."""
         self.send(request, **arguments)
         return self.receive(request, timeout)
@@ -179,12 +209,12 @@ class FreshProcess:
 
     def _describe_death(self, request: str) -> ExportError:
         return ProcessEndedError(
-            f"The proof's process {self.describe_end()} at `{request}`; nothing was published. Signal 9 usually means "
+            f"{self._role} {self.describe_end()} at `{request}`; nothing was published. Signal 9 usually means "
             "that memory ran out. Its last words were:",
             *(f"  {line}" for line in (self.read_last_words() or "(none)").splitlines()),
         )
 
-    def interrupt(self, seconds: float = 5.0) -> None:
+    def interrupt(self, seconds: float = 30.0) -> None:
         """Ends the process as Ctrl-C does, so that it can clean up; after some time, for good.
 
         Args:
@@ -325,7 +355,7 @@ def _take_pipes() -> tuple[io.FileIO, IO[str]]:
     return requests, replies
 
 
-def _reply(replies: IO[str], reply: dict[str, Any]) -> None:
+def _reply(replies: IO[str], reply: dict[str, object]) -> None:
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
 
@@ -340,7 +370,14 @@ def _answer(service: object, arguments: dict[str, Any]) -> dict[str, Any]:
         text = lines[0] if not lines[0].startswith("Graph execution error") else lines[-2]
         traceback.print_exc()  # among this process's complaints, which are shown if it dies
         # Keras adds the configuration of what it cannot find, which is as long as the model is large.
-        return {"error": f"{type(error).__name__}: {text.partition(' Full object config')[0]}"}
+        told = f"{type(error).__name__}: {text.partition(' Full object config')[0]}"
+        is_own = bool(find_own_place(error))
+        return {"error": describe_failure(error), "is_own": True} if is_own else {"error": told}
+
+
+def count_bytes(path: Path) -> int:
+    """Counts the bytes of a file, or of all files of a directory."""
+    return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
 
 
 def wait_seconds(size: int) -> float:

@@ -30,6 +30,22 @@ def raise_endings() -> None:
             signal.signal(number, _raise)
 
 
+def raise_if_ended(error: BaseException) -> None:
+    """Raises what ended the process again where code in between made another error of it while it cleaned up.
+
+    Args:
+        error: It.
+
+    Raises:
+        KeyboardInterrupt: It stands among what led to the error.
+    """
+    before: BaseException | None = error
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            raise before
+        before = before.__cause__ or before.__context__
+
+
 def _raise(number: int, frame: FrameType | None) -> NoReturn:
     for each in _ENDINGS:  # once is enough: the next one would end the cleaning up
         signal.signal(each, signal.SIG_IGN)

@@ -5,13 +5,16 @@ TensorFlow, Keras and h5py are imported when a function needs them, so that this
 
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ArtifactError
 from exporter.processes.collector import collector_paused
+from exporter.saving.contents import Omission, list_lost, note_lost
 from exporter.saving.formats import FORMATS, find_format, find_format_of_file, join_nouns
+from exporter.saving.legacy.parts.findings import LeftOutWarning, losses_collected
 from exporter.saving.requests import LoadRequest, SaveRequest
 from exporter.storage.exchange import read_whole
 from exporter.storage.remote import fetch, is_url
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-from exporter.saving.arguments import check_flags, check_packages, check_path, list_directory
+from exporter.saving.arguments import check_choice, check_flags, check_path, list_directory
 from exporter.saving.open_files import is_open_hdf5, save_to_open_hdf5
 from exporter.saving.plans import check_space, plan_save, warn_of
 
@@ -93,6 +96,9 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
     safe_mode: bool = True,
+    *,
+    endpoint: str | None = None,
+    tags: Sequence[str] | None = None,
 ) -> "keras.Model":
     """Loads a model in the exact state in which it was saved.
 
@@ -104,6 +110,11 @@ def load_model(
         safe_mode: Refuses what would run code from inside the artifact or reach beyond it: marshalled lambdas, classes
             and functions that are neither Keras's nor registered nor in `custom_objects`, operations of a graph that
             touch files or run Python, and weights far larger than the file.
+        endpoint: Of a SavedModel: the endpoint, or the traced function of a `tf.Module` such as `__call__`, that a
+            model is made of. None takes the model itself where the artifact holds one, else `serving_default`, else the
+            only endpoint, else the module's own call.
+        tags: Of a SavedModel with several graphs: all the tags of one of them. None takes the only one, else the one
+            with the tag `serve` alone.
 
     Returns:
         The model.
@@ -113,6 +124,9 @@ def load_model(
         ArtifactError: A ValueError: the file is missing, damaged, or not an artifact that can be loaded.
         MissingDependencyError: An ImportError: h5py cannot be imported.
 
+    Warns:
+        LeftOutWarning: A UserWarning: names what of an older file could not be made again, such as an optimizer.
+
     Example:
         import keras
 
@@ -121,18 +135,39 @@ def load_model(
         exporter.save_model(model, "models/mine.h5")
         again = exporter.load_model("models/mine.h5")  # with the optimizer: `fit` goes on
     """
-    check_flags(compile=compile, safe_mode=safe_mode)
     if not isinstance(custom_objects, (Mapping, type(None))):
         raise ArgumentError(
             "`custom_objects` must be a dict of names and classes or functions. "
             f"Received: {describe_value(custom_objects)} (of type {type(custom_objects).__name__})."
         )
-    request = LoadRequest(custom_objects or {}, compile, safe_mode)
+    model = read_model(filepath, LoadRequest(custom_objects or {}, compile, safe_mode, endpoint, tags))
+    lost = list_lost(model)
+    if lost:
+        told = "; ".join(f"{each.what}: {each.why}" for each in lost)
+        place = getattr(filepath, "filename", filepath)
+        warnings.warn(escape(f"{place} did not come back whole. {told}"), LeftOutWarning, stacklevel=2)
+    return model
+
+
+def read_model(filepath: "str | os.PathLike[str] | h5py.File", request: LoadRequest) -> "keras.Model":
+    """Does what `load_model` does, for those who say themselves what was lost; see `list_lost`."""
+    check_flags(compile=request.compile, safe_mode=request.safe_mode)
+    check_choice(request.endpoint, request.tags)
+    told: list[str] = []
+    with losses_collected(told):
+        model = _read_any(filepath, request)
+    note_lost(model, [Omission("older file", loss) for loss in told])
+    return model
+
+
+def _read_any(filepath: "str | os.PathLike[str] | h5py.File", request: LoadRequest) -> "keras.Model":
+    """Reads a path, a URL or an open file."""
     if is_open_hdf5(filepath):
         from exporter.saving.formats.hdf5.reading import read_hdf5
 
         if not filepath:
             raise ArgumentError("The h5py.File is closed. Open it with mode 'r', and close it after the load.")
+        _refuse_choice(request, FORMATS["h5"].noun, filepath.filename)
         return read_hdf5(filepath, request)
     path = fetch(filepath) if isinstance(filepath, str) and is_url(filepath) else check_path(filepath)
     try:
@@ -158,5 +193,16 @@ def _read(path: Path, request: LoadRequest) -> "keras.Model":
         raise ArtifactError(f"{escape(str(path))} is neither a file nor a directory. Give the path of a saved model.")
     else:
         found = find_format_of_file(path)
-    check_packages(found)
+    if not found.is_served:
+        _refuse_choice(request, found.noun, path)
+    found.check_packages()
     return found.read(path, request)
+
+
+def _refuse_choice(request: LoadRequest, noun: str, place: object) -> None:
+    """Refuses what chooses in a SavedModel for what is none."""
+    given = [name for name in ("endpoint", "tags") if getattr(request, name) is not None]
+    if given:
+        raise ArgumentError(
+            f"`{'` and `'.join(given)}` choose in a SavedModel, and {escape(str(place))} is {noun}. Leave them out."
+        )

@@ -1,13 +1,13 @@
 """What may be given to `save_model` and `load_model`: paths, formats, flags and models."""
 
-import importlib
 import os
 import re
+import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from exporter.errors import ArgumentError, MissingDependencyError, ModelError, NotAModelError, TargetExistsError
+from exporter.errors import ArgumentError, ModelError, NotAModelError, TargetExistsError
 from exporter.saving.formats import (
     FOREIGN_SUFFIXES,
     FORMATS,
@@ -16,7 +16,7 @@ from exporter.saving.formats import (
     find_foreign_suffix,
     is_artifact,
     join_nouns,
-    list_holding,
+    list_directories,
 )
 from exporter.saving.formats.format import Format
 from exporter.saving.formats.saved_model.save_options import check_save_options
@@ -32,7 +32,7 @@ def list_directory(path: Path) -> str:
     return f"{shown}, and {len(names) - 5} more" if len(names) > 5 else shown or "an empty directory"
 
 
-def check_path(filepath: Any) -> Path:
+def check_path(filepath: object) -> Path:
     """Returns the path that was given, if it can be one."""
     if not isinstance(filepath, (str, os.PathLike)):
         raise ArgumentError(
@@ -80,7 +80,7 @@ def choose_format(target: Path, save_format: str | None) -> Format:
     foreign = find_foreign_suffix(target, save_format)
     if foreign is not None:
         stem = target.name[: -len(foreign)]
-        names = join_nouns(repr(f"{stem}{''.join(each.suffixes[:1])}") for each in FORMATS.values())
+        names = join_nouns(dict.fromkeys(repr(f"{stem}{''.join(each.suffixes[:1])}") for each in FORMATS.values()))
         raise ArgumentError(
             f"`filepath` ends with {foreign!r}, the suffix of {FOREIGN_SUFFIXES[foreign]}, and what is saved is "
             f"{join_nouns(each.noun for each in FORMATS.values())}. Received: {describe_value(str(target))}. Give "
@@ -89,7 +89,7 @@ def choose_format(target: Path, save_format: str | None) -> Format:
     return chosen
 
 
-def check_flags(**flags: Any) -> None:
+def check_flags(**flags: object) -> None:
     """Checks that each argument is True or False."""
     for name, value in flags.items():
         if not isinstance(value, bool):
@@ -98,14 +98,30 @@ def check_flags(**flags: Any) -> None:
             )
 
 
-def check_endpoints(chosen: Format, signatures: Any, options: Any) -> None:
-    """Checks `signatures` and `options`, which belong to formats that hold endpoints."""
-    given = [name for name, value in (("signatures", signatures), ("options", options)) if value is not None]
-    if given and not chosen.holds_endpoints:
-        holding = [each for each in FORMATS.values() if each.holds_endpoints]
+def check_choice(endpoint: object, tags: object) -> None:
+    """Checks what chooses in a SavedModel: the name of an endpoint, and the tags of a graph."""
+    if not isinstance(endpoint, (str, type(None))):
         raise ArgumentError(
-            f"`{'` and `'.join(given)}` belong to {join_nouns(each.noun for each in holding)}: {chosen.name!r} has no "
-            f"place for them. Leave them out, or save with save_format={' or '.join(list_holding('holds_endpoints'))}."
+            f"`endpoint` must be the name of an endpoint or None. Received: {describe_value(endpoint)} "
+            f"(of type {type(endpoint).__name__})."
+        )
+    if tags is not None and not (isinstance(tags, (list, tuple)) and all(isinstance(each, str) for each in tags)):
+        raise ArgumentError(
+            f"`tags` must be a list of texts or None. Received: {describe_value(tags)} (of type {type(tags).__name__})."
+        )
+
+
+def check_endpoints(chosen: Format, signatures: object, options: object) -> None:
+    """Checks `signatures` and `options`, which belong to formats that hold endpoints."""
+    places = {"signatures": "holds_endpoints", "options": "is_served"}
+    given = [name for name, value in (("signatures", signatures), ("options", options)) if value is not None]
+    refused = [name for name in given if not getattr(chosen, places[name])]
+    if refused:
+        holding = [each for each in FORMATS.values() if all(getattr(each, places[name]) for name in given)]
+        formats = " or ".join(repr(each.name) for each in holding)
+        raise ArgumentError(
+            f"`{'` and `'.join(refused)}` belong to {join_nouns(each.noun for each in holding)}: {chosen.name!r} has "
+            f"no place for them. Leave them out, or save with save_format={formats}."
         )
     if options is not None:
         import tensorflow as tf
@@ -118,18 +134,7 @@ def check_endpoints(chosen: Format, signatures: Any, options: Any) -> None:
         check_save_options(options)
 
 
-def check_packages(chosen: Format) -> None:
-    """Imports what a format needs, or says what it is needed for."""
-    for package, purpose in chosen.packages.items():
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"{package} is needed for {purpose} and cannot be imported: {error}. Install it: pip install {package}"
-            ) from error
-
-
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Checks that a model is one of Keras 3, and built."""
     import keras
 
@@ -142,7 +147,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def _describe_stranger(model: Any) -> str:
+def _describe_stranger(model: object) -> str:
     kind = type(model)
     received = f"Received: {kind.__module__}.{kind.__qualname__}."
     families = {base.__module__.split(".")[0] for base in kind.__mro__}
@@ -174,29 +179,65 @@ def check_place(target: Path, chosen: Format) -> None:
             f"`filepath` must end with a name of the artifact's own. Received: {describe_value(str(target))}."
         )
     for parent in target.parents:
-        if parent.is_dir():
+        mode = _read_mode(parent)
+        if mode is not None and stat.S_ISDIR(mode):
             longest = max(target.relative_to(parent).parts, key=lambda part: len(os.fsencode(part)))
             if len(os.fsencode(longest)) > os.pathconf(parent, "PC_NAME_MAX"):
                 raise ArgumentError(
                     f"`filepath` cannot be used: File name too long. Received: {describe_value(str(target))}."
                 )
             break
-        if os.path.lexists(parent):
-            raise ArgumentError(
-                f"{target} cannot be written: {parent} is a file, where a directory is needed. "
-                "Choose another `filepath`, or move that file away."
-            )
-    if not chosen.is_directory and target.is_dir() and not target.is_symlink():
+    if message := explain_parents(target):
+        raise ArgumentError(message)
+    writes_directory = chosen.writes_directory(target)
+    if not writes_directory and target.is_dir() and not target.is_symlink():
         raise ArgumentError(
             f"{target} is a directory, and save_format={chosen.name!r} writes one file. "
-            f"Give the name of a file, or save with save_format={' or '.join(list_holding('is_directory'))}."
+            f"Give the name of a file, or save with save_format={' or '.join(list_directories(chosen))}."
         )
-    if chosen.is_directory and target.is_dir() and not _is_replaceable(target):
+    if writes_directory and target.is_dir() and not _is_replaceable(target):
         raise ArgumentError(
             f"{target} is a directory that holds something else than a model ({list_directory(target)}); replacing it "
             "would delete that. Give a path of its own, such as "
             f"{target / 'model'}."
         )
+
+
+def explain_parents(target: Path) -> str | None:
+    """Says why nothing can be written at a path, by the directory that it is or would be in; None if that can be."""
+    for parent in target.absolute().parents:
+        try:
+            mode = _read_mode(parent)
+        except OSError as error:
+            return f"{target} cannot be written: {parent}: {error.strerror}. Choose another `filepath`."
+        if mode is None:
+            continue
+        if not stat.S_ISDIR(mode):
+            return (
+                f"{target} cannot be written: {parent} is a file, where a directory is needed. "
+                "Choose another `filepath`, or move that file away."
+            )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            return (
+                f"{target} cannot be written: you may not write in {parent}. Choose another `filepath`, or let "
+                "yourself write there."
+            )
+        return None
+    return None
+
+
+def _read_mode(path: Path) -> int | None:
+    """Reads what is at a path, in one step: between two questions another process may make a directory there.
+
+    Returns:
+        Its mode, that of a link that leads nowhere too; None where there is nothing.
+    """
+    for read in (os.stat, os.lstat):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = read(path).st_mode
+            if read is os.stat or stat.S_ISLNK(mode):
+                return mode
+    return None
 
 
 def _is_replaceable(directory: Path) -> bool:

@@ -1,6 +1,6 @@
 """What an artifact holds, in words that a person reads and a receipt keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -12,6 +12,12 @@ TWIN = "Keras twin"
 # `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`: the endpoint that a server takes if none is named.
 SERVING_DEFAULT = "serving_default"
 
+# Of a model that came back as functions: the reason is its reason for having no configuration, too.
+LAYERS = "layers"
+
+# The attribute of a loaded model that says what its file said of it and could not be made again.
+_LOST = "lost_when_loaded"
+
 
 class OmissionKind(StrEnum):
     """What it means that something is left out, whatever the words are."""
@@ -20,6 +26,7 @@ class OmissionKind(StrEnum):
     TWIN = "keras_twin"  # the artifact is whole, but not for stock Keras
     STOCK_KERAS = "stock_keras"  # stock Keras does not load the same model from it
     COMPARISON = "comparison"  # the artifact may hold it: there was nothing to compare
+    ELSEWHERE = "elsewhere"  # the artifact holds it, and another environment does not load the same from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,17 @@ class Omission:
 
     def __post_init__(self) -> None:
         _escape_fields(self)
+
+
+def note_lost(model: object, lost: Iterable[Omission]) -> None:
+    """Notes what a model's file said of it and could not be made again; whoever saves the model says it again."""
+    object.__setattr__(model, _LOST, (*list_lost(model), *lost))
+
+
+def list_lost(model: object) -> tuple[Omission, ...]:
+    """Lists what `note_lost` noted."""
+    noted: tuple[Omission, ...] = getattr(model, _LOST, ())
+    return noted
 
 
 def find_omission_kind(what: str) -> OmissionKind:
@@ -127,12 +145,16 @@ class Contents:
         left_out: What was left out, and why.
         signatures: The endpoints, by name.
         dependencies: What the model needs that is not in the artifact.
+        oldest_keras: The oldest release that can open it, of those that were tried; empty where no Keras does.
+        oldest_tensorflow: Likewise of TensorFlow, without Keras.
     """
 
     held: tuple[ContentItem, ...]
     left_out: tuple[Omission, ...]
     signatures: Mapping[str, Endpoint]
     dependencies: tuple[Dependency, ...] = ()
+    oldest_keras: str = ""
+    oldest_tensorflow: str = ""
 
 
 def format_bytes(count: float) -> str:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeGuard
 
 from exporter.errors import ArgumentError
 from exporter.saving.arguments import ask_to_overwrite, check_endpoints, check_flags, check_model
@@ -11,12 +11,10 @@ from exporter.saving.formats.h5 import FORMAT
 from exporter.saving.plans import describe, warn_of
 from exporter.saving.requests import SaveRequest
 from exporter.text.showing import describe_value
-
-if TYPE_CHECKING:
-    pass
+from exporter.typing.hdf5 import File
 
 
-def is_open_hdf5(filepath: Any) -> bool:
+def is_open_hdf5(filepath: object) -> TypeGuard[File]:
     """Tells whether a model goes to or comes from an open `h5py.File`."""
     # Whoever holds an open file has imported h5py; without it there is nothing to ask.
     module = sys.modules.get("h5py")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.errors import ModelError, SpaceError
 from exporter.processes.collector import collector_paused
@@ -18,20 +18,19 @@ from exporter.saving.arguments import (
     check_endpoints,
     check_flags,
     check_model,
-    check_packages,
     check_path,
     check_place,
     choose_format,
 )
-from exporter.saving.contents import TWIN, Omission, format_bytes
+from exporter.saving.compatibility.history import explain_incompatible, find_oldest_keras, show_version
+from exporter.saving.contents import LAYERS, TWIN, Omission, format_bytes, list_lost
 from exporter.saving.formats import FORMATS
 from exporter.saving.formats.format import Format
 from exporter.saving.requests import SaveRequest
 from exporter.text.printable import escape
+from exporter.typing.keras import Model
 
 if TYPE_CHECKING:
-    import keras
-
     from exporter.saving.contents import Contents
 
 # What a disk says that takes no more; TensorFlow ends its message with it.
@@ -124,7 +123,7 @@ def plan_save(request: SaveRequest, overwrite: bool = True) -> SavePlan:
     chosen = choose_format(target, request.format)
     check_flags(overwrite=overwrite, include_optimizer=request.include_optimizer)
     check_endpoints(chosen, request.signatures, request.options)
-    check_packages(chosen)
+    chosen.check_packages()
     check_model(request.model)
     plan = describe(replace(request, target=target, format=chosen.name))
     check_place(target, chosen)
@@ -133,7 +132,7 @@ def plan_save(request: SaveRequest, overwrite: bool = True) -> SavePlan:
     return plan
 
 
-def check_target(filepath: Any, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
+def check_target(filepath: object, overwrite: bool = True, save_format: str | None = None) -> tuple[Path, Format]:
     """Checks where a model would be saved, before there is a model.
 
     Args:
@@ -156,7 +155,40 @@ def check_target(filepath: Any, overwrite: bool = True, save_format: str | None 
     return target, chosen
 
 
-def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a save takes on the disk.
+
+    Attributes:
+        needed: Bytes that will be written at least.
+        free: Bytes that are free.
+        directory: Where that was asked.
+    """
+
+    needed: int
+    free: int
+    directory: Path
+
+
+def measure_space(model: Model, target: Path, include_optimizer: bool) -> Space:
+    """Counts what a save takes at least: the weights and the optimizer.
+
+    Args:
+        model: See `check_space`.
+        target: See there.
+        include_optimizer: See there.
+    """
+    from exporter.saving.state.collecting import count_bytes
+
+    variables = list(model.variables)
+    if include_optimizer and getattr(model, "optimizer", None) is not None:
+        variables += model.optimizer.variables
+    needed = sum(count_bytes(each) for each in {id(each): each for each in variables}.values())
+    directory = next(parent for parent in target.absolute().parents if parent.is_dir())
+    return Space(needed, shutil.disk_usage(directory).free, directory)
+
+
+def check_space(model: Model, target: Path, include_optimizer: bool) -> None:
     """Refuses a save for which the file system has no space, before time is spent on it.
 
     Args:
@@ -167,18 +199,12 @@ def check_space(model: "keras.Model", target: Path, include_optimizer: bool) -> 
     Raises:
         SpaceError: There is less than what will be written at least.
     """
-    from exporter.saving.state.collecting import count_bytes
-
-    variables = list(model.variables)
-    if include_optimizer and getattr(model, "optimizer", None) is not None:
-        variables += model.optimizer.variables
-    needed = sum(count_bytes(each) for each in {id(each): each for each in variables}.values())
-    directory = next(parent for parent in target.absolute().parents if parent.is_dir())
-    free = shutil.disk_usage(directory).free
-    if needed > free:
+    space = measure_space(model, target, include_optimizer)
+    if space.needed > space.free:
         raise SpaceError(
-            f"{target} needs at least {format_bytes(needed)} on the disk, and {format_bytes(free)} are free in "
-            f"{directory}. What was there is unchanged. Free space, or choose a `filepath` on another file system."
+            f"{target} needs at least {format_bytes(space.needed)} on the disk, and {format_bytes(space.free)} are "
+            f"free in {space.directory}. What was there is unchanged. Free space, or choose a `filepath` on another "
+            "file system."
         )
 
 
@@ -193,30 +219,40 @@ def describe(request: SaveRequest) -> SavePlan:
     Raises:
         ModelError: The format cannot hold the model.
     """
-    from exporter.saving.formats.rehearsal import MisfitError, describe_model
+    from exporter.saving.rehearsal import MisfitError, describe_model
 
     chosen = FORMATS[str(request.format)]
+    if not chosen.holds_model:
+        return SavePlan(request)
+    lost = list_lost(request.model)
     try:
         described = describe_model(request, chosen.holds_functions)
     except ModelError as error:
         _refuse_unheld(request.model, chosen, has_configuration=False)
-        if not chosen.holds_functions:
+        if not chosen.holds_functions or request.compatibility is not None:
             raise
         why = str(error)
         if isinstance(error, MisfitError):
             why = f"{error.reason} The artifact holds the model as TensorFlow functions instead"
-        return SavePlan(request, (Omission("Keras configuration", why),))
+        told = () if any(each.what == LAYERS for each in lost) else (Omission("Keras configuration", why),)
+        return SavePlan(request, (*told, *lost))
     _refuse_unheld(request.model, chosen, has_configuration=True)
-    return SavePlan(replace(request, config=described.config), described.left_out)
+    if request.compatibility is not None and (lacks := explain_incompatible(described.config, request.compatibility)):
+        raise ModelError(
+            f"Keras {request.compatibility} cannot open the model {request.model.name!r}, which needs:",
+            *(f"  {each}" for each in lacks),
+            f"Set compatibility={show_version(find_oldest_keras(described.config))}, or change the model.",
+        )
+    return SavePlan(replace(request, config=described.config), (*described.left_out, *lost))
 
 
-def _refuse_unheld(model: "keras.Model", chosen: Format, has_configuration: bool) -> None:
+def _refuse_unheld(model: Model, chosen: Format, has_configuration: bool) -> None:
     """Refuses a model that a format cannot hold, and says which ones can."""
     why = chosen.explain_unheld(model)
     if why is not None:
         others = [
             repr(each.name)
             for each in FORMATS.values()
-            if (has_configuration or each.holds_functions) and each.explain_unheld(model) is None
+            if each.holds_model and (has_configuration or each.holds_functions) and each.explain_unheld(model) is None
         ]
         raise ModelError(f"{why} Save it with save_format={' or '.join(others)}.")

@@ -17,9 +17,9 @@ TensorFlow lacks the private way. `tests/saving/test_internals.py` fails when a 
 - `disable_op_determinism`, `is_op_determinism_enabled`: what TensorFlow's public `enable_op_determinism` has beside it.
 - `eager_context`, `stateful_random_ops`: TensorFlow's global seed, the generator of the seeds of its operations, and
   whether there is a global generator.
-- `compile_args_from_training_config`, `decode_legacy_json`, `keras_option_scope`, `load_weights_from_hdf5_group`,
-  `model_from_config`: the legacy layout, from a configuration that was checked and an open file.
+- `load_weights_from_hdf5_group`: the legacy layout, from an open file.
 - `DiskIOStore`, `H5IOStore`, `load_saved_state`: the same of an archive.
+- `find_operation`, `list_operations`: the classes behind `keras.ops`, which have no public names.
 - `distribute_lib`: leaves the scope of a strategy, in which nothing can be traced for one device.
 - `get_symbol_from_name`: a public name of Keras, looked up without importing what it names.
 - `safe_get_h5_dataset`: Keras's own guard against links and bombs.
@@ -36,8 +36,8 @@ same, and a model cannot be saved or loaded without it; the same test names each
 - of layers: whether they are quantized, and their own policy where many share a map of policies (`_is_quantized`,
   `_dtype_policy`);
 - of variables, optimizers, losses and metrics: names and values that have no setter (`_name`, `_path`, `_shape`,
-  `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`), and where they lie
-  (`_distribution_strategy`);
+  `_dtype`, `_value`, `_initialize`, `_iterations`, `_learning_rate`, `_fn_kwargs`,
+  `_u_product`), where they lie (`_distribution_strategy`), and which slot is whose (`_get_variable_index`);
 - of tensors: the layer and the mask that they come with (`_keras_history`, `_keras_mask`);
 - of TensorFlow's objects: what they are saved as (`_serialize_to_tensors`, `_gather_saveables_for_checkpoint`,
   `_shared_name`, `_expand_distributed_variables`) and were traced for (`_list_all_concrete_functions`,
@@ -48,21 +48,20 @@ import importlib
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src import layers as layers_module
+from keras.src import ops as ops_module
 from keras.src.api_export import get_symbol_from_name
 from keras.src.backend import Variable as BackendVariable
 from keras.src.backend.common import global_state
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.layers.preprocessing.index_lookup import IndexLookup
-from keras.src.legacy.saving.json_utils import decode as decode_legacy_json
 from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
-from keras.src.legacy.saving.saving_options import keras_option_scope
-from keras.src.legacy.saving.saving_utils import compile_args_from_training_config, model_from_config
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.metrics.reduction_metrics import MeanMetricWrapper
 from keras.src.models import Functional
@@ -80,6 +79,8 @@ from tensorflow.python.ops import stateful_random_ops
 from tensorflow.python.ops.lookup_ops import LookupInterface
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.trackable.resource import ResourceTracker, resource_tracker_scope
+
+from exporter.typing.tensorflow import ConcreteFunction, SaveOptions
 
 __all__ = [
     "BUILTIN_MODULES",
@@ -100,20 +101,18 @@ __all__ = [
     "SafeModeScope",
     "Trackable",
     "Tracker",
-    "compile_args_from_training_config",
-    "decode_legacy_json",
     "disable_op_determinism",
     "distribute_lib",
     "eager_context",
+    "find_operation",
     "get_symbol_from_name",
     "global_state",
     "is_op_determinism_enabled",
-    "keras_option_scope",
     "layers_by_name",
+    "list_operations",
     "load_saved_state",
     "load_weights_from_hdf5_group",
     "make_fingerprint",
-    "model_from_config",
     "outside_of_scopes",
     "resource_tracker_scope",
     "safe_get_h5_dataset",
@@ -146,13 +145,38 @@ def find_preferred(name: str) -> Any:
         return None
 
 
-def layers_by_name() -> Mapping[str, Any]:
+def layers_by_name() -> Mapping[str, object]:
     """Returns all that Keras may take for a layer whose configuration has no module, by name."""
     models = {"Functional": Functional, "Model": keras.Model, "Sequential": keras.Sequential}
     return ChainMap(models, vars(layers_module))
 
 
-def saving_context(options: tf.saved_model.SaveOptions) -> AbstractContextManager[Any]:
+def find_operation(module: str, name: str) -> Any:
+    """Returns the class of an operation.
+
+    Args:
+        module: Below `keras.src.ops`, by its whole name.
+        name: Of the class.
+
+    Raises:
+        AttributeError: There is none.
+    """
+    return getattr(getattr(ops_module, module.rpartition(".")[2]), name)
+
+
+@cache
+def list_operations() -> Mapping[str, type]:
+    """Returns the classes of all operations by name; those of the first module where two have one name."""
+    modules = [getattr(ops_module, name) for name in ("numpy", "nn", "core", "math", "image", "linalg")]
+    return {
+        name: value
+        for module in reversed(modules)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, keras.Operation) and value.__module__ == module.__name__
+    }
+
+
+def saving_context(options: SaveOptions) -> AbstractContextManager[object]:
     """Tells TensorFlow that what is traced inside is for a SavedModel.
 
     It keeps such traces apart from others, and finds them again when it saves. Without this, which is the public way,
@@ -162,13 +186,13 @@ def saving_context(options: tf.saved_model.SaveOptions) -> AbstractContextManage
         options: Those with which the model will be saved.
     """
     save_context = find_preferred("save_context")
-    context: AbstractContextManager[Any] = nullcontext() if save_context is None else save_context(options)
+    context: AbstractContextManager[object] = nullcontext() if save_context is None else save_context(options)
     return context
 
 
 def write_graph(
-    root: Any, path: Path, signatures: Mapping[str, Any], options: tf.saved_model.SaveOptions
-) -> list[Any] | None:
+    root: object, path: Path, signatures: Mapping[str, ConcreteFunction], options: SaveOptions
+) -> list[object] | None:
     """Writes the graph of a SavedModel without its variables.
 
     Args:
@@ -184,8 +208,24 @@ def write_graph(
     save_and_return_nodes = find_preferred("save_and_return_nodes")
     if save_and_return_nodes is None:
         return None
-    nodes, _ = save_and_return_nodes(root, str(path), signatures, options, experimental_skip_checkpoint=True)
+    with _fingerprint_later():
+        nodes, _ = save_and_return_nodes(root, str(path), signatures, options, experimental_skip_checkpoint=True)
     return list(nodes)
+
+
+@contextmanager
+def _fingerprint_later() -> Iterator[None]:
+    """Keeps TensorFlow from a fingerprint of a graph that will change, and from a warning that it has no variables."""
+    if find_preferred("write_fingerprint") is None:
+        yield
+        return
+    module: Any = importlib.import_module(PREFERRED["write_fingerprint"])
+    kept = module.write_fingerprint
+    module.write_fingerprint = lambda export_dir: None
+    try:
+        yield
+    finally:
+        module.write_fingerprint = kept
 
 
 def make_fingerprint(path: Path) -> bool:

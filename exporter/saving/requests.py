@@ -1,11 +1,15 @@
 """What is asked of a save and of a load, handed on whole to whoever writes or reads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import keras
+from exporter.processes.fresh_process import FreshProcess
+from exporter.saving.deployment.conversions import CalibrationData
+from exporter.saving.deployment.quantizing import Quantize
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config
+from exporter.typing.tensorflow import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +27,25 @@ class SaveRequest:
         steps: What `signatures` use of the model's training and is traced already: functions of the data, by their
             names in `exporter.saving.functions.records.Functions.steps`.
         config: The model's configuration; None if it has none that makes the same model again.
+        quantize: How the artifact is quantised; None for not at all.
+        calibration: What that needs to know of the data; None where nothing.
+        converter: The process that converts, where one is ready; None to start one.
+        compatibility: The release of Keras that has to open the artifact; None for any.
     """
 
-    model: "keras.Model"
+    model: Model
     target: Any
     format: str | None = None
     include_optimizer: bool = True
-    signatures: Any = None
+    signatures: object = None
     options: Any = None
     notes: Mapping[str, bytes] = field(default_factory=dict)
-    steps: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    config: dict[str, Any] | None = None
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    config: Config | None = None
+    quantize: Quantize | None = None
+    calibration: CalibrationData | None = None
+    converter: FreshProcess | None = None
+    compatibility: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +56,17 @@ class LoadRequest:
         custom_objects: Classes and functions by the name under which the model was saved.
         compile: Whether the model is compiled, and its optimizer's state restored.
         safe_mode: Whether what would run code from inside the artifact, or reach beyond it, is refused.
+        endpoint: Of a SavedModel: what a model is made of, see `choose`; None for the model itself where it is there.
+        tags: Of a SavedModel with several graphs: the tags of one; None for the one that is served.
     """
 
-    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    custom_objects: Mapping[str, object] = field(default_factory=dict)
     compile: bool = True
     safe_mode: bool = True
+    endpoint: str | None = None
+    tags: Sequence[str] | None = None
 
-    def check(self, config: Any) -> None:
+    def check(self, config: object) -> None:
         """Refuses a configuration that is not safe, in safe mode; see `check_configuration`.
 
         Raises:
@@ -61,7 +77,7 @@ class LoadRequest:
 
             check_configuration(config, self.custom_objects)
 
-    def deserialize(self, config: Any) -> Any:
+    def deserialize(self, config: object) -> Any:
         """Lets Keras make an object of its configuration."""
         import keras
 

@@ -9,4 +9,5 @@ from exporter.sources._digits import digits_data as digits_data
 from exporter.sources._networks import application as application
 from exporter.sources._networks import architecture as architecture
 from exporter.sources._registry import SOURCES as SOURCES
+from exporter.sources._registry import DataSplit as DataSplit
 from exporter.sources._stored import file as file

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError
-from exporter.sources._registry import source
+from exporter.sources._registry import DataSplit, source
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,27 @@ def digits_data() -> tuple[Scans, Scans]:
     return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
 
 
-@source()
+def _split_digits() -> tuple[DataSplit, DataSplit]:
+    return tuple(  # type: ignore[return-value]
+        DataSplit(f"the digits that are {what}", {"pixels": images}, {"y": labels})
+        for what, (images, labels) in zip(("trained on", "held out"), digits_data(), strict=True)
+    )
+
+
+def _find_faults(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Finds the numbers with which nothing can be trained."""
+    return [
+        (
+            name,
+            f"The digits cannot be trained with {name}={given[name]}. "
+            f"Expected at least 1. Set it with `model.{name}=1` or more.",
+        )
+        for name in ("epochs", "batch_size")
+        if isinstance(given.get(name), int) and given[name] < 1
+    ]
+
+
+@source(data=_split_digits, check=_find_faults)
 def digits(epochs: int = 6, batch_size: int = 32, report: Callable[[str], None] | None = None) -> keras.Model:
     """Train a small convolutional classifier on the handwritten digits.
 
@@ -56,12 +76,8 @@ def digits(epochs: int = 6, batch_size: int = 32, report: Callable[[str], None] 
     Raises:
         ArgumentError: `epochs` or `batch_size` is less than one.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ArgumentError(
-                f"The digits cannot be trained with {name}={value}. "
-                f"Expected at least 1. Set it with `model.{name}=1` or more."
-            )
+    for _, message in _find_faults({"epochs": epochs, "batch_size": batch_size}):
+        raise ArgumentError(message)
     import keras
 
     (images, labels), (held_out_images, held_out_labels) = digits_data()

@@ -13,18 +13,40 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ArtifactError, ExportError
 from exporter.models.importing import import_custom_objects, suggest
-from exporter.saving.layout.documents import parse_json
+from exporter.saving.layout.documents import is_yaml_configuration, parse_json, parse_yaml_configuration
+from exporter.sources._mistaken import explain_no_configuration
 from exporter.sources._registry import source
 from exporter.sources._stored import find_file
+from exporter.storage.remote import is_url
 
 if TYPE_CHECKING:
     import keras
 
 _IMAGENET_CLASSES = 1000
-_EXPECTED = "Expected the text of `model.to_json()`, or the config.json of a .keras archive."
+_EXPECTED = "Expected the text of `model.to_json()` or `model.to_yaml()`, or the config.json of a .keras archive."
 
 
-@source("weights", words=("imagenet",))
+def _find_application_faults(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Finds the numbers of which no network is made."""
+    classes, shape = arguments.get("classes", _IMAGENET_CLASSES), arguments.get("input_shape")
+    faults = []
+    if isinstance(classes, int) and classes < 1:
+        faults.append(("classes", f"received {classes}; expected a number of classes from 1"))
+    elif arguments.get("weights") == "imagenet" and classes != _IMAGENET_CLASSES:
+        faults.append(("classes", _explain_imagenet(arguments.get("name"), classes)))
+    if isinstance(shape, list) and (len(shape) != 3 or any(isinstance(size, int) and size < 1 for size in shape)):
+        faults.append(("input_shape", f"received {shape}; expected [height, width, channels], each from 1"))
+    return faults
+
+
+def _explain_imagenet(name: object, classes: object) -> str:
+    return (
+        f"The imagenet weights of {name} know {_IMAGENET_CLASSES} classes, and classes={classes} was asked for. "
+        f"Set `model.classes={_IMAGENET_CLASSES}`, or `model.weights=null` to train the network afresh."
+    )
+
+
+@source("weights", words=("imagenet",), check=_find_application_faults)
 def application(
     name: str,
     weights: str | None = None,
@@ -54,12 +76,9 @@ def application(
     """
     build = _find_application(name)
     if weights == "imagenet" and classes != _IMAGENET_CLASSES:
-        raise ArgumentError(
-            f"The imagenet weights of {name} know {_IMAGENET_CLASSES} classes, and classes={classes} was asked for. "
-            f"Set `model.classes={_IMAGENET_CLASSES}`, or `model.weights=null` to train the network afresh."
-        )
+        raise ArgumentError(_explain_imagenet(name, classes))
     if weights is not None and weights != "imagenet":
-        find_file(weights, "model.weights")
+        find_file(weights, "model.weights", may_be_checkpoint=True)
     shape = None if input_shape is None else tuple(input_shape)
     try:
         # Keras prints the progress of a download where the summary belongs.
@@ -85,7 +104,16 @@ def application(
     return model
 
 
-@source("config", "weights")
+def _find_faults(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Finds a whole model, or weights, in the place of the configuration."""
+    config = arguments["config"]
+    if not isinstance(config, str) or is_url(config):
+        return []
+    mistaken = explain_no_configuration(Path(config).expanduser())
+    return [] if mistaken is None else [("config", mistaken)]
+
+
+@source("config", "weights", check=_find_faults, checkpoints=("weights",))
 def architecture(
     config: str,
     weights: str,
@@ -93,15 +121,17 @@ def architecture(
     compile: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
 ) -> keras.Model:
-    """Build a model from its Keras JSON configuration and read its weights from a second file.
+    """Build a model from its Keras configuration, JSON or YAML, and read its weights from a second file.
 
     Args:
-        config: The path of a JSON file: the text of `model.to_json()`, or the `config.json` of a `.keras` archive.
-        weights: The path of a file of weights or of a whole model: HDF5 or a `.keras` archive, whatever its name.
+        config: The path of a text: that of `model.to_json()` of any Keras, of `model.to_yaml()` of Keras 1 and 2, or
+            the `config.json` of a `.keras` archive.
+        weights: The path of a file of weights or of a whole model: HDF5 or a `.keras` archive, whatever its name; or
+            of a TensorFlow checkpoint, without `.index`.
         custom_objects: The classes and functions that the configuration names: name in it -> dotted name, or only the
             dotted names.
         compile: The arguments of `keras.Model.compile`; optimizer, loss and metrics by their Keras names or configs.
-            None keeps the compile configuration of the JSON file, if it has one.
+            None keeps the compile configuration of that text, if it has one.
         safe_mode: Refuse a configuration that holds Python code of its own, such as a Lambda layer, or names what is
             neither a part of Keras's models nor in `custom_objects`.
 
@@ -110,25 +140,40 @@ def architecture(
 
     Raises:
         ArgumentError: A file is missing, the weights do not fit, or a dotted name cannot be imported.
-        ArtifactError: The JSON file does not describe a Keras model, or the file of weights is damaged or holds none,
+        ArtifactError: The text does not describe a Keras model, or the file of weights is damaged or holds none,
             or one of them is refused.
     """
     config_path = find_file(config, "model.config")
-    weights_path = find_file(weights, "model.weights")
+    weights_path = find_file(weights, "model.weights", may_be_checkpoint=True)
     objects = import_custom_objects(custom_objects)
-    import keras
-
-    from exporter.saving.configuration.faults import LOAD_FAULTS
-    from exporter.saving.safety.configurations import check_configuration
     from exporter.saving.safety.memory import limit_variables
 
     content = _read_configuration(config_path, config)
+    # Files of weights hold no more numbers than bytes.
+    stored = [weights_path] if weights_path.exists() else weights_path.parent.glob(f"{weights_path.name}.data-*")
+    with limit_variables(sum(each.stat().st_size for each in stored) if safe_mode else None):
+        model = _build(content, config, objects, safe_mode)
+    _load_weights(model, weights)
+    if compile is not None:
+        _compile(model, compile)
+    return model
+
+
+def _build(content: Any, config: str, objects: Mapping[str, Any], safe_mode: bool) -> keras.Model:
+    """Build the model of a configuration; one that Keras 1 or 2 wrote is translated first."""
+    import keras
+
+    from exporter.saving.configuration.faults import LOAD_FAULTS
+    from exporter.saving.legacy.loading import build_model
+    from exporter.saving.requests import LoadRequest
+
+    request = LoadRequest(objects, safe_mode=safe_mode)
     try:
-        if safe_mode:
-            check_configuration(content, objects)
-        # A file of weights holds no more numbers than bytes.
-        with limit_variables(weights_path.stat().st_size if safe_mode else None):
-            model = keras.saving.deserialize_keras_object(content, custom_objects=objects, safe_mode=safe_mode)
+        if isinstance(content, dict) and {"class_name", "config"} <= content.keys() and "module" not in content:
+            model = build_model(content, str(content.get("keras_version", "2")), repr(config), request)
+        else:
+            request.check(content)
+            model = request.deserialize(content)
     except ArtifactError as error:
         raise ArtifactError(f"{config!r} cannot be built: {error}") from error
     except LOAD_FAULTS as error:
@@ -138,15 +183,15 @@ def architecture(
         ) from error
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"{config!r} holds a {type(model).__name__}, not the description of a model. {_EXPECTED}")
-    _load_weights(model, weights)
-    if compile is not None:
-        _compile(model, compile)
-    return model
+    built: keras.Model = model
+    return built
 
 
 def _read_configuration(path: Path, shown: str) -> Any:
+    content = path.read_bytes()
+    parse = parse_yaml_configuration if is_yaml_configuration(content) else parse_json
     try:
-        return parse_json(path.read_bytes(), repr(shown))
+        return parse(content, repr(shown))
     except ArtifactError as error:
         raise ArtifactError(f"{error} {_EXPECTED}") from error
 
@@ -175,9 +220,9 @@ def _quote(error: Exception) -> str:
 def _load_weights(model: keras.Model, weights: str) -> None:
     """Read the weights; a mismatch is the fault of the two paths that were given together."""
     from exporter.saving.configuration.faults import LOAD_FAULTS
-    from exporter.saving.formats.given_weights import load_weights
+    from exporter.saving.given_weights import load_weights
 
-    path = find_file(weights, "model.weights")
+    path = find_file(weights, "model.weights", may_be_checkpoint=True)
     try:
         with warnings.catch_warnings():
             # Keras only warns where it leaves random start values in place of the file's.

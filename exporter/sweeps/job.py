@@ -5,16 +5,18 @@ import json
 import logging
 import platform
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from exporter.config import JobConfig, OnError
-from exporter.errors import ExportError
+from exporter.errors import ExportError, Fault, UsageError
 from exporter.processes.fresh_process import FreshProcess, ProcessEndedError
 from exporter.storage.own_files import read_bytes, replace_bytes
 from exporter.storage.remote import is_url
 from exporter.storage.remote.addresses import split_name
-from exporter.sweeps.records.progress import read_progress, remove_progress
+from exporter.sweeps.records.progress import find_heartbeat, read_progress, remove_progress
 from exporter.sweeps.records.results import (
     ROW,
     STOPPED,
@@ -22,6 +24,7 @@ from exporter.sweeps.records.results import (
     Outcome,
     SweepJob,
     describe_death,
+    describe_failure,
     describe_missing,
     is_intact,
     read_row,
@@ -35,13 +38,16 @@ _GIVEN_UP = "given-up"
 _worker: FreshProcess | None = None
 
 
-def run_sweep_job(config: JobConfig, cell: SweepJob, sweep_directory: Path) -> JobResult:
+def run_sweep_job(
+    config: JobConfig, cell: SweepJob, sweep_directory: Path, refusals: Sequence[Fault] = ()
+) -> JobResult:
     """Runs one job, unless it is finished already.
 
     Args:
         config: The job.
         cell: The same, as the sweep knows it.
         sweep_directory: Of the whole sweep.
+        refusals: Why its format cannot do what it asks; see `Fault.is_refusal`.
 
     Returns:
         The row of the job, which also stands in its directory, unless the job was not run.
@@ -52,7 +58,7 @@ def run_sweep_job(config: JobConfig, cell: SweepJob, sweep_directory: Path) -> J
     except ExportError as error:
         logging.getLogger(__name__).error("What has become of it elsewhere is not known: %s", error)
     earlier = read_row(directory)
-    if earlier is not None and _is_of(earlier, cell) and is_intact(earlier):
+    if earlier is not None and _is_of(earlier, cell) and _is_settled(earlier, refusals):
         return earlier
     if (sweep_directory / STOPPED).exists():
         return describe_missing(cell, read_bytes(sweep_directory / STOPPED).decode(errors="replace").strip())
@@ -60,19 +66,33 @@ def run_sweep_job(config: JobConfig, cell: SweepJob, sweep_directory: Path) -> J
         return earlier
     (directory / ROW).unlink(missing_ok=True)
     remove_progress(directory)
+    if refusals:
+        write_row(describe_failure(cell, UsageError(refusals), _tell_time()), directory)
+    else:
+        _export(config, cell)
+    send_job(config.results_url, cell)
+    row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
+    if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
+        replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
+    return row
+
+
+def _export(config: JobConfig, cell: SweepJob) -> None:
+    """Lets the worker export a job and write its row, or writes how the worker has ended."""
     worker = _open_worker()
     try:
         worker.ask("export", None, config=json.loads(json.dumps(asdict(config))), cell=asdict(cell))
     except ProcessEndedError as error:
         row = _describe_end(worker, cell)
         logging.getLogger(__name__).error("%s", row.error, exc_info=error)
-        if read_row(directory) is None:  # else it ended after its work
-            write_row(row, directory)
-    send_job(config.results_url, cell)
-    row = read_row(directory) or describe_death(cell, "its row could not be written", platform.node())
-    if row.outcome is Outcome.FAILED and config.on_error is OnError.STOP:
-        replace_bytes(sweep_directory / STOPPED, f"not run: job {cell.number} had failed\n".encode())
-    return row
+        if read_row(Path(cell.directory)) is None:  # else it ended after its work
+            write_row(row, Path(cell.directory))
+
+
+def _is_settled(row: JobResult, refusals: Sequence[Fault]) -> bool:
+    """Whether a job need not run again; what the check of its recipe refused, a later version may not refuse."""
+    by_recipe = row.exit_code == UsageError.exit_code
+    return is_intact(row) or (row.outcome is Outcome.REFUSED and by_recipe is bool(refusals))
 
 
 def _is_of(row: JobResult, cell: SweepJob) -> bool:
@@ -87,7 +107,9 @@ def give_up(cell: SweepJob) -> None:
     progress = read_progress(directory)
     during = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
     host, started = ("", None) if progress is None else (progress.host, progress.started)
-    write_row(describe_death(cell, f"ended without a result{during} (killed?)", host, started), directory)
+    # It gave signs of life until then; who ran beside it was not measured alone.
+    finished = _tell_time(find_heartbeat(directory) or 0.0)
+    write_row(describe_death(cell, f"ended without a result{during} (killed?)", host, started, finished), directory)
     replace_bytes(directory / _GIVEN_UP, b"")
 
 
@@ -121,6 +143,9 @@ def _describe_end(worker: FreshProcess, cell: SweepJob) -> JobResult:
     for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
         end = end.replace(f"signal {int(number)}", f"signal {int(number)} ({number.name})")
     where = f" during `{progress.phase}`" if progress is not None and progress.phase else ""
-    return describe_death(
-        cell, f"its process {end}{where}", platform.node(), None if progress is None else progress.started
-    )
+    started = None if progress is None else progress.started
+    return describe_death(cell, f"its process {end}{where}", platform.node(), started, _tell_time())
+
+
+def _tell_time(seconds_ago: float = 0.0) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds")

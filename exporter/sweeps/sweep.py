@@ -13,9 +13,11 @@ from exporter.sweeps.records.plans import PLAN, Plan, open_sweep
 from exporter.sweeps.records.progress import find_heartbeat
 from exporter.sweeps.records.results import STOPPED, read_row
 from exporter.sweeps.records.results_store import forget_jobs, receive_jobs, send_files
+from exporter.sweeps.showing.collecting import collect
+from exporter.sweeps.showing.files import CSV, JSON, write_table
 from exporter.sweeps.showing.monitor import Monitor
 from exporter.sweeps.showing.report import REPORT, write_report
-from exporter.sweeps.showing.table import CSV, JSON, collect, print_table, write_table
+from exporter.sweeps.showing.table import print_table
 from exporter.text.showing import find_first_line
 
 _LAUNCHER_LOG = "launcher.log"
@@ -31,7 +33,7 @@ def run_sweep(plan: Plan, run: Callable[[], None]) -> int:
         run: Runs all jobs of it, by whichever launcher.
 
     Returns:
-        The exit code: the worst of the jobs' own.
+        The exit code: the worst of the jobs' own, see `Sweep.exit_code`.
 
     Raises:
         ExportError: Another process runs a sweep in this directory.

@@ -20,6 +20,8 @@ from exporter.errors import ExporterError, UsageError
 from exporter.exporting.job import run_export
 from exporter.exporting.session import ExportSession
 from exporter.processes.fresh_process import answer_requests
+from exporter.processes.imports import claim_process
+from exporter.processes.interrupts import raise_if_ended
 from exporter.storage.logs import open_log
 from exporter.storage.own_files import open_to_append
 from exporter.storage.sidecars import locate_receipt
@@ -36,6 +38,10 @@ class Worker:
 
     def __init__(self) -> None:
         self._session = ExportSession()
+
+    def close(self) -> None:
+        """Ends the processes that the jobs shared, and removes their directories."""
+        self._session.close()
 
     def export(self, config: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one job and writes its row.
@@ -65,11 +71,12 @@ class Worker:
                 _read_config(config), run_directory=directory, reporter=progress, session=self._session
             )
             row = describe_success(job, receipt)
-            print_summary(receipt, locate_receipt(receipt.filepath))
+            print_summary(receipt, locate_receipt(receipt.filepath), verbose=True)
         except ExporterError as error:
             _LOGGER.exception("The export failed.")
             row = describe_failure(job, error, progress.started)
         except Exception as error:
+            raise_if_ended(error)
             _LOGGER.exception("The export ended with an unexpected error.")
             row = describe_failure(job, error, progress.started)
         return row
@@ -118,4 +125,7 @@ def _log_kept(file: Path) -> Iterator[None]:
 if __name__ == "__main__":
     # In the TensorFlow that is imported later; what it says in C++ is kept in the job's own file all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    answer_requests(Worker())
+    claim_process()
+    worker = Worker()
+    answer_requests(worker)
+    worker.close()

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from exporter.text.printable import escape
 
@@ -30,7 +29,7 @@ def hide_variable(name: str) -> None:
     _hide(os.environ.get(name), f"${{oc.env:{name}}}")
 
 
-def hide_values(value: Any, written: str) -> None:
+def hide_values(value: object, written: str) -> None:
     """Lets every text in a value of a recipe be hidden in every text from now on.
 
     Args:
@@ -49,7 +48,7 @@ def hide_values(value: Any, written: str) -> None:
         _hide(value, written)
 
 
-def _hide(value: Any, written: str) -> None:
+def _hide(value: object, written: str) -> None:
     if not isinstance(value, str) or len(value) < _SHORTEST or value in _hidden:
         return
     # As it is, as Python and JSON quote it, and as it is shown on one line.

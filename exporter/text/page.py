@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 11
 
+# With fewer columns than that for it, a text would be broken within its words.
+_LEAST = 24
+
 # Piped output has no width of its own; a narrower one would break lines that a pipe could carry whole.
 _PIPED_WIDTH = 120
 
@@ -74,13 +77,22 @@ class Page:
 
         if not pairs:
             return
+        longest = max(len(what) for what, _ in pairs)
+        if not self._leaves_room(longest):
+            for number, (what, detail) in enumerate(pairs):
+                self._wrapped(label if number == 0 else "", f"{escape_markup(what)}: {escape_markup(detail)}")
+            return
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(width=LABEL_WIDTH - 2, no_wrap=True, style="dim")
-        grid.add_column(no_wrap=True, width=max(len(what) for what, _ in pairs))
+        grid.add_column(no_wrap=True, width=longest)
         grid.add_column(overflow="fold")
         for number, (what, detail) in enumerate(pairs):
             grid.add_row(label if number == 0 else "", escape_markup(what), escape_markup(detail))
         self._grid(grid)
+
+    def _leaves_room(self, *widths: int) -> bool:
+        """Whether a text has room behind a label and columns of these widths."""
+        return self._console.width - LABEL_WIDTH - sum(width + 2 for width in widths) >= _LEAST
 
     def _flow(self, taken: Mapping[str, str], returned: Mapping[str, str]) -> None:
         """Prints what goes in and what comes out, each with a text behind its name."""

@@ -113,7 +113,7 @@ def join_lines(error: BaseException) -> str:
     return escape(" ".join(map(str.strip, str(error).splitlines())))
 
 
-def describe_value(value: Any) -> str:
+def describe_value(value: object) -> str:
     """Writes a value for a message as Python writes it, on one line and not longer than a line.
 
     Args:
@@ -127,7 +127,7 @@ def describe_value(value: Any) -> str:
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
-def describe_if_possible(write: Callable[[], Any]) -> str:
+def describe_if_possible(write: Callable[[], object]) -> str:
     """Writes what an object of anybody's says of itself, in a line that is worth no failure.
 
     Args:
@@ -142,7 +142,7 @@ def describe_if_possible(write: Callable[[], Any]) -> str:
         return f"cannot be described: {type(error).__name__}"
 
 
-def write_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+def write_json(value: object, default: Callable[[Any], Any] | None = None) -> str:
     r"""Writes indented JSON that ends with a newline and can be shown: letters as they are, the rest as `\u202e`.
 
     Args:
@@ -163,7 +163,7 @@ def escape_json(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
-def escape_interpolations(value: Any) -> Any:
+def escape_interpolations(value: object) -> Any:
     """Writes every text in plain data so that it is read as a recipe as itself, and not as an interpolation.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.processes.arrays import write_arrays
-from exporter.processes.fresh_process import FreshProcess, wait_seconds
+from exporter.processes.fresh_process import FreshProcess, count_bytes, wait_seconds
 from exporter.verification.comparing.base import Answer, CheckType, Effect, Message, Reader
 from exporter.verification.custom_objects import Needs
 
@@ -27,7 +27,11 @@ class _Reply:
 
 
 class Conversation:
-    """Speaks with the worker about one artifact."""
+    """Speaks with the worker about one artifact.
+
+    Attributes:
+        own_failures: The errors so far that the user's own code raised there.
+    """
 
     def __init__(
         self,
@@ -56,10 +60,11 @@ class Conversation:
         self._tags = ["serve", *tags]
         self._safe_mode = safe_mode
         self._opens_safely = safe_mode or needs.safe_mode
-        self._timeout = wait_seconds(_measure(staged))
+        self._timeout = wait_seconds(count_bytes(staged))
         self._numbers = itertools.count()
         self._waiting: deque[_Reply] = deque()
         self._opened = _Reply("open")
+        self.own_failures: list[str] = []
         self._reader: Reader | None = None  # with what the artifact is loaded that is asked next; None for anew
 
     @property
@@ -121,7 +126,7 @@ class Conversation:
 
         return receive
 
-    def _send(self, request: str, shown: str, **arguments: Any) -> _Reply:
+    def _send(self, request: str, shown: str, **arguments: object) -> _Reply:
         self._process.send(request, **arguments)
         self._waiting.append(_Reply(shown))
         return self._waiting[-1]
@@ -131,10 +136,6 @@ class Conversation:
         while reply.content is None:
             oldest = self._waiting.popleft()
             oldest.content = self._process.receive(oldest.request, self._timeout)
+            if oldest.content.get("is_own"):
+                self.own_failures.append(oldest.content["error"])
         return reply.content
-
-
-def _measure(staged: Path) -> int:
-    if not staged.is_dir():
-        return staged.stat().st_size
-    return sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())

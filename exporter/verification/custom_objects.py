@@ -13,6 +13,7 @@ import keras
 from exporter.artifacts.records import Loading
 from exporter.saving.configuration.configurations import find_foreign_names
 from exporter.saving.state.tree import walk
+from exporter.typing.keras import Model
 
 _MAIN = "__main__"
 
@@ -80,12 +81,12 @@ class Needs:
             safe_mode=self.safe_mode,
         )
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, object]]:
         """Returns the objects as plain data, for `import_objects`."""
         return [asdict(each) for each in self.objects]
 
 
-def find_needs(model: keras.Model) -> Needs:
+def find_needs(model: Model) -> Needs:
     """Finds what a model needs beside its artifact.
 
     Args:
@@ -142,7 +143,7 @@ def import_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
     return found, imported
 
 
-def _look_up(module: Any, place: str) -> Any:
+def _look_up(module: object, place: str) -> Any:
     value = module
     for part in place.split("."):
         value = getattr(value, part)
@@ -158,7 +159,7 @@ def _is_where_it_says(value: Any) -> bool:
     return place is value and all(name.isidentifier() for name in names)
 
 
-def _find_foreign(model: keras.Model) -> Iterator[Any]:
+def _find_foreign(model: Model) -> Iterator[Any]:
     """Gives the classes and functions that are not Keras's own, and that the model or its compilation consists of."""
     for saveable in walk(model):
         yield from _keep_foreign([type(saveable.target)])
@@ -175,7 +176,7 @@ def _keep_foreign(values: Iterator[Any] | list[Any]) -> Iterator[Any]:
             yield value
 
 
-def _find_code(value: Any, depth: int) -> Iterator[Any]:
+def _find_code(value: object, depth: int) -> Iterator[Any]:
     """Gives functions, and the classes of what Keras serializes: initializers, constraints, schedules, losses."""
     yield from _find_functions(value, depth)
     for item in _flatten(value, depth):
@@ -183,7 +184,7 @@ def _find_code(value: Any, depth: int) -> Iterator[Any]:
             yield type(item)
 
 
-def _flatten(value: Any, depth: int) -> Iterator[Any]:
+def _flatten(value: object, depth: int) -> Iterator[Any]:
     if depth and isinstance(value, (dict, list, tuple)):
         for item in list(value.values() if isinstance(value, dict) else value):
             yield from _flatten(item, depth - 1)
@@ -191,13 +192,13 @@ def _flatten(value: Any, depth: int) -> Iterator[Any]:
         yield value
 
 
-def _find_functions(value: Any, depth: int) -> Iterator[Any]:
+def _find_functions(value: object, depth: int) -> Iterator[Any]:
     for item in _flatten(value, depth):
         if isinstance(item, types.FunctionType):
             yield item
 
 
-def _holds_lambda(model: keras.Model) -> bool:
+def _holds_lambda(model: Model) -> bool:
     """Tells whether the model's configuration holds a lambda: only what has one is asked for its configuration."""
     if model.compiled and _has_lambda(_find_functions(model._compile_config.config, depth=3)):
         return True

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import keras
-
 from exporter.models.predictions import Drawing, Predictor, draw_batch
 from exporter.models.randomness import generators_seeded
 from exporter.models.training.steps import preserve_model, warnings_kept_back
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.replicas import on_one_device
+from exporter.typing.keras import Model
 
 # A position embedding takes sequences up to its size, an attention to patches takes multiples of theirs, and a stack of
 # strided convolutions nothing short. The usual sizes come first, then the small ones, which cost little.
@@ -18,7 +17,7 @@ _IMAGE_SIDES = (32, 16, 8, 64, 96, 128, 224, 256, 384, 512)
 _VOLUME_SIDES = (8, 4, 2, 1, 16, 24, 32, 48, 64, 96)
 
 
-def find_drawing(model: keras.Model, inputs: Inputs, traced: Predictor, batch_size: int, seed: int) -> Drawing:
+def find_drawing(model: Model, inputs: Inputs, traced: Predictor, batch_size: int, seed: int) -> Drawing:
     """Finds how to draw batches that a model takes, by asking it.
 
     Args:

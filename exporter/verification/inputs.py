@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from exporter.config import VerifyConfig
 from exporter.models.endpoints.building import BuiltEndpoint
-from exporter.models.endpoints.methods import EVALUATE, PREDICT, TRAIN
+from exporter.models.endpoints.declarations import EVALUATE, PREDICT, TRAIN
 from exporter.models.endpoints.served_tensors import flatten_leaf, flatten_leaves
 from exporter.models.predictions import (
     Drawing,
@@ -29,6 +27,8 @@ from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.inputs import InputLeaf, Inputs, describe_inputs
 from exporter.saving.graph.signatures import canonicalize
 from exporter.sources._stored import find_file
+from exporter.typing.keras import Model
+from exporter.typing.tensorflow import ConcreteFunction
 from exporter.verification.comparing.asked import EndpointInputs, MethodInputs, VerificationInputs
 from exporter.verification.drawings import find_drawing
 
@@ -40,7 +40,7 @@ class _UnknownError(Exception):
     """No example of an input can be made; the text says why."""
 
 
-def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signatures: Any = None) -> VerificationInputs:
+def prepare_inputs(model: Model, settings: VerifyConfig, seed: int, signatures: object = None) -> VerificationInputs:
     """Draws or reads the batches of a verification.
 
     Args:
@@ -88,7 +88,7 @@ def prepare_inputs(model: keras.Model, settings: VerifyConfig, seed: int, signat
     )
 
 
-def _list_endpoints(inputs: Inputs, signatures: Any) -> list[BuiltEndpoint]:
+def _list_endpoints(inputs: Inputs, signatures: object) -> list[BuiltEndpoint]:
     if signatures is None:
         every = frozenset(leaf.name for leaf in inputs.leaves)
         return [BuiltEndpoint(SERVING_DEFAULT, PREDICT, None, inputs, inputs.leaves, every, None, inputs, ())]
@@ -107,7 +107,7 @@ def _list_endpoints(inputs: Inputs, signatures: Any) -> list[BuiltEndpoint]:
 class _Maker:
     """Makes what endpoints are asked."""
 
-    model: keras.Model
+    model: Model
     predictor: Predictor
     inputs: Inputs
     batches: tuple[tuple[Array, ...], ...]
@@ -223,7 +223,7 @@ def _take_apart(tensor: InputLeaf, array: Array) -> dict[str, Array]:
     return {leaf.name: part.numpy() for leaf, part in zip(flatten_leaf(tensor), parts, strict=True)}
 
 
-def _describe_function_inputs(function: Any) -> Inputs:
+def _describe_function_inputs(function: ConcreteFunction) -> Inputs:
     """Reads what a traced function takes, each tensor under the name that it is served by."""
     leaves = [
         InputLeaf(spec.name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))

@@ -7,15 +7,15 @@ from typing import Any
 
 from exporter.artifacts.records import Measurements
 from exporter.config import MeasureConfig
-from exporter.errors import ExportError
 from exporter.models.predictions import Predictor, choose_batch_sizes, draw_batch
 from exporter.processes.arrays import write_arrays
-from exporter.processes.fresh_process import FreshProcess, wait_seconds
+from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.formats import has_endpoints
 from exporter.saving.graph.endpoints import read_endpoints
 from exporter.saving.graph.inputs import describe_inputs
 from exporter.verification.custom_objects import find_needs
+from exporter.verification.deployment.measuring import ask_figures
 from exporter.verification.drawings import find_drawing
 
 
@@ -57,10 +57,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="exporter-measure-") as folder:
         file = Path(folder) / "batch"
         write_arrays(file, {f"0/{leaf.name}": array for leaf, array in zip(inputs.leaves, batch, strict=True)})
-        reply = process.ask(
-            "measure",
-            wait_seconds(sum(path.stat().st_size for path in [staged, *staged.rglob("*")])),
-            path=str(staged.absolute()),
+        figures = ask_figures(
+            process,
+            staged,
             tags=["serve", *tags] if is_served else None,
             endpoint=SERVING_DEFAULT,
             objects=find_needs(model).to_json(),
@@ -70,10 +69,5 @@ def measure(
             warm_up=settings.warm_up,
             runs=settings.runs,
         )
-    if "error" in reply:
-        raise ExportError(
-            f"The artifact could not be measured: {reply['error']}. Nothing was published. "
-            "Export it without measuring: measure=never."
-        )
     reader = f"tf.saved_model.load, {SERVING_DEFAULT}" if is_served else "exporter.load_model"
-    return Measurements(reader=reader, batch_size=size, runs=settings.runs, **reply)
+    return Measurements(reader=reader, batch_size=size, runs=settings.runs, **figures)

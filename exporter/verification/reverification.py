@@ -4,7 +4,7 @@ Our `load_model` in this process stands for the model. A fresh process loads the
 Keras and with TensorFlow alone, and each must predict, hold and train the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from exporter.processes.collector import imports_set_aside
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import Omission
 from exporter.saving.formats import has_endpoints
+from exporter.saving.formats.format import Format
 
 
-def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
+def reverify(
+    path: Path, recipe: Mapping[str, Any], save_format: Format | None, environments: Sequence[str] = ()
+) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
     """Loads an artifact in two processes and compares what each reader makes of it.
 
     Nothing inside the artifact is run that `safe_mode` refuses.
@@ -25,6 +28,8 @@ def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], 
     Args:
         path: The artifact.
         recipe: The one inside it; empty where there is none.
+        save_format: Its format; None if it is one that others write.
+        environments: Directories of other environments that have to open it as well.
 
     Returns:
         Every comparison, also those that failed; and what could not be compared, or is not held for some reader.
@@ -37,6 +42,7 @@ def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], 
             from exporter.saving.api import load_model
             from exporter.saving.formats.saved_model.reading import load_graph
             from exporter.verification import verification
+            from exporter.verification.environments.reverification import reverify_elsewhere
             from exporter.verification.inputs import prepare_inputs
 
         verification.warm_up(process)
@@ -60,10 +66,16 @@ def reverify(path: Path, recipe: Mapping[str, Any]) -> tuple[tuple[Check, ...], 
             )
         except ProofError as error:
             return tuple(error.checks), ()
-        return result.checks, result.left_out
+        if not environments or save_format is None:
+            return result.checks, result.left_out
+        if has_endpoints(path) and signatures is None:
+            kept = load_graph(path, ["serve", *tags], safe_mode=True)
+            inputs = prepare_inputs(model, VerifyConfig(), 0, dict(kept.signatures))
+        found = reverify_elsewhere(environments, save_format, model, path, inputs, tags)
+        return (*result.checks, *found.checks), (*result.left_out, *found.left_out)
 
 
-def _read_tags(recipe: Mapping[str, Any]) -> list[str]:
+def _read_tags(recipe: Mapping[str, object]) -> list[str]:
     """Gives the tags of the graph; a stranger's recipe may hold anything in their place."""
     options = recipe.get("options")
     tags = options.get("extra_tags") if isinstance(options, Mapping) else None

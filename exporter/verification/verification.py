@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from exporter.artifacts.records import Check, Loading
@@ -21,6 +20,7 @@ from exporter.models.training.steps import preserve_model, warnings_kept_back
 from exporter.processes.fresh_process import FreshProcess
 from exporter.saving.contents import Omission
 from exporter.saving.state.replicas import on_one_device
+from exporter.typing.keras import Model
 from exporter.verification.checks import load_checks
 from exporter.verification.comparing.asked import VerificationInputs
 from exporter.verification.comparing.base import Answer, CheckType, Comparison, Effect, GraphNeededError, Reader
@@ -65,7 +65,7 @@ def warm_up(process: FreshProcess) -> None:
 
 def verify(
     process: FreshProcess,
-    model: keras.Model,
+    model: Model,
     staged: Path,
     inputs: VerificationInputs,
     *,
@@ -111,18 +111,25 @@ def verify(
     checks = [outcome for outcome in outcomes if isinstance(outcome, Check)]
     left_out = [outcome for outcome in outcomes if isinstance(outcome, Omission)]
     if not all(check.passed for check in checks):
-        raise _explain_failure(checks, omissions, lacks_code=bool(opened.error and needs.explain()))
+        raise _explain_failure(
+            checks, omissions, lacks_code=bool(opened.error and needs.explain()), own=conversation.own_failures
+        )
     loading = replace(needs.to_loading(opened.opened["imported"]), safe_mode=conversation.opens_safely)
     return VerificationResult(tuple(checks), tuple(left_out), loading)
 
 
-def _explain_failure(checks: Sequence[Check], omissions: Sequence[Omission], lacks_code: bool) -> ProofError:
+def _explain_failure(
+    checks: Sequence[Check], omissions: Sequence[Omission], lacks_code: bool, own: Sequence[str]
+) -> ProofError:
     failed = [check for check in checks if not check.passed]
     known = [f"  not held: {each.what}: {each.why}" for each in omissions if not each.intended]
-    report = "" if known or lacks_code else "Please report it with the model; "
+    failures = [told for told in own if any(told in check.detail for check in failed)]
+    report = "" if known or lacks_code or failures else "Please report it with the model; "
+    found = "The artifact that was written is not the same model"
+    if failures:
+        found = "The artifact that was written cannot be proven, since code of the model's own fails in a new process"
     return ProofError(
-        f"The artifact that was written is not the same model: {len(failed)} of {len(checks)} checks failed, and "
-        "nothing was published.",
+        f"{found}: {len(failed)} of {len(checks)} checks failed, and nothing was published.",
         *(f"  {check.name}: {check.figure}; {check.detail}" for check in failed),
         *known,
         f"{report}`verify=none` publishes without a proof.",

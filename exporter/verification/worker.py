@@ -5,9 +5,8 @@ standard input closes. What a question asks and what the answer means is known b
 """
 
 import gc
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import tensorflow as tf
 from exporter.models.predictions import Predictor, convert_batch, convert_output
 from exporter.models.randomness import choose_seed, seed_generators
 from exporter.processes.arrays import Array, read_arrays, write_arrays
-from exporter.processes.memory import measure_peak, reset_peak
+from exporter.processes.durations import measure_calls
 from exporter.saving.api import load_model
 from exporter.saving.formats.saved_model.reading import load_graph
 from exporter.saving.graph.inputs import Inputs
@@ -63,7 +62,7 @@ class VerificationWorker:
         return {}
 
     def open(
-        self, path: str, reader: str, objects: Sequence[Mapping[str, Any]], safe_mode: bool, tags: Sequence[str]
+        self, path: str, reader: str, objects: Sequence[Mapping[str, object]], safe_mode: bool, tags: Sequence[str]
     ) -> Reply:
         """Loads the artifact, for the questions that follow.
 
@@ -91,7 +90,7 @@ class VerificationWorker:
         class_name, revived = type(self._loaded).__name__, find_revived(self._loaded)
         return {"class_name": class_name, "revived": revived, "imported": imported}
 
-    def answer(self, check: str, facts: Mapping[str, Any], arrays: str | None, answer: str) -> Reply:
+    def answer(self, check: str, facts: Mapping[str, object], arrays: str | None, answer: str) -> Reply:
         """Answers the question of a check about what was loaded.
 
         Args:
@@ -116,8 +115,8 @@ class VerificationWorker:
         path: str,
         tags: Sequence[str] | None,
         endpoint: str,
-        objects: Sequence[Mapping[str, Any]],
-        inputs: Mapping[str, Any],
+        objects: Sequence[Mapping[str, object]],
+        inputs: Mapping[str, object],
         batch: str,
         eager: bool,
         warm_up: int,
@@ -144,27 +143,21 @@ class VerificationWorker:
         self._loaded = None
         gc.collect()
         seed_generators(choose_seed())
-        reset_peak()
-        size = measure_peak()
-        started = time.perf_counter()
-        if tags is None:
-            self._loaded = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
-        else:
-            self._loaded = load_graph(Path(path), tags, safe_mode=False)
-        load_seconds = time.perf_counter() - started
-        predict = Predictor(self._loaded, described, eager) if tags is None else self._make_call(endpoint, described)
-        first_seconds = _time_call(predict, arrays)
-        for _ in range(warm_up):
-            predict(arrays)
-        durations = sorted(_time_call(predict, arrays) for _ in range(runs))
-        return {
-            "load_seconds": load_seconds,
-            "first_seconds": first_seconds,
-            "median_seconds": _find_quantile(durations, 0.5),
-            "p90_seconds": _find_quantile(durations, 0.9),
-            "p99_seconds": _find_quantile(durations, 0.99),
-            "memory_bytes": max(measure_peak() - size, 0),
-        }
+
+        def load() -> Any:
+            if tags is None:
+                self._loaded = load_model(path, custom_objects=import_objects(objects)[0], safe_mode=False)
+            else:
+                self._loaded = load_graph(Path(path), tags, safe_mode=False)
+            return self._loaded
+
+        def prepare(loaded: Any) -> Callable[[], object]:
+            if tags is None:
+                return partial(Predictor(loaded, described, eager), arrays)
+            return partial(self._make_call(endpoint, described), arrays)
+
+        # An answer is an array in this process's memory: nothing is pending on a device.
+        return measure_calls(load, prepare, warm_up, runs)
 
     def _make_call(self, endpoint: str, described: Inputs) -> Callable[[Sequence[Array]], dict[str, Array]]:
         function = self._loaded.signatures[endpoint]
@@ -175,14 +168,3 @@ class VerificationWorker:
             return {name: convert_output(value) for name, value in name_answers(answer).items()}
 
         return call
-
-
-def _time_call(predict: Callable[[Sequence[Array]], Any], arrays: Sequence[Array]) -> float:
-    started = time.perf_counter()
-    predict(arrays)  # its answer is an array in this process's memory: nothing is pending on a device
-    return time.perf_counter() - started
-
-
-def _find_quantile(ordered: Sequence[float], share: float) -> float:
-    """Returns the smallest duration that this share of all of them does not exceed (the nearest-rank method)."""
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]

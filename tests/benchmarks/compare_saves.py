@@ -2,11 +2,13 @@
 
     python tests/benchmarks/compare_saves.py
     python tests/benchmarks/compare_saves.py --models dense200 mobilenet --peers keras-h5 raw --repeats 5
+    python tests/benchmarks/compare_saves.py --measures deploy
     python tests/benchmarks/compare_saves.py --measures all --models all --json figures.json --picture figures.svg
 
 Each sample is one process: it builds a model, gives its optimizer slots, and times one save until everything is on the
-disk (fsync), or one load. Peers and ours take turns, so that a slow moment of the machine hits all of them. Printed are
-medians, the ratios ours / peer, and the targets; only the ratios mean something on another machine.
+disk (fsync), one load, or the first conversion to LiteRT, ONNX or OpenVINO, without a proof. Peers and ours take turns,
+so that a slow moment of the machine hits all of them. Printed are medians, the ratios ours / peer, and the targets;
+only the ratios mean something on another machine.
 """
 
 import argparse
@@ -39,7 +41,11 @@ BYTES = ("dense16x1182", "dense16x2365", "dense16x4730", "dense16x6689")
 LAYERS = ("dense25", "dense100", "dense400")
 DEEP = "dense1300"
 USUAL = ("mobilenet", "transformer", "dense200")
-MEASURES = ("save", "load", "layers", "bytes", "deep", "start", "proof", "sweep")
+# What converts a live model: ours, ours with the converter that an export has started by then, and others.
+CONVERTERS = ("exporter", "exporter-started", "keras")
+DEPLOYED = {"litert": CONVERTERS, "onnx": (*CONVERTERS, "tf2onnx"), "openvino": CONVERTERS}
+CONVERTED = ("digits", "mobilenet96")
+MEASURES = ("save", "load", "layers", "bytes", "deep", "start", "proof", "sweep", "deploy")
 
 
 def measure_all(measures: Sequence[str], models: Sequence[str], peers: Sequence[str], repeats: int) -> dict[str, Any]:
@@ -67,6 +73,12 @@ def measure_all(measures: Sequence[str], models: Sequence[str], peers: Sequence[
             case "proof":
                 for case in ("proof", "proof of MobileNetV2"):
                     medians.setdefault("run", {})[case] = _take("run", case, ("exporter", "without-proof"), repeats)
+            case "deploy":
+                medians["deploy"] = {
+                    f"{model} {save_format}": _take("deploy", f"{model} {save_format}", converters, repeats)
+                    for model in CONVERTED
+                    for save_format, converters in DEPLOYED.items()
+                }
             case "sweep":
                 medians.setdefault("run", {})["sweep"] = _take("run", "sweep", ("exporter", "single-runs"), repeats)
     return medians

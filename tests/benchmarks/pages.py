@@ -36,11 +36,15 @@ def _tabulate_case(measure: str, case: str, figures: Figures) -> Table:
     table.add_column("", no_wrap=True)
     for heading in ("seconds", "cpu", "extra MiB", *(["bytes / state"] if size else [])):
         table.add_column(heading, justify="right")
+    converted = "difference" in first
+    for heading in ("bytes", "difference") if converted else ():
+        table.add_column(heading, justify="right")
     for own in ours:
         table.add_column(f"{own.removeprefix('exporter-')} / it", justify="right")
     for peer, figure in figures.items():
         shares = [f"{figure['bytes'] / figure['state']:.3f}"] if size else []
         ratios = ["" if own == peer else f"{figures[own]['seconds'] / figure['seconds']:.2f}" for own in ours]
+        shares += [f"{figure['bytes']:.0f}", f"{figure['difference']:.1e}"] if converted else []
         memory = f"{figure['extra_memory'] / MEBIBYTE:.0f}"
         table.add_row(peer, f"{figure['seconds']:.2f}", f"{figure['cpu_seconds']:.2f}", memory, *shares, *ratios)
     return table

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ ConfigStore.instance().store(name="schema", node=Config)
 def main(config): print(config)
 main()
 """
+# How a converted file is called: by Keras, and by us.
+_CONVERTED = (
+    {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"},
+    {"litert": ".tflite", "onnx": ".onnx", "openvino": ""},
+)
 _CHUNK = memoryview(bytes(1 << 24))
 _BARE_YAML = "defaults: [schema, _self_]\nanswer: 42\n"
 
@@ -44,12 +50,18 @@ def build_model(name: str, keras: Any) -> Any:
     """Builds one of the models with Keras 3 or with tf_keras, with Adam and its slots.
 
     Args:
-        name: `mobilenet`, `resnet50`, `transformer`, `sequential<layers>`, or `dense<layers>` with an optional
-            `x<width>`.
+        name: `digits`, `mobilenet96`, `mobilenet`, `resnet50`, `transformer`, `sequential<layers>`, or
+            `dense<layers>` with an optional `x<width>`.
         keras: The module.
     """
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(10_000)  # Keras goes down a model's layers by recursion when it is made
+    if name == "digits":
+        from exporter.sources import digits
+
+        return digits(epochs=1)
+    if name == "mobilenet96":
+        return _build_small_mobilenet(keras)
     if name == "mobilenet":
         model = keras.applications.MobileNetV2(weights=None)
     elif name == "resnet50":
@@ -66,6 +78,22 @@ def build_model(name: str, keras: Any) -> Any:
     model.optimizer.build(model.trainable_variables)
     sys.setrecursionlimit(limit)
     return model
+
+
+def _build_small_mobilenet(keras: Any) -> Any:
+    """Builds a MobileNetV2 that tells pictures from each other, though nothing was trained of it."""
+    model = keras.applications.MobileNetV2(input_shape=(96, 96, 3), weights=None)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(_draw_inputs(model), training=True)  # the statistics are now those of the pictures
+    return model
+
+
+def _draw_inputs(model: Any) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).normal(size=(8, *model.inputs[0].shape[1:])).astype("float32")
 
 
 def _build_dense(keras: Any, layers: int, width: int) -> Any:
@@ -191,6 +219,86 @@ def sample_load(model_name: str, peer: str, folder: Path) -> Figures:
     return _measure(lambda: load(path))
 
 
+def sample_deploy(case: str, peer: str, folder: Path) -> Figures:
+    """Times the first conversion of a process that has a model, with whatever it has to import or to start for that."""
+    import keras
+    import numpy as np
+
+    model_name, save_format = case.split()
+    keras.utils.set_random_seed(0)
+    model = build_model(model_name, keras)
+    path = folder / f"model{_CONVERTED[peer.startswith('exporter')][save_format]}"
+    with ExitStack() as stack:
+        convert = _make_conversion(peer, save_format, stack)
+
+        def act() -> None:
+            convert(model, path)
+            _sync(path)
+
+        figures = _measure(act)
+    files = [each for each in folder.rglob("*") if each.suffix in (".tflite", ".onnx", ".xml", ".bin")]
+    inputs = _draw_inputs(model)
+    expected = model.predict(inputs, verbose=0)
+    difference = float(np.abs(_ask_runtime(save_format, files, inputs) - expected).max())
+    return {**figures, "bytes": float(sum(each.stat().st_size for each in files)), "difference": difference}
+
+
+def _make_conversion(peer: str, save_format: str, stack: ExitStack) -> Callable[[Any, Path], Any]:
+    """Makes what converts a model, as far as it is there before there is a model."""
+    import tensorflow as tf
+
+    import exporter
+    from exporter.saving.formats import FORMATS
+    from exporter.saving.formats.deployed import DeployedFormat
+    from exporter.saving.requests import SaveRequest
+
+    def convert_by_hand(model: Any, path: Path) -> None:
+        import tf2onnx
+
+        takes = [tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name="pixels")]
+        compute = tf.function(lambda pixels: model(pixels, training=False), input_signature=takes)
+        tf2onnx.convert.from_function(compute, takes, opset=18, output_path=str(path))
+
+    if peer == "exporter":
+        return lambda model, path: exporter.save_model(model, path, save_format=save_format)
+    if peer == "keras":
+        return lambda model, path: model.export(str(path), format=save_format, verbose=False)
+    if peer == "tf2onnx":
+        return convert_by_hand
+    # As an export does it: the converter has started while TensorFlow did, and the model was built.
+    chosen = FORMATS[save_format]
+    assert isinstance(chosen, DeployedFormat)
+    process = stack.enter_context(chosen.start_converter())
+    process.begin()
+    process.ask("convert", None)  # it says that nothing was asked, as soon as it has imported everything
+    return lambda model, path: chosen.write(SaveRequest(model, path, save_format, converter=process))
+
+
+def _ask_runtime(save_format: str, files: Sequence[Path], inputs: Any) -> Any:
+    """Asks a converted model, whoever converted it, with its runtime."""
+    import numpy as np
+
+    [file] = [str(each) for each in files if each.suffix != ".bin"]
+    match save_format:
+        case "litert":
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(file)
+            [name] = interpreter.get_signature_list()["serving_default"]["inputs"]
+            [outputs] = interpreter.get_signature_runner("serving_default")(**{name: inputs}).values()
+        case "onnx":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(file)
+            [outputs] = session.run(None, {session.get_inputs()[0].name: inputs})
+        case _:
+            import openvino
+
+            exact = {"INFERENCE_PRECISION_HINT": "f32"}  # it computes in bfloat16 where the processor is faster at that
+            [outputs] = openvino.Core().compile_model(file, "CPU", exact)([inputs]).values()
+    return np.asarray(outputs)
+
+
 def sample_start(case: str, peer: str, folder: Path) -> Figures:
     """Times the whole process of a command that runs no job."""
     if peer == "bare-hydra":
@@ -237,10 +345,15 @@ def _measure_command(arguments: Sequence[str], folder: Path, expected: int = 0) 
 def _measure(act: Callable[[], Any]) -> Figures:
     before = _read_memory()
     with _Peak() as peak:
-        started, spent = time.perf_counter(), time.process_time()
+        started, spent = time.perf_counter(), _measure_processor()
         act()
-        seconds, cpu = time.perf_counter() - started, time.process_time() - spent
+        seconds, cpu = time.perf_counter() - started, _measure_processor() - spent
     return {"seconds": seconds, "cpu_seconds": cpu, "extra_memory": peak.value - before}
+
+
+def _measure_processor() -> float:
+    """Returns the seconds of processor time that this process and those that it started and ended have taken."""
+    return sum(os.times()[:4])
 
 
 def _use_page_cache(folder: Path, size: int) -> None:
@@ -292,6 +405,7 @@ class _Peak:
 SAMPLES: dict[str, Callable[[str, str, Path], Figures]] = {
     "save": sample_save,
     "load": sample_load,
+    "deploy": sample_deploy,
     "start": sample_start,
     "run": sample_run,
 }

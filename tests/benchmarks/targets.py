@@ -60,6 +60,7 @@ def judge(medians: Medians) -> list[Verdict]:
         *_judge_loads(medians.get("load", {})),
         *_judge_growth(medians),
         *_judge_processes(medians),
+        *_judge_conversions(medians.get("deploy", {})),
     ]
 
 
@@ -120,3 +121,14 @@ def _judge_processes(medians: Medians) -> Iterator[Verdict]:
         if "exporter" in figures and peer in figures:
             ratio = figures["exporter"]["seconds"] / figures[peer]["seconds"]
             yield Verdict(f"{measure} {case}: exporter / {peer}", ratio, limit)
+
+
+def _judge_conversions(cases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[Verdict]:
+    """Compares with what Keras converts in its own process, by the same converters."""
+    for case, figures in cases.items():
+        if "keras" in figures:
+            for ours in ("exporter", "exporter-started"):
+                ratio = figures[ours]["seconds"] / figures["keras"]["seconds"]
+                yield Verdict(f"convert {case}: {ours} / keras", ratio, 1.2)
+            ratio = figures["exporter"]["bytes"] / figures["keras"]["bytes"]
+            yield Verdict(f"bytes {case}: exporter / keras", ratio, 1.02)

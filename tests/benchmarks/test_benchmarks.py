@@ -34,3 +34,18 @@ def test_ours_is_held_against_the_fastest_peer() -> None:
     medians = {"load": {"dense25": {peer: {"seconds": value} for peer, value in seconds.items()}}}
     [verdict] = judge(medians)
     assert (verdict.name, verdict.value, verdict.is_reached) == ("load dense25: exporter-tf / tf_keras-tf", 2.0, False)
+
+
+def test_conversions_are_held_against_keras_with_and_without_the_start_of_a_converter() -> None:
+    figures = {
+        "exporter": {"seconds": 6.0, "bytes": 99.0},
+        "exporter-started": {"seconds": 2.0, "bytes": 99.0},
+        "keras": {"seconds": 2.0, "bytes": 90.0},
+        "tf2onnx": {"seconds": 1.0, "bytes": 1.0},
+    }
+    verdicts = judge({"deploy": {"digits onnx": figures}})
+    assert [(verdict.name, verdict.value, verdict.is_reached) for verdict in verdicts] == [
+        ("convert digits onnx: exporter / keras", 3.0, False),
+        ("convert digits onnx: exporter-started / keras", 1.0, True),
+        ("bytes digits onnx: exporter / keras", 1.1, False),
+    ]

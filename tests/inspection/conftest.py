@@ -42,7 +42,7 @@ def light_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=1500,
         )
 
     return run

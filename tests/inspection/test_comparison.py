@@ -171,7 +171,8 @@ def test_the_command_ends_like_diff(
 
     assert run_command(["diff", str(changed), "absent"]) == 2
     assert capsys.readouterr().err == (
-        "exporter: There is no absent. Give the path of a SavedModel, an HDF5 file or a .keras archive.\n"
+        "exporter: There is no absent. Give the path of a SavedModel, an HDF5 file, a .keras archive, a LiteRT file, "
+        "an ONNX file or an OpenVINO IR.\n"
     )
 
 

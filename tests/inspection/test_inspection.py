@@ -197,7 +197,7 @@ def test_a_class_that_keras_does_not_have(artifacts: Artifacts) -> None:
 def test_why_something_is_missing(artifacts: Artifacts) -> None:
     assert inspect_artifact(artifacts["keras.keras"]).missing == (
         Omission("random state", "drop draws random numbers, so training does not go on exactly"),
-        Omission("endpoints", "only a SavedModel has signatures that a server runs"),
+        Omission("endpoints", "its format has no signatures that a server runs"),
     )
 
 
@@ -212,6 +212,8 @@ def test_the_command_imports_neither_tensorflow_nor_hydra(
         *("schema_version", "path", "format", "writer", "architecture", "groups", "tensors", "optimizer"),
         *("signatures", "method_names", "tags", "options", "operations", "functions", "reaching_out", "held"),
         *("missing", "custom", "lives_without_code", "versions", "recipe", "files", "total_bytes", "receipt"),
+        "oldest_keras",
+        "oldest_tensorflow",
     ]
 
 
@@ -231,6 +233,7 @@ def test_the_page(artifacts: Artifacts, capsys: pytest.CaptureFixture[str]) -> N
         "options    none that can be seen",
         "misses     nothing",
         "needs      tests>Scale; exporter.load_model needs none of their code",
+        "opens in   Keras 3.5.0 and newer, TensorFlow 2.8 and newer",
     ):
         assert line in page.splitlines(), line
 
@@ -284,12 +287,13 @@ def link_elsewhere(path: Path, sound: Path) -> Path:
 FAULTS: dict[str, tuple[Callable[[Path, Artifacts], Path], str]] = {
     "nothing": (
         lambda folder, _: folder / "absent",
-        r"There is no {path}\. Give the path of a SavedModel, an HDF5 file or a \.keras archive\.",
+        r"There is no {path}\. Give the path of a SavedModel, an HDF5 file, a \.keras archive, a LiteRT file, an "
+        r"ONNX file or an OpenVINO IR\.",
     ),
     "another directory": (
         lambda folder, _: folder,
-        r"{path} is no artifact: it has no saved_model\.pb\. Expected a SavedModel directory, an HDF5 file or a "
-        r"\.keras archive\.",
+        r"{path} is no artifact: it has no saved_model\.pb\. Expected a SavedModel directory, an HDF5 file, a "
+        r"\.keras archive, a LiteRT file, an ONNX file or an OpenVINO IR directory\.",
     ),
     "another file": (
         lambda folder, _: cut_file(folder / "text", Path(__file__)),

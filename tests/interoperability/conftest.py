@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .worker import Report
 
 _TESTS = Path(__file__).parents[1]
-_SECONDS = 300
+_SECONDS = 1500
 
 Run = Callable[..., str]
 ReadReport = Callable[[str], "Report"]

@@ -105,7 +105,7 @@ def test_tf2onnx_splits_a_text_into_characters(artifacts: Path, read_report: Rea
 
 def run_command(*arguments: str) -> str:
     command = Path(sys.executable).with_name("saved_model_cli")
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=1500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

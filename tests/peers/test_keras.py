@@ -72,7 +72,7 @@ def run_tests_of_keras(modules: Sequence[str], folder: Path, *options: str) -> l
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1500,
     )
     if finished.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         pytest.fail(f"Keras's tests did not run:\n{finished.stdout}\n{finished.stderr}")
@@ -94,6 +94,7 @@ def find_faults(outcomes: Sequence[Outcome], differences: Mapping[str, str]) -> 
     return faults
 
 
+@pytest.mark.xdist_group("peers")
 @pytest.mark.parametrize("module", MODULES, ids=[module.rpartition(".")[2] for module in MODULES])
 def test_holds_on_our_core(module: str, tmp_path: Path) -> None:
     outcomes = run_tests_of_keras([module], tmp_path)
@@ -103,6 +104,7 @@ def test_holds_on_our_core(module: str, tmp_path: Path) -> None:
     assert sum(outcome.saves for outcome in outcomes if outcome.holds) > 0
 
 
+@pytest.mark.xdist_group("peers-saved-model")
 def test_holds_on_our_saved_model(tmp_path: Path) -> None:
     """What Keras promises of its files, our SavedModel keeps too."""
     left_out = [f"--leave-out={name}" for name in DIFFERENCES]

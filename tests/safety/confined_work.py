@@ -49,8 +49,8 @@ def fill_with_tensorflow(size: int) -> Any:
 
 
 def interrupted(note: str) -> None:
-    Path(note).write_text("begun")
     try:
+        Path(note).write_text("begun")  # from here on it may be interrupted, at once too
         time.sleep(3600)
     except KeyboardInterrupt:
         Path(note).write_text("cleaned up")

@@ -21,7 +21,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-def run(name: str, seconds: float = 120, memory: int = 2 * GIB, **arguments: Any) -> Any:
+def run(name: str, seconds: float = 1500, memory: int = 2 * GIB, **arguments: Any) -> Any:
     return run_confined(f"{_MODULE}:{name}", arguments, "Loading it", seconds, memory)
 
 

@@ -17,10 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras.src.saving.serialization_lib import _retrieve_class_or_fn
 
+import exporter
 from exporter import sources
 from exporter.artifacts.inspection.inspection import inspect_artifact
 from exporter.errors import ArtifactError
+from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.documents import MAX_JSON, parse_json
+from exporter.saving.layout.names import CHECKSUMS, CONFIG
 from exporter.saving.private_api import layers_by_name
 from exporter.saving.rebuilding.model_configuration import rebuild_model
 from exporter.saving.requests import LoadRequest
@@ -526,3 +529,23 @@ def test_an_architecture_is_built_on_trust(tmp_path: Path) -> None:
     built = sources.architecture(str(tmp_path / "config.json"), str(tmp_path / "model.weights.h5"), safe_mode=False)
 
     assert [type(layer).__name__ for layer in built.layers] == ["Lambda", "Dense"]
+
+
+class Doubled(keras.layers.Layer):
+    """Has code of its own, so that its SavedModel holds functions."""
+
+    def call(self, values: Any) -> Any:
+        return values * 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [(b"[1]", "list"), (b'"text"', "str"), (b"1", "int")], ids=["list", "text", "number"]
+)
+def test_a_configuration_that_is_no_mapping(text: bytes, kind: str, tmp_path: Path) -> None:
+    path = exporter.save_model(keras.Sequential([keras.Input((2,)), Doubled()]), tmp_path / "model", save_format="tf")
+    checksums = Checksums.from_json((path / CHECKSUMS).read_bytes(), path)
+    (path / CONFIG).write_bytes(checksums.add_part(CONFIG, text))
+    (path / CHECKSUMS).write_bytes(checksums.to_json())
+    with pytest.raises(ArtifactError) as caught:
+        exporter.load_model(path)
+    assert str(caught.value) == f"{path}, config.json is damaged: expected a mapping, received {kind}."

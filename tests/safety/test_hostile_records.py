@@ -28,7 +28,7 @@ from .conftest import make_model, read_members, write_members
 
 pytestmark = pytest.mark.xdist_group("safety")
 
-BOUNDED = settings(max_examples=25, deadline=4000, suppress_health_check=list(HealthCheck))
+BOUNDED = settings(max_examples=25, deadline=60_000, suppress_health_check=list(HealthCheck))
 MEMORY = 256 << 20
 
 Json = Any
@@ -233,7 +233,7 @@ def test_a_receipt(data: st.DataObject, exported: Path) -> None:
         Receipt.from_json(json.dumps(change(data, receipt)))
 
 
-@settings(parent=BOUNDED, max_examples=12, deadline=20_000)
+@settings(parent=BOUNDED, max_examples=12, deadline=60_000)
 @given(data=st.data())
 def test_a_description_of_functions(data: st.DataObject, revivable: Path) -> None:
     ours = revivable / "assets.extra" / "exporter"

@@ -5,6 +5,7 @@ As root, which the tests in CI are, the other user is a process that has become 
 
 import fcntl
 import logging
+import multiprocessing
 import os
 import pwd
 import secrets
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +41,36 @@ VICTIM = "what matters to somebody"
 Plant = Callable[[Path, Path], None]
 
 
+# Not forked from this process: what its other threads hold at that moment, TensorFlow's too, nobody would let go.
+FORKED = multiprocessing.get_context("forkserver")
+SECONDS = 1500
+
+
 @contextmanager
-def other_user(work: Callable[[], object]) -> Iterator[int]:
+def other_user(work: Callable[..., object], *arguments: object) -> Iterator[None]:
     """Lets another user do something; inside the block it is done, and its process still there."""
-    ready, told = os.pipe()
-    process = os.fork()
-    if process == 0:
-        try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(OTHER.pw_gid)
-                os.setuid(OTHER.pw_uid)
-            kept = work()  # what it has opened stays open
-            os.write(told, b"done")
-            time.sleep(600)
-            del kept
-        finally:
-            os._exit(1)
-    os.close(told)
+    ours, theirs = FORKED.Pipe()
+    process = FORKED.Process(target=be_other_user, args=(theirs, work, *arguments))
+    process.start()
+    theirs.close()
     try:
-        assert os.read(ready, 4) == b"done"
-        yield process
+        assert ours.poll(SECONDS)
+        assert ours.recv() == "done"
+        yield
     finally:
-        os.close(ready)
-        os.kill(process, 9)
-        os.waitpid(process, 0)
+        process.kill()
+        process.join()
+
+
+def be_other_user(parent: Connection, work: Callable[..., object], *arguments: object) -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(OTHER.pw_gid)
+        os.setuid(OTHER.pw_uid)
+    kept = work(*arguments)  # what it has opened stays open
+    parent.send("done")
+    time.sleep(SECONDS)
+    del kept
 
 
 def hold_lock(lock: Path, mode: int = 0o644) -> int:
@@ -216,7 +223,7 @@ def test_what_is_no_lock_is_named_and_left_alone_until_it_is_moved_away(
 def test_who_waits_for_another_user_is_told_and_not_for_ever(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     lock = name_lock(folder / "target")
     whose = f" of the user {OTHER.pw_name}" if OTHER.pw_uid != os.geteuid() else ""
-    with other_user(lambda: hold_lock(lock)):
+    with other_user(hold_lock, lock):
         with pytest.raises(LockTimeoutError) as caught, stage_beside(folder / "target", limit=1):
             pass
         replace_text(folder / "another" / "target", "new")
@@ -232,7 +239,7 @@ def test_who_waits_for_another_user_is_told_and_not_for_ever(folder: Path, caplo
 def test_who_waits_to_choose_a_name_is_told_and_not_for_ever(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     lock = folder / f".exporter-{staging._make_key('')}.lock"
     with (
-        other_user(lambda: hold_lock(lock)),
+        other_user(hold_lock, lock),
         pytest.raises(LockTimeoutError, match="is held by process 7 on pluto"),
         hold_names(folder, limit=1),
     ):
@@ -252,7 +259,7 @@ def test_a_lock_that_nobody_may_read_is_not_waited_for_for_ever(
         return real_open(path, flags, *arguments)
 
     lock = name_lock(folder / "target")
-    with other_user(lambda: hold_lock(lock, 0o600)):
+    with other_user(hold_lock, lock, 0o600):
         monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(LockTimeoutError, match=f"the user {OTHER.pw_name}, who does not let others read it"):
             hold_for(lock, 0.6)
@@ -264,14 +271,14 @@ def test_two_users_export_into_one_directory_one_after_the_other(folder: Path, m
     """Also where one of them was killed, and left its lock, which the directory lets only its owner remove."""
     folder.chmod(mode)
     lock = name_lock(folder / "target")
-    with other_user(lambda: leave_lock(lock)):
+    with other_user(leave_lock, lock):
         replace_text(folder / "target", "ours")
-    with other_user(lambda: write_privately(folder / "theirs")):
+    with other_user(write_privately, folder / "theirs"):
         assert (folder / "theirs").stat().st_uid == OTHER.pw_uid
     assert (folder / "target").read_text() == "ours"
     with stage_beside(folder / "target"):
         assert stat.S_IMODE(lock.stat().st_mode) == 0o644, "another user can wait for it"
-        with other_user(lambda: find_held(lock)):
+        with other_user(find_held, lock):
             pass
 
 
@@ -279,7 +286,7 @@ def test_a_lock_of_another_user_is_held_where_it_cannot_be_removed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = name_lock(folder / "target")
-    with other_user(lambda: leave_lock(lock)):
+    with other_user(leave_lock, lock):
         left = lock.read_bytes()
 
     def refuse(path: Path, missing_ok: bool = False) -> None:  # as a sticky directory does
@@ -328,7 +335,7 @@ def test_what_a_strangers_room_points_at_is_not_moved(folder: Path, part: str) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make something of another user's")
 def test_what_another_user_has_left_is_not_cleared(folder: Path) -> None:
     room, lock = folder / ".exporter-0123456789abcdef-01234567", folder / ".exporter-0123456789abcdef.lock"
-    with other_user(lambda: leave_room(lock)):
+    with other_user(leave_room, lock):
         pass
     with stage_beside(folder / "target"):
         pass
@@ -412,7 +419,7 @@ def test_hydra_writes_nothing_through_what_stands_in_the_directory_of_a_run(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make something of another user's")
 def test_another_users_log_is_not_appended_to(folder: Path) -> None:
-    with other_user(lambda: (folder / "log").write_text("theirs")):
+    with other_user((folder / "log").write_text, "theirs"):
         pass
     with pytest.raises(ForeignFileError, match=f"is a file of the user {OTHER.pw_name}"):
         write_log(folder / "log")

@@ -20,15 +20,16 @@ pytest.register_assert_rewrite("saving.format_tests")
 # As many processes at a time as there are cores; each takes every second case.
 _SHARDS = 2
 _TESTS = Path(__file__).parent.parent
-_SECONDS = 900
+_SECONDS = 1500
 
 ReadReport = Callable[..., "Report"]
 
 
 def _find_cases(session: pytest.Session) -> list[str]:
-    """Returns the cases that the selected tests are about."""
-    found = [getattr(item, "callspec", None) for item in session.items]
-    return list(dict.fromkeys(spec.params["identity"] for spec in found if spec and "identity" in spec.params))
+    """Returns the cases that the selected tests are about: those tests that need the folder `made`."""
+    items = [item for item in session.items if isinstance(item, pytest.Function) and "made" in item.fixturenames]
+    found = [getattr(item, "callspec", None) for item in items]
+    return list(dict.fromkeys(str(spec.params["identity"]) for spec in found if spec and "identity" in spec.params))
 
 
 def _run(role: str, folder: Path, request: pytest.FixtureRequest, worker_id: str) -> None:

@@ -14,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -105,14 +105,24 @@ def train(model: keras.Model, data: Data, way: Way) -> dict[str, Any]:
     return {"batches": logs}
 
 
-def go_on(model: keras.Model, case: Case, trains: bool = True) -> Outcome:
-    """Predicts, and trains on if it is to."""
+def go_on(model: keras.Model, case: Case, trains: bool = True, eagerly: bool = False) -> Outcome:
+    """Predicts, and trains on if it is to; eagerly, that takes half of the time and comes to the same bits."""
     data = case.data().take(STEPS_BEFORE * BATCH, ROWS)
     facts, state = describe(model), copy_state(model)
-    predicted = model.predict(data.x, batch_size=BATCH, verbose=0) if case.predicts else []
-    predictions = keras.tree.flatten(predicted)
-    logs = train(model, data, case.after) if trains else {}
+    with run_eagerly(model, case) if eagerly else nullcontext():
+        predicted = model.predict(data.x, batch_size=BATCH, verbose=0) if case.predicts else []
+        predictions = keras.tree.flatten(predicted)
+        logs = train(model, data, case.after) if trains else {}
     return Outcome(facts, state, predictions, logs, copy_state(model))
+
+
+@contextmanager
+def run_eagerly(model: keras.Model, case: Case) -> Iterator[None]:
+    """Lets a model run its operations one by one inside the block, unless its case says that it cannot."""
+    before = model.run_eagerly
+    model.run_eagerly = before or not case.in_graphs
+    yield
+    model.run_eagerly = before
 
 
 def copy_state(model: keras.Model) -> dict[str, Array]:
@@ -236,11 +246,15 @@ def record_warnings() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def make(case: Case, folder: Path) -> Report:
-    """Builds, trains and saves a model in every format, and goes on with it."""
+    """Builds, trains and saves a model in every format, and goes on with it.
+
+    It is trained eagerly: what comes back from the SavedModel is trained in graphs, and has to come to the same bits.
+    """
     report = Report()
     keras.utils.set_random_seed(1)
     model = case.build()
-    train(model, case.data().take(0, STEPS_BEFORE * BATCH), case.before)
+    with run_eagerly(model, case):
+        train(model, case.data().take(0, STEPS_BEFORE * BATCH), case.before)
     if case.spoil is not None:
         case.spoil(model)
     before = watch(model)
@@ -254,13 +268,17 @@ def make(case: Case, folder: Path) -> Report:
                 report.failures[save_format] = traceback.format_exc()
         report.warnings += [f"{save_format}: {item.message}" for item in caught]
         report.changes += [f"{save_format}: {change}" for change in compare(before, watch(model))]
-    report.reached = go_on(model, case)
+    report.reached = go_on(model, case, eagerly=True)
     return report
 
 
 def resume(case: Case, artifact: Path) -> Report:
-    """Loads a model with our own reader and goes on with it."""
-    return _load_and_go_on(case, lambda: load_model(artifact, dict(case.custom_objects), safe_mode=case.safe_mode))
+    """Loads a model with our own reader and goes on with it: in graphs where it is that of the SavedModel."""
+    return _load_and_go_on(
+        case,
+        lambda: load_model(artifact, dict(case.custom_objects), safe_mode=case.safe_mode),
+        eagerly=artifact.name != ARTIFACTS["tf"],
+    )
 
 
 def resume_with_stock(case: Case, artifact: Path) -> Report:
@@ -269,17 +287,18 @@ def resume_with_stock(case: Case, artifact: Path) -> Report:
         case,
         lambda: keras.models.load_model(artifact, custom_objects=dict(case.custom_objects), safe_mode=case.safe_mode),
         trains=artifact.suffix != ".h5",
+        eagerly=True,
     )
 
 
-def _load_and_go_on(case: Case, load: Callable[[], keras.Model], trains: bool = True) -> Report:
+def _load_and_go_on(case: Case, load: Callable[[], keras.Model], trains: bool = True, *, eagerly: bool) -> Report:
     report = Report()
     # Another seed than that of the original: nothing may come from the process.
     keras.utils.set_random_seed(99)
     with record_warnings() as caught:
         model = load()
     report.warnings = [str(item.message) for item in caught]
-    report.reached = go_on(model, case, trains)
+    report.reached = go_on(model, case, trains, eagerly)
     return report
 
 
@@ -316,6 +335,9 @@ def main() -> None:
     # With one thread, sums are always added up in the same order.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    # TensorFlow rewrites a graph before it runs, for speed: here that takes longer than what it saves, and changes the
+    # last bits. Without it, a graph gives what its operations give one by one.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     # The marks of a function that was traced often are for people at a terminal.
     warnings.simplefilter("ignore")
     for identity in identities:

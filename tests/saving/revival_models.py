@@ -24,6 +24,7 @@ from exporter import load_model, save_model
 from .revival_worker import (
     ARTIFACT,
     DATA,
+    ENDED,
     EXPECTED,
     ROWS,
     ROWS_BEFORE,
@@ -976,13 +977,16 @@ def make(case: Case, place: Path, rows: Data) -> Outcome:
 def main() -> None:
     """Makes the cases of the command line."""
     folder, *identities = sys.argv[1:]
-    prepare_process()
-    for identity in identities:
-        place = Path(folder, identity)
-        place.mkdir()
-        rows = CASES[identity].data()
-        (place / DATA).write_bytes(pickle.dumps(rows))
-        write(place / EXPECTED, partial(make, CASES[identity], place, rows))
+    try:
+        prepare_process()
+        for identity in identities:
+            place = Path(folder, identity)
+            place.mkdir()
+            rows = CASES[identity].data()
+            (place / DATA).write_bytes(pickle.dumps(rows))
+            write(place / EXPECTED, partial(make, CASES[identity], place, rows))
+    finally:
+        Path(folder, ENDED).touch()
 
 
 if __name__ == "__main__":

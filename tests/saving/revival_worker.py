@@ -36,8 +36,8 @@ ARTIFACT = "model"
 EXPECTED = "expected.pickle"
 RECEIVED = "received.pickle"
 
-# How long the process waits for a case that another process is still making, in seconds.
-_PATIENCE = 150.0
+# Stands in the folder when the process that makes the cases has ended.
+ENDED = "ended"
 
 Data = Mapping[str, Any]
 Outcome = dict[str, Any]
@@ -235,10 +235,9 @@ def main() -> None:
     """Revives the cases of the command line, each as soon as it is there."""
     folder, *identities = sys.argv[1:]
     prepare_process()
-    deadline = time.monotonic() + _PATIENCE
     for identity in identities:
         place = Path(folder, identity)
-        while not (place / EXPECTED).exists() and time.monotonic() < deadline:
+        while not (place / EXPECTED).exists() and not Path(folder, ENDED).exists():
             time.sleep(0.1)
         expected = pickle.loads((place / EXPECTED).read_bytes())
         if "error" not in expected:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import layers, quantizers
+from language_models import make_gemma
 
 import exporter
 from exporter.errors import ArtifactError
@@ -92,16 +92,7 @@ def functional() -> keras.Model:
 
 
 def gemma(**options: Any) -> keras.Model:
-    return keras_hub.models.GemmaBackbone(
-        vocabulary_size=WORDS,
-        num_layers=1,
-        num_query_heads=2,
-        num_key_value_heads=1,
-        hidden_dim=WIDTH,
-        intermediate_dim=8,
-        head_dim=4,
-        **options,
-    )
+    return make_gemma(WORDS, WIDTH, 8, **options)
 
 
 def list_adaptable(model: keras.Model) -> list[keras.layers.Layer]:

@@ -122,7 +122,7 @@ def test_whatever_is_given_for_an_argument(
             call(model, str(path), value)
         check_message(str(caught.value))
 
-    @settings(max_examples=40, deadline=5_000, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+    @settings(max_examples=40, deadline=60_000, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
     @given(value=values)
     def refuse_any(value: Any) -> None:
         refuse(value)
@@ -172,6 +172,6 @@ def test_an_unusual_value_is_described_on_one_short_line(value: object) -> None:
 
 
 @given(value=VALUES | TEXTS)
-@settings(max_examples=100, deadline=1_000, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=100, deadline=60_000, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 def test_any_value_is_described_on_one_short_line(value: object) -> None:
     check_line(describe_value(value))

@@ -14,10 +14,11 @@ from sample_receipt import RECEIPT
 import exporter
 from exporter import save_model
 from exporter.artifacts.inspection.inspection import inspect_artifact
-from exporter.artifacts.inspection.page import print_inspection
+from exporter.artifacts.inspection.showing.inspection_page import print_inspection
 from exporter.artifacts.json_schemas import build_recipe_schema
 from exporter.artifacts.summary import print_summary
 from exporter.cli import composing
+from exporter.cli.help import list_rows
 from exporter.config import ExportConfig, OnError
 from exporter.errors import ArgumentError, UsageError
 from exporter.exporting.limits import check_limits
@@ -25,8 +26,9 @@ from exporter.saving.formats import FORMATS, find_chosen
 from exporter.sweeps.records.plans import describe_job, make_plan
 from exporter.sweeps.records.results import describe_success, write_row
 from exporter.sweeps.showing import charts
+from exporter.sweeps.showing.collecting import collect
 from exporter.sweeps.showing.report import write_report
-from exporter.sweeps.showing.table import collect, print_table
+from exporter.sweeps.showing.table import print_table
 
 from . import npz_format
 from .format_tests import FormatTests, make_trained
@@ -90,12 +92,12 @@ class TestNpz(FormatTests):
             assert arrays["layers/dense/vars/0"].shape == (4, 4)
 
     def test_it_is_wherever_formats_are_named(self) -> None:
-        with pytest.raises(ArgumentError, match="must be 'tf', 'h5', 'keras', 'npz' or None"):
+        with pytest.raises(ArgumentError, match="'litert', 'onnx', 'openvino', 'npz' or None"):
             save_model(make_trained(), "model", save_format="zip")
-        with pytest.raises(UsageError, match="allowed: tf, h5, keras, npz, null"):
+        with pytest.raises(UsageError, match="allowed: tf, h5, keras, litert, onnx, openvino, npz, null"):
             composing.compose(overrides=["save_format=zip"])
         assert composing.compose(overrides=["save_format=npz"]).filepath == "exports/digits.npz"
-        assert '"enum": ["tf", "h5", "keras", "npz"]' in json.dumps(build_recipe_schema())
+        assert '"enum": ["tf", "h5", "keras", "litert", "onnx", "openvino", "npz"]' in json.dumps(build_recipe_schema())
         assert find_chosen("model.npz", None) is npz_format.FORMAT
 
     def test_an_export_to_it_is_shown_like_any_other(self, tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ class TestNpz(FormatTests):
         assert "keras.models" not in summary.getvalue()
 
     def test_the_help_lists_it(self) -> None:
-        assert "  npz      NumPy archive, .npz" in composing._list_formats().splitlines()
+        assert ("save_format=npz", "NumPy archive; chosen by .npz") in list_rows("formats")
 
     def test_a_sweep_shows_it_in_its_table_and_its_report(self, tmp_path: Path) -> None:
         jobs = [
@@ -122,7 +124,7 @@ class TestNpz(FormatTests):
             )
             for number, name in enumerate(FORMATS)
         ]
-        assert [job.format for job in jobs] == ["tf", "h5", "keras", "npz"]
+        assert [job.format for job in jobs] == ["tf", "h5", "keras", "litert", "onnx", "openvino", "npz"]
         for job in jobs:
             Path(job.directory).mkdir()
             result = describe_success(job, replace(RECEIPT, filepath=job.filepath, format=job.format))
@@ -142,22 +144,29 @@ class TestNpz(FormatTests):
         for text in (shown.getvalue(), page):
             assert "save_format=npz" in text
         numbers = [charts._number_format(name) for name in FORMATS]
-        assert len(set(numbers)) == len(numbers) == 4
+        assert len(set(numbers)) == len(numbers) == 7
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".pb", ".weights.h5", ".npz", ".safetensors"])
-def test_a_suffix_of_other_software_is_refused_with_names_that_work(suffix: str, tmp_path: Path) -> None:
+# What a refusal of a suffix offers.
+NAMES = ("model", "model.h5", "model.keras", "model.tflite", "model.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".mlmodel", ".pt", ".pb", ".weights.h5", ".npz", ".safetensors"])
+def test_a_suffix_of_other_software_is_refused(suffix: str, tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ArgumentError, match=f"`filepath` ends with '{suffix}'") as caught:
         save_model(model, tmp_path / f"model{suffix}")
     assert list(tmp_path.iterdir()) == []
-    names = str(caught.value).rpartition("such as ")[2].rstrip(".").replace(" or ", ", ").split(", ")
-    assert names == ["'model'", "'model.h5'", "'model.keras'"]
-    for name in names:
-        save_model(model, tmp_path / name.strip("'"))
+    assert str(caught.value).endswith(f"such as {', '.join(map(repr, NAMES[:-1]))} or {NAMES[-1]!r}.")
     [fault] = check_limits(ExportConfig(model={}, filepath=f"model{suffix}"))
     assert fault.path == "filepath"
     assert f"{suffix} is the suffix of" in fault.message
+
+
+def test_the_names_that_a_refusal_offers_work(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for name in NAMES:
+        assert save_model(model, tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("name", ["model.v2", "resnet.50", ".onnx", "onnx", "model.onnx.d", "model.tf"])

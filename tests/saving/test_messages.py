@@ -63,6 +63,7 @@ THEIRS: dict[str, Any] = {
     "SavedConcreteFunction": saved_object_graph_pb2.SavedConcreteFunction,
     "SavedGraphObject": saved_object_graph_pb2.SavedObject,
     "Kind": saved_object_graph_pb2.SavedUserObject,  # one of several, and looked at for being there only
+    "SavedUserObject": saved_object_graph_pb2.SavedUserObject,
     "SavedVariable": saved_object_graph_pb2.SavedVariable,
     "SlotVariable": trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.SlotVariableReference,
     "SavedFunction": saved_object_graph_pb2.SavedFunction,

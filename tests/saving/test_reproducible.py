@@ -36,7 +36,7 @@ def made_again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     code = "from saving.resume_worker import main; main()"
     command = [sys.executable, "-c", code, "make", str(folder), *reversed(CASES)]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=600, umask=0o077)
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=1500, umask=0o077)
     return folder
 
 

@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             processes = [
                 subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands
             ]
-            errors = [process.communicate(timeout=600)[1] for process in reversed(processes)]
+            errors = [process.communicate(timeout=1500)[1] for process in reversed(processes)]
             (made / "errors.txt").write_text("\n".join(errors))
     return made
 

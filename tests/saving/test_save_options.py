@@ -296,7 +296,7 @@ def test_placement_on_devices_and_machines(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=1500,
     )
     assert (done.returncode, done.stdout) == (
         0,

@@ -45,7 +45,7 @@ def _run(role: str, folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1500,
     )
     (folder / f"{role}.txt").write_text(done.stderr[-3000:])
 

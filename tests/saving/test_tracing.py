@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import exporter
 from exporter.errors import ModelError
+from exporter.text.failures import find_own_place
 
 
 @keras.saving.register_keras_serializable("test_tracing")
@@ -27,10 +28,12 @@ def test_says_that_a_model_cannot_be_traced(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         exporter.save_model(model, tmp_path / "model")
 
+    place = find_own_place(caught.value.__cause__ or caught.value)
+    assert place.endswith("test_tracing.py:20 in call")
     assert str(caught.value) == (
         "'model' cannot be traced as a TensorFlow function of its inputs, which a SavedModel holds: TypeError: "
-        "'SymbolicTensor' object cannot be interpreted as an integer. Save it with save_format='keras', or let its "
-        "`call` take inputs of any size."
+        f"'SymbolicTensor' object cannot be interpreted as an integer ({place}). Save it with save_format='keras', or "
+        "let its `call` take inputs of any size."
     )
     assert not list(tmp_path.iterdir())
 

@@ -54,7 +54,7 @@ def run() -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1500,
         )
 
     return run_command

@@ -44,7 +44,7 @@ def running(arguments: list[str], log: Path, **environment: str) -> Iterator[sub
                 os.killpg(process.pid, 9)
 
 
-def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_for(ready: Callable[[], bool], what: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"{what} did not start"
@@ -53,7 +53,7 @@ def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 def succeeds(arguments: list[str], expected: str = "", **environment: str) -> bool:
     done = subprocess.run(
-        arguments, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+        arguments, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=1500
     )
     return done.returncode == 0 and expected in done.stdout
 

@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import open_browser
+from sample_receipt import RECEIPT
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from exporter.artifacts.records import Check, Measurements
+from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Check, CheckKind, Measurements, Phase, Status
 from exporter.config import Objective, OnError
 from exporter.errors import MissingDependencyError
 from exporter.saving.contents import ContentItem, Omission
 from exporter.sweeps.records.plans import Plan, make_plan
-from exporter.sweeps.records.results import JobResult, Outcome, SweepJob, find_objective, write_row
-from exporter.sweeps.showing.charts import draw_charts, find_front
+from exporter.sweeps.records.results import JobResult, Outcome, SweepJob, describe_success, find_objective, write_row
+from exporter.sweeps.showing.charts import draw_charts
+from exporter.sweeps.showing.collecting import Sweep, collect
+from exporter.sweeps.showing.comparing import find_front
+from exporter.sweeps.showing.files import write_table
 from exporter.sweeps.showing.report import write_report
-from exporter.sweeps.showing.table import Sweep, collect, print_table, write_table
+from exporter.sweeps.showing.table import print_table
 from exporter.sweeps.showing.words import format_seconds, shorten_overrides
-from sweeps.conftest import find_program
 
 FORMATS = ("tf", "h5", "keras")
 
@@ -52,6 +56,7 @@ def make_plan_of(directory: Path, count: int) -> Plan:
 
 
 def make_row(cell: SweepJob, **fields: Any) -> JobResult:
+    """Makes a row with fields of its own and of its receipt; the checks are of either."""
     number = cell.number
     measured = Measurements(
         reader="exporter.load_model",
@@ -64,33 +69,25 @@ def make_row(cell: SweepJob, **fields: Any) -> JobResult:
         p99_seconds=0.005,
         memory_bytes=1_000_000 * (number + 1),
     )
-    row = JobResult(
-        schema_version=1,
-        number=number,
-        overrides=cell.overrides,
-        recipe_hash=cell.recipe_hash,
-        outcome=Outcome.PROVEN,
-        exit_code=0,
-        error="",
-        filepath=cell.filepath,
-        format=cell.format,
-        sha256="ab" * 32,
-        total_bytes=20_000 + 9_000 * number,
-        held=(ContentItem("weights", "4 tensors, 1.1 kB"),),
-        left_out=(Omission("metric accumulators", "Keras resets them <at the start>"),),
-        checks=(Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3", 0.0),),
-        output_difference=0.0,
-        state_difference=0.0,
-        resumes=True,
-        seconds={"write the artifact": 0.1},
-        save_seconds=0.1,
-        measurements=measured,
-        peak_memory_bytes=700_000_000,
-        started="2026-01-02T03:04:05.678+00:00",
-        finished="2026-01-02T03:04:07.678+00:00",
-        host="here",
-    )
-    return replace(row, **fields)
+    outcome = fields.get("outcome", Outcome.PROVEN)
+    told = {
+        "status": Status.WRITTEN if outcome is Outcome.WRITTEN else Status.PROVEN,
+        "filepath": cell.filepath,
+        "format": cell.format,
+        "total_bytes": 20_000 + 9_000 * number,
+        "held": (ContentItem("weights", "4 tensors, 1.1 kB"),),
+        "left_out": (Omission("metric accumulators", "Keras resets them <at the start>"),),
+        "checks": (Check("predictions", True, "bit-equal", "batch sizes 1, 2, 3", 0.0, CheckKind.OUTPUTS),),
+        "measurements": measured,
+        "finished": "2026-01-02T03:04:07.678+00:00",
+        **{name: value for name, value in fields.items() if name in Receipt.__dataclass_fields__},
+    }
+    receipt = replace(RECEIPT, **told)
+    own = {name: value for name, value in fields.items() if name in JobResult.__dataclass_fields__}
+    row = replace(describe_success(cell, receipt), **own)
+    if outcome in (Outcome.PROVEN, Outcome.WRITTEN):
+        return row
+    return replace(row, receipt=None, failed_proof=receipt.checks)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +102,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         outcome=Outcome.FAILED,
         exit_code=4,
         error="not the same <script>document.title = 'broken'</script> model",
-        checks=(Check("predictions", False, "largest difference 0.25", "batch size 1", 0.25),),
-        output_difference=0.25,
-        state_difference=None,
-        total_bytes=None,
-        measurements=None,
-        sha256=None,
+        checks=(Check("predictions", False, "largest difference 0.25", "batch size 1", 0.25, CheckKind.OUTPUTS),),
     )
     write_row(failed, Path(plan.cells[4].directory))
     (directory / "4" / "exporter.log").write_text("Traceback (most recent call last):\n  ...\nProofError: it\n")
@@ -159,6 +151,13 @@ def test_the_json_of_the_table(sweep: Sweep) -> None:
     assert table["winners"]["total_bytes"] == [0]
     assert [row["number"] for row in table["rows"]] == [0, 1, 2, 3, 4, 5]
     assert table["rows"][4]["checks"][0]["difference"] == 0.25
+    former = json.loads((Path(__file__).parents[1] / "former" / "rows" / "proven.json").read_text())
+    for row in table["rows"]:
+        assert row.keys() == former.keys() | {
+            *("command", "directory", "quantize", "deployment", "machine", "on_front", "beside")
+        }
+    told = ("total_bytes", "held", "left_out", "seconds", "measurements", "peak_memory_bytes")
+    assert [table["rows"][4][name] for name in told] == [None, [], [], None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +230,8 @@ def test_every_text_of_the_csv_is_neutral(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_csv_stay_numbers(tmp_path: Path) -> None:
-    [row] = read_csv(tmp_path, output_difference=-0.5, save_seconds=-1e-05, total_bytes=12, state_difference=None)
+    checks = (Check("predictions", True, "", "", -0.5, CheckKind.OUTPUTS),)
+    [row] = read_csv(tmp_path, checks=checks, seconds={Phase.WRITE: -1e-05}, total_bytes=12)
     figures = (row["output_difference"], row["save_seconds"], row["total_bytes"], row["state_difference"])
     assert figures == ("-0.5", "-1e-05", "12", "")
 
@@ -266,6 +266,12 @@ def test_a_label_in_a_chart_is_text(tmp_path: Path) -> None:
         assert "<script" not in svg
 
 
+def test_a_label_of_a_chart_may_have_signs_that_no_font_here_has(tmp_path: Path) -> None:
+    plan = make_plan_of(tmp_path, 2)
+    sweep = Sweep(plan, tuple(map(make_row, plan.cells)), ("\u0363 0", "\u0363 1"))
+    assert len(draw_charts(sweep)) == 4
+
+
 def test_a_chart_that_fails_costs_that_chart_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,19 +302,8 @@ def test_a_missing_library_names_the_extra(sweep: Sweep, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = find_program("chromium", "chromium")
-    driver_program = find_program("chromedriver", "chromium-driver")
-    for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_program))
-    yield driver
-    driver.quit()
+    with open_browser(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 @pytest.fixture

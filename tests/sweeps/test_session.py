@@ -11,6 +11,7 @@ from exporter import ExportConfig, UsageError
 from exporter.artifacts.records import Status
 from exporter.config import VerifyConfig
 from exporter.exporting.job import run_export
+from exporter.exporting.proving import ModelProver
 from exporter.exporting.session import ExportSession
 
 
@@ -58,10 +59,10 @@ def test_one_process_proves_one_artifact_after_the_other_also_after_a_failure(tm
             else:
                 with pytest.raises(UsageError):
                     run_export(config, session=session)
-            numbers.append(session.open_process().id)
+            numbers.append(session.open_process(ModelProver.start).id)
         assert len(set(numbers)) == 1
-        session.open_process()._process.kill()
-        session.open_process()._process.wait()
+        session.open_process(ModelProver.start)._process.kill()
+        session.open_process(ModelProver.start)._process.wait()
         config = ExportConfig(model=source, filepath=str(tmp_path / "d.h5"), save_format="h5")
         assert run_export(config, session=session).status is Status.PROVEN
-        assert session.open_process().id not in numbers
+        assert session.open_process(ModelProver.start).id not in numbers

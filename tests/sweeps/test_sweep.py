@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from exporter.artifacts.receipt import Receipt
+from exporter.artifacts.records import Phase
 from exporter.storage.digests import digest_files, record_files
 from sweeps.conftest import MODELS, TINY, Run, read_table
 
@@ -64,8 +66,9 @@ def test_each_job_has_its_row_whatever_happened(story: Story) -> None:
     rows = story.table["rows"]
     assert [row["outcome"] for row in rows] == ["proven", "proven", "failed", "failed", "failed", "failed"]
     assert [row["format"] for row in rows] == ["tf", "h5"] * 3
+    line = MODELS.split("        raise ValueError")[0].count("\n") + 1
     assert [row["error"] for row in rows[2:]] == [
-        *["tiny_models.build could not be called: ValueError: this model cannot be built the second line"] * 2,
+        *[f"tiny_models.build raised ValueError: this model cannot be built (tiny_models.py:{line} in build)"] * 2,
         *["its process was ended by signal 9 (SIGKILL) during `build the model`"] * 2,
     ]
     assert [row["exit_code"] for row in rows] == [0, 0, 3, 3, 1, 1]
@@ -79,7 +82,7 @@ def test_a_row_is_a_view_of_the_receipt(story: Story) -> None:
         assert row["filepath"] == receipt.filepath == str(artifact)
         assert row["sha256"] == digest_files(record_files(artifact, artifact.name)) == digest_files(receipt.files)
         assert row["total_bytes"] == receipt.total_bytes
-        assert row["save_seconds"] == receipt.seconds["write the artifact"]
+        assert row["save_seconds"] == receipt.seconds[Phase.WRITE]
         assert (row["output_difference"], row["state_difference"], row["resumes"]) == (0.0, 0.0, True)
         assert row["measurements"]["runs"] == 5
         assert 0 < row["measurements"]["median_seconds"] <= row["measurements"]["p99_seconds"]
@@ -106,7 +109,7 @@ def test_the_terminal_shows_a_line_a_job_and_one_table(story: Story) -> None:
     lines = story.first.stderr.splitlines()
     assert len(lines) == 6, story.first.stderr
     assert lines[0].startswith("1/6 ✓ proven   model.kind=fine save_format=tf  ")
-    assert lines[2].startswith("3/6 ✗ failed   model.kind=fails save_format=tf  tiny_models.build could not be called")
+    assert lines[2].startswith("3/6 ✗ failed   model.kind=fails save_format=tf  tiny_models.build raised ValueError")
     assert "6 jobs: 2 proven, 4 failed" in story.first.stdout.splitlines()
     assert "smallest              model.kind=fine save_format=h5" in story.first.stdout
     assert "Traceback" not in story.first.stdout + story.first.stderr
@@ -125,7 +128,8 @@ def test_resuming_runs_only_what_is_missing(story: Story) -> None:
     assert story.resumed.stderr.splitlines()[0] == "2 of 6 jobs are finished already"
     before, after = story.table["rows"], story.resumed_table["rows"]
     assert [row["outcome"] for row in after] == ["proven", "proven", "failed", "failed", "proven", "proven"]
-    assert before[:2] == after[:2]
+    # Whether it is on the front depends on the others too.
+    assert [{**row, "on_front": None} for row in before[:2]] == [{**row, "on_front": None} for row in after[:2]]
     assert story.resumed.returncode == 3
 
 
@@ -220,9 +224,11 @@ def test_two_sweeps_never_share_a_directory_and_an_interrupt_leaves_a_table(
     )
     assert second.returncode == 3
     running.send_signal(signal.SIGINT)
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=1500)
     assert running.returncode == 130
     assert stderr.splitlines()[-1] == "exporter: interrupted"
     assert "2 jobs: 1 failed, 1 not run" in stdout
     table = json.loads((tmp_path / "here" / "sweep.json").read_text())
-    assert [row["error"] for row in table["rows"]] == ["interrupted during `start TensorFlow`", "not run"]
+    first, second_row = (row["error"] for row in table["rows"])
+    assert re.fullmatch(r"interrupted during `[\w ]+`", first)  # how far it had come, the machine's load decides
+    assert second_row == "not run"

@@ -12,8 +12,10 @@ from typing import IO, Any
 from exporter.artifacts.inspection.configurations import list_layers
 from exporter.artifacts.inspection.graphs import Graph, read_graph, read_keras_2_config
 from exporter.artifacts.inspection.tensors import DAMAGE, StoredTensor, read_checkpoint
+from exporter.artifacts.numbered_versions import find_newest
 from exporter.artifacts.records import Input
 from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
+from exporter.saving.compatibility.history import find_oldest_keras, show_version
 from exporter.saving.formats import FORMATS, find_format, join_nouns
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.documents import check_length, parse_json, parse_recipe
@@ -25,6 +27,7 @@ from exporter.saving.layout.names import (
     FUNCTIONS,
     GRAPH,
     INPUTS,
+    KERAS_2_METADATA,
     METADATA,
     OURS,
     OWN_CONFIG,
@@ -59,13 +62,14 @@ class Artifact:
         optimizers: The addresses of the optimizers, as our record has them.
         functions: Our record of the functions that live on without their code; None if there are none.
         tensors: Every tensor by path: that of the state where the artifact tells it.
-        graph: What TensorFlow runs; None unless there is a `saved_model.pb`.
+        graph: What TensorFlow or another runtime runs; None if there is none.
         assets: The files beside the variables, such as vocabularies and the entries of tables: name -> content, read
             when it is asked for.
         tables: The lookup tables of the state, by path.
         versions: Of the software that wrote it, by name.
         recipe: Of the export, if it was one.
         inputs: The files that the recipe read.
+        computation: In which numbers it computes, where it holds what endpoints compute and not the model; else empty.
         has_twin: Whether stock Keras opens it.
         has_debug_info: Whether the graph's debug information is kept.
         shards: How many data files the variables lie in.
@@ -86,6 +90,7 @@ class Artifact:
     versions: Mapping[str, str] = field(default_factory=dict)
     recipe: Config | None = None
     inputs: tuple[Input, ...] = ()
+    computation: str = ""
     has_twin: bool = False
     has_debug_info: bool = False
     shards: int = 0
@@ -131,12 +136,9 @@ def _open(path: Path, stack: ExitStack) -> Artifact:
 
 def _explain_directory(path: Path) -> ArtifactError:
     """Says what a directory is that is no artifact."""
-    versions = sorted(
-        (entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH).is_file()),
-        key=lambda entry: int(entry.name),
-    )
-    if versions:
-        return ArtifactError(f"{path} is a directory of versions; give one of them, such as {versions[-1]}.")
+    newest = find_newest(path)
+    if newest is not None:
+        return ArtifactError(f"{path} is a directory of versions; give one of them, such as {newest}.")
     kinds = join_nouns(f"{each.noun}{' directory' * each.is_directory}" for each in FORMATS.values())
     return ArtifactError(f"{path} is no artifact: it has no {GRAPH}. Expected {kinds}.")
 
@@ -156,9 +158,9 @@ def open_saved_model(path: Path, stack: ExitStack) -> Artifact:
     by_tensorflow = f"TensorFlow {graph.tensorflow_version}"
     if record is not None:
         writer = _name_exporter(versions)
-    elif (path / "keras_metadata.pb").is_file():
+    elif (path / KERAS_2_METADATA).is_file():
         writer = f"Keras 2 with {by_tensorflow}"
-        config = read_keras_2_config(path / "keras_metadata.pb")
+        config = read_keras_2_config(path / KERAS_2_METADATA)
         compile_config = _translate_training((config or {}).get("training_config"))
     elif any(name.startswith("_all_variables/") for name in tensors):
         writer = f"Keras 3 (model.export) with {by_tensorflow}"
@@ -264,8 +266,8 @@ def _describe_native(
         tensors=list_weights(file) if checksums is None else list_recorded(file, path, record or {}, checksums),
         assets=assets,
         versions=versions or _list_versions(keras=keras_version),
-        recipe=_parse_recipe(notes.get(RECIPE), path),
-        inputs=_parse_inputs(notes.get(INPUTS), path),
+        recipe=parse_recipe_note(notes.get(RECIPE), path),
+        inputs=parse_inputs(notes.get(INPUTS), path),
         has_twin=True,
         shards=1,
     )
@@ -333,8 +335,8 @@ def _describe_ours(file: Any, path: Path, keras_version: str) -> Artifact:
             name: partial(hdf5_tensors.read_bytes, ours, path, f"{ASSETS}/{name}") for name in record.get("assets", ())
         },
         versions=versions or _list_versions(keras=keras_version),
-        recipe=_parse_recipe(recipe, path),
-        inputs=_parse_inputs(inputs, path),
+        recipe=parse_recipe_note(recipe, path),
+        inputs=parse_inputs(inputs, path),
         has_twin=True,
         shards=1,
     )
@@ -387,7 +389,7 @@ class _Record:
     tables: Mapping[str, StoredTable] = field(default_factory=dict)
 
 
-def _open_h5py(source: Any, path: Path) -> Any:
+def _open_h5py(source: object, path: Path) -> Any:
     try:
         import h5py
     except ImportError as error:
@@ -403,7 +405,7 @@ def _read_json(path: Path) -> Config | None:
         return _parse_json(file.read(), str(path))
 
 
-def _parse_json(text: Any, place: str) -> Config:
+def _parse_json(text: object, place: str) -> Config:
     content = parse_json(text, place)
     if not isinstance(content, dict):
         raise ArtifactError(f"{place} is damaged: expected a mapping, received {type(content).__name__}.")
@@ -411,10 +413,11 @@ def _parse_json(text: Any, place: str) -> Config:
 
 
 def _read_recipe(path: Path) -> Config | None:
-    return _parse_recipe(path.read_bytes(), path) if path.is_file() else None
+    return parse_recipe_note(path.read_bytes(), path) if path.is_file() else None
 
 
-def _parse_recipe(text: Any, path: Path) -> Config | None:
+def parse_recipe_note(text: Any, path: Path) -> Config | None:
+    """Reads the recipe that an artifact holds; None where it holds none."""
     if text is None:
         return None
     recipe = parse_recipe(text, f"The recipe inside {path}")
@@ -422,10 +425,11 @@ def _parse_recipe(text: Any, path: Path) -> Config | None:
 
 
 def _read_inputs(path: Path) -> tuple[Input, ...]:
-    return _parse_inputs(path.read_bytes(), path) if path.is_file() else ()
+    return parse_inputs(path.read_bytes(), path) if path.is_file() else ()
 
 
-def _parse_inputs(text: Any, path: Path) -> tuple[Input, ...]:
+def parse_inputs(text: Any, path: Path) -> tuple[Input, ...]:
+    """Reads the list of files that the recipe of an artifact read."""
     try:
         return () if text is None else read_record(tuple[Input, ...], json.loads(text))
     except (ValueError, RecursionError) as error:  # of JSON, and of records
@@ -453,7 +457,7 @@ def _list_files(path: Path) -> dict[str, Callable[[], bytes]]:
     return {entry.relative_to(directory).as_posix(): entry.read_bytes for entry in files}
 
 
-def _name_exporter(versions: Mapping[str, Any]) -> str:
+def _name_exporter(versions: Mapping[str, object]) -> str:
     return f"exporter {versions['exporter']}" if "exporter" in versions else "exporter"
 
 
@@ -461,5 +465,12 @@ def _name_keras(version: str) -> str:
     return f"Keras {version}".strip()
 
 
-def _list_versions(**versions: Any) -> dict[str, str]:
+def _list_versions(**versions: object) -> dict[str, str]:
     return {name: str(version) for name, version in versions.items() if version}
+
+
+def find_oldest_reader(artifact: Artifact) -> str:
+    """Finds the oldest Keras that opens an artifact of ours: of others, it is not known what else they need."""
+    if artifact.record is None or artifact.config is None or not artifact.has_twin:
+        return ""
+    return show_version(find_oldest_keras([artifact.config, artifact.compile_config]))

@@ -13,6 +13,7 @@ from exporter.artifacts.inspection.inspection import name_objects, read_optimize
 from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.errors import ArtifactError
 from exporter.processes.arrays import Array
+from exporter.saving.compatibility.defaults import leave_out_new_defaults
 from exporter.saving.contents import Endpoint, Tensor
 from exporter.text.showing import write_json
 
@@ -133,6 +134,8 @@ def compare_artifacts(first: Path, second: Path) -> Comparison:
         ArtifactError: One of them cannot be read.
     """
     with open_artifact(first) as one, open_artifact(second) as other:
+        for each in (one, other):  # an argument that one of them has no name for may be at its default in the other
+            leave_out_new_defaults([each.config, each.compile_config])
         try:
             config = tuple(find_differences(_plain_config(one), _plain_config(other)))
             layers = tuple(_compare_layers(one, other))
@@ -254,7 +257,7 @@ def write_shape(shape: tuple[int | None, ...] | None) -> str:
     return "of any rank" if shape is None else f"({', '.join('?' if size is None else str(size) for size in shape)})"
 
 
-def find_differences(first: Any, second: Any, path: str = "") -> Iterator[Difference]:
+def find_differences(first: object, second: object, path: str = "") -> Iterator[Difference]:
     """Finds where two pieces of plain data differ.
 
     Args:
@@ -297,7 +300,7 @@ def _plain_config(artifact: Artifact) -> Any:
     return _strip({"class_name": config.get("class_name"), "config": arguments})
 
 
-def _strip(node: Any) -> Any:
+def _strip(node: object) -> Any:
     if isinstance(node, dict):
         # What Keras 2 wrote as a name, Keras 3 writes as an object of that name.
         if node.get("class_name") == "DTypePolicy" and isinstance(node.get("config"), dict):

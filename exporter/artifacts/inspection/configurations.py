@@ -1,12 +1,14 @@
 """What a model's configuration says, in Keras 3's words or in those of Keras 2, without Keras."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from exporter.saving.layout.documents import list_mappings
 
 Config = dict[str, Any]
 
@@ -81,7 +83,7 @@ def list_inputs(config: Config | None) -> tuple[ModelInput, ...]:
     return tuple(inputs)
 
 
-def list_custom(*configs: Any) -> tuple[str, ...]:
+def list_custom(*configs: object) -> tuple[str, ...]:
     """Lists the classes and functions that Keras does not have, by the names under which they were saved.
 
     Args:
@@ -92,14 +94,14 @@ def list_custom(*configs: Any) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for config in configs:
-        for node in _walk(config):
-            name = _name_custom(node)
+        for node in list_mappings(config):
+            name = _name_custom(node) if "class_name" in node else None
             if name:
                 found[name] = None
     return tuple(found)
 
 
-def list_random(config: Any) -> tuple[str, ...]:
+def list_random(config: object) -> tuple[str, ...]:
     """Lists the layers that draw random numbers when they are trained.
 
     Args:
@@ -109,11 +111,11 @@ def list_random(config: Any) -> tuple[str, ...]:
         Their names. What an initialiser draws is drawn when a model is built, and belongs to none.
     """
     found: dict[str, None] = {}
-    for node in _walk(config):
+    for node in list_mappings(config):
         arguments = _arguments(node)
         draws = "seed" in arguments and arguments.get("rate", 1) != 0
         drops = any(arguments.get(key) for key in ("dropout", "recurrent_dropout"))  # inside layers of another kind
-        if "name" in arguments and (draws or drops):  # an initialiser has no name
+        if "class_name" in node and "name" in arguments and (draws or drops):  # an initialiser has no name
             found[str(arguments["name"])] = None
     return tuple(found)
 
@@ -124,22 +126,9 @@ def _list_nodes(config: Config) -> list[Config]:
     return [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
 
 
-def _arguments(node: Mapping[str, Any]) -> Config:
+def _arguments(node: Mapping[str, object]) -> Config:
     arguments = node.get("config")
     return arguments if isinstance(arguments, dict) else {}
-
-
-def _walk(node: Any) -> Iterator[Config]:
-    # An own stack: a configuration may be nested deeper than Python's recursion limit.
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            if "class_name" in item:
-                yield item
-            stack += reversed(list(item.values()))
-        elif isinstance(item, list):
-            stack += reversed(item)
 
 
 def _name_custom(node: Config) -> str | None:

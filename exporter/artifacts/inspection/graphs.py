@@ -2,17 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from exporter.errors import ArtifactError
+from exporter.saving.compatibility.graphs import find_oldest_tensorflow
+from exporter.saving.compatibility.history import show_version
 from exporter.saving.contents import Endpoint, Tensor
 from exporter.saving.layout.messages import DTYPES, SavedMetadata
 from exporter.saving.safety.graphs.operations import find_harms, read_graphs
+from exporter.typing.messages import TensorInfo, TensorInfoEntry
+from exporter.typing.structures import Config
 
 # TensorFlow keeps its initialisation among the signatures.
 _INTERNAL = "__saved_model_init_op"
@@ -35,6 +38,7 @@ class Graph:
         has_saver: Whether servers can restore its variables.
         assets: The names of its assets.
         tensorflow_version: Of the TensorFlow that wrote it.
+        oldest_tensorflow: The oldest release that computes all of it.
     """
 
     tags: tuple[str, ...]
@@ -49,6 +53,7 @@ class Graph:
     has_saver: bool
     assets: tuple[str, ...]
     tensorflow_version: str
+    oldest_tensorflow: str
 
 
 def read_graph(path: Path) -> Graph:
@@ -89,20 +94,21 @@ def read_graph(path: Path) -> Graph:
         has_saver=bool(graph.saver_def.filename_tensor_name),
         assets=tuple(sorted(asset.filename for asset in graph.asset_file_def)),
         tensorflow_version=info.tensorflow_version,
+        oldest_tensorflow=show_version(max(find_oldest_tensorflow(each.graph_def) for each in message.meta_graphs)),
     )
 
 
-def _read_tensors(entries: Any) -> dict[str, Tensor]:
+def _read_tensors(entries: Iterable[TensorInfoEntry]) -> dict[str, Tensor]:
     return {entry.key: _read_tensor(entry.value) for entry in sorted(entries, key=lambda entry: str(entry.key))}
 
 
-def _read_tensor(info: Any) -> Tensor:
+def _read_tensor(info: TensorInfo) -> Tensor:
     shape = info.tensor_shape
     sizes = None if shape.unknown_rank else tuple(None if dim.size < 0 else int(dim.size) for dim in shape.dim)
     return Tensor(shape=sizes, dtype=DTYPES.get(info.dtype, f"dtype {info.dtype}"))
 
 
-def read_keras_2_config(path: Path) -> dict[str, Any] | None:
+def read_keras_2_config(path: Path) -> Config | None:
     """Reads the model's configuration from `keras_metadata.pb`, which Keras 2 wrote beside a SavedModel.
 
     Args:
@@ -117,7 +123,7 @@ def read_keras_2_config(path: Path) -> dict[str, Any] | None:
     try:
         nodes = SavedMetadata.FromString(path.read_bytes()).nodes
         metadata = next((node.metadata for node in nodes if node.node_path == "root"), None)
-        config: dict[str, Any] | None = json.loads(metadata) if metadata else None
+        config: Config | None = json.loads(metadata) if metadata else None
     except (DecodeError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
     return config

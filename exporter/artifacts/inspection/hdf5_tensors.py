@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,16 +10,13 @@ from exporter.artifacts.inspection.tensors import DAMAGE, StoredTensor, find_dty
 from exporter.errors import ArtifactError
 from exporter.processes.arrays import Array
 from exporter.saving.layout.checksums import Checksums, checksum_dataset, checksum_values
-
-if TYPE_CHECKING:
-    import h5py
-
-Config = dict[str, Any]
+from exporter.typing.hdf5 import Dataset, File, Group
+from exporter.typing.structures import Config
 
 _LEGACY = ("model_weights", "optimizer_weights")
 
 
-def list_weights(file: "h5py.File") -> dict[str, StoredTensor]:
+def list_weights(file: File) -> dict[str, StoredTensor]:
     """Lists what is in `model.weights.h5`, by the path of the state.
 
     Args:
@@ -34,7 +30,7 @@ def list_weights(file: "h5py.File") -> dict[str, StoredTensor]:
 
 
 def list_recorded(
-    file: "h5py.File", artifact: Path, record: Mapping[str, Any], checksums: Checksums, index: Mapping[str, str] = {}
+    file: File, artifact: Path, record: Config, checksums: Checksums, index: Mapping[str, str] = {}
 ) -> dict[str, StoredTensor]:
     """Lists the variables of a file that we wrote, by the path of the state.
 
@@ -60,7 +56,7 @@ def list_recorded(
     return tensors
 
 
-def list_legacy(file: "h5py.File", artifact: Path, addresses: Mapping[str, str]) -> dict[str, StoredTensor]:
+def list_legacy(file: File, artifact: Path, addresses: Mapping[str, str]) -> dict[str, StoredTensor]:
     """Lists the variables of a file in the legacy layout that Keras wrote.
 
     A layer's variables get the path of the state where the layer holds them itself, and otherwise their own names.
@@ -99,7 +95,7 @@ def list_legacy(file: "h5py.File", artifact: Path, addresses: Mapping[str, str])
     return tensors
 
 
-def read_json(group: "h5py.Group", artifact: Path, name: str) -> Config:
+def read_json(group: Group, artifact: Path, name: str) -> Config:
     """Reads one of our own records.
 
     Args:
@@ -117,7 +113,7 @@ def read_json(group: "h5py.Group", artifact: Path, name: str) -> Config:
     return content
 
 
-def read_bytes(group: "h5py.Group", artifact: Path, name: str) -> bytes:
+def read_bytes(group: Group, artifact: Path, name: str) -> bytes:
     """Reads one of our own notes.
 
     Raises:
@@ -129,7 +125,7 @@ def read_bytes(group: "h5py.Group", artifact: Path, name: str) -> bytes:
     return bytes(np.asarray(dataset[()], dtype=np.uint8).tobytes())
 
 
-def _read_names(group: Any, attribute: str) -> list[str]:
+def _read_names(group: Group, attribute: str) -> list[str]:
     """Reads a list of names, which Keras splits into numbered attributes when it is long."""
     if attribute in group.attrs:
         chunks = [group.attrs[attribute]]
@@ -139,18 +135,18 @@ def _read_names(group: Any, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for chunk in chunks for name in chunk]
 
 
-def _walk(file: "h5py.File") -> Iterator[tuple[str, Any]]:
+def _walk(file: File) -> Iterator[tuple[str, Dataset]]:
     """Gives every dataset once; links into other files are not followed."""
     import h5py
 
-    found: list[tuple[str, Any]] = []
+    found: list[tuple[str, Dataset]] = []
     file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
     for name, dataset in found:
         if _lies_inside(dataset):
             yield name, dataset
 
 
-def _find(group: Any, path: str) -> Any:
+def _find(group: Group, path: str) -> Dataset | None:
     """Finds a dataset by hard links alone, so that nothing outside the file is read."""
     import h5py
 
@@ -162,11 +158,11 @@ def _find(group: Any, path: str) -> Any:
     return item if isinstance(item, h5py.Dataset) and _lies_inside(item) else None
 
 
-def _lies_inside(dataset: Any) -> bool:
+def _lies_inside(dataset: Dataset) -> bool:
     return not dataset.external and not dataset.is_virtual
 
 
-def _describe(dataset: Any, checksums: Checksums | None = None, path: str = "") -> StoredTensor:
+def _describe(dataset: Dataset, checksums: Checksums | None = None, path: str = "") -> StoredTensor:
     opaque = dataset.attrs.get("dtype")
     dtype = str(opaque) if isinstance(opaque, str) else dataset.dtype.name
 

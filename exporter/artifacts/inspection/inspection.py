@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from exporter.artifacts.inspection.artifacts import Artifact, Config, open_artifact
+from exporter.artifacts.inspection.artifacts import Artifact, Config, find_oldest_reader, open_artifact
 from exporter.artifacts.inspection.configurations import (
     Layer,
     ModelInput,
@@ -19,6 +19,7 @@ from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
 from exporter.saving.contents import TWIN, ContentItem, Endpoint, Omission, OmissionKind, format_bytes
+from exporter.saving.formats import FORMATS
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.exchange import read_whole
@@ -138,6 +139,8 @@ class Inspection:
         files: Every file with its digest.
         total_bytes: The sum of their sizes.
         receipt: The receipt beside it; None if there is none.
+        oldest_keras: The oldest release of Keras that can open it, of those that were tried; empty if not known.
+        oldest_tensorflow: Likewise of TensorFlow, without Keras.
     """
 
     schema_version: int
@@ -164,6 +167,8 @@ class Inspection:
     files: tuple[FileRecord, ...]
     total_bytes: int
     receipt: ReceiptSummary | None
+    oldest_keras: str = ""
+    oldest_tensorflow: str = ""
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
@@ -222,6 +227,8 @@ def _inspect(path: Path) -> Inspection:
             files=files,
             total_bytes=sum(record.size for record in files),
             receipt=_read_receipt(path, files),
+            oldest_keras=find_oldest_reader(artifact),
+            oldest_tensorflow=graph.oldest_tensorflow if graph else "",
         )
 
 
@@ -332,7 +339,7 @@ def read_optimizer(artifact: Artifact) -> OptimizerState | None:
     return OptimizerState(class_name=class_name, step=step, learning_rate=rate)
 
 
-def _read_optimizer_config(config: Any) -> tuple[str, float | str | None]:
+def _read_optimizer_config(config: object) -> tuple[str, float | str | None]:
     if isinstance(config, str):
         return config, None
     if not isinstance(config, dict):
@@ -347,7 +354,7 @@ def _read_optimizer_config(config: Any) -> tuple[str, float | str | None]:
 
 def _describe_options(artifact: Artifact) -> dict[str, Any]:
     graph = artifact.graph
-    if graph is None:
+    if graph is None or artifact.computation:
         return {}
     # Without a gradient that needed it, nothing tells whether they were asked for.
     gradients = {"experimental_custom_gradients": True} if graph.has_gradients else {}
@@ -372,7 +379,7 @@ def _list_custom(artifact: Artifact) -> tuple[str, ...]:
 def _list_held(
     artifact: Artifact, groups: Mapping[str, str], optimizer: OptimizerState | None
 ) -> tuple[ContentItem, ...]:
-    held = []
+    held = [ContentItem("computation", artifact.computation)] if artifact.computation else []
     architecture = describe_architecture(artifact)
     if architecture is not None:
         layers = f" of {_count(len(architecture.layers), 'layer')}" if architecture.layers else ""
@@ -403,6 +410,9 @@ def _list_missing(
 ) -> tuple[Omission, ...]:
     missing = []
     present = set(groups.values())
+    if artifact.format in FORMATS and not FORMATS[artifact.format].holds_model:
+        why = "it holds what endpoints compute, so nothing can be trained and no keras.Model rebuilt from it"
+        return (Omission("the model itself", why, intended=True),)
     if artifact.config is None:
         words = "it has functions and variables only" if artifact.graph else "it holds weights alone"
         missing.append(Omission("configuration", f"{words}, so no keras.Model can be rebuilt from it without its code"))
@@ -417,7 +427,7 @@ def _list_missing(
         names = ", ".join(random[:3]) + (", ..." if len(random) > 3 else "")
         missing.append(Omission("random state", f"{names} draws random numbers, so training does not go on exactly"))
     if artifact.graph is None and artifact.format != "weights":
-        missing.append(Omission("endpoints", "only a SavedModel has signatures that a server runs"))
+        missing.append(Omission("endpoints", "its format has no signatures that a server runs"))
     if artifact.record is not None and artifact.graph is not None and not artifact.has_twin:
         why = "stock Keras does not open it; exporter.load_model does"
         missing.append(Omission(TWIN, why, kind=OmissionKind.TWIN))
@@ -439,7 +449,7 @@ def _describe_compilation(config: Config) -> str:
     return "; ".join(parts) or "optimizer only"
 
 
-def name_objects(value: Any) -> list[str]:
+def name_objects(value: object) -> list[str]:
     """Names the losses or metrics of a compile configuration, which may be nested.
 
     Args:

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,15 @@ from exporter.errors import ArtifactError
 from exporter.processes.arrays import Array
 from exporter.saving.layout.messages import DTYPES, TrackableObjectGraph
 from exporter.saving.layout.names import INDEX
-from exporter.saving.layout.tensor_bundle import KEY_SUFFIX, BundleEntry, decode_string, name_slice, read_index
-
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+from exporter.saving.layout.tensor_bundle import (
+    KEY_SUFFIX,
+    OBJECT_GRAPH,
+    BundleEntry,
+    decode_string,
+    name_slice,
+    read_index,
+)
+from exporter.typing.messages import TrackableObject
 
 # What h5py and zipfile raise on a damaged file, and what plain data of another shape than expected comes to.
 DAMAGE = (
@@ -169,7 +175,7 @@ def _name_keys(checkpoint: _Checkpoint) -> dict[str, str]:
     return names
 
 
-def _find_child(nodes: Any, number: int | None, name: str) -> int | None:
+def _find_child(nodes: Sequence[TrackableObject], number: int | None, name: str) -> int | None:
     if number is None or not 0 <= number < len(nodes):
         return None
     return next((child.node_id for child in nodes[number].children if child.local_name == name), None)

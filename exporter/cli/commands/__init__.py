@@ -20,7 +20,13 @@ COMMANDS = {
     "verify": "verifying",
     "rerun": "rerunning",
     "sign": "signing",
-    "recipes": "listing_recipes",
+    "versions": "versions.listing",
+    "rollback": "versions.rolling_back",
+    "promote": "versions.promoting",
+    "predict": "predicting",
+    "recipes": "recipes.listing",
+    "check": "recipes.checking",
+    "help": "helping",
 }
 
 

@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from exporter.storage.remote import find_artifact, show_urls
+from exporter.cli.commands.locating import locate_artifact
+from exporter.storage.remote import show_urls
 from exporter.text.showing import write_json
 
 TROUBLE = 2
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    first, second = find_artifact(arguments.first), find_artifact(arguments.second)
+    first, second = locate_artifact(arguments.first), locate_artifact(arguments.second)
     if arguments.signatures:
         return _compare_signatures(first, second, arguments.json)
     from exporter.artifacts.inspection.comparison import compare_artifacts
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(comparison.to_json(), end="")
     else:
-        from exporter.artifacts.inspection.comparison_page import print_comparison
+        from exporter.artifacts.inspection.showing.comparison_page import print_comparison
 
         print_comparison(comparison)
     return 0 if comparison.same else 1
@@ -50,7 +51,7 @@ def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
         found = {"compatible": compatible, "differences": [asdict(difference) for difference in differences]}
         print(write_json(found), end="")
     else:
-        from exporter.artifacts.inspection.comparison_page import print_signatures
+        from exporter.artifacts.inspection.showing.comparison_page import print_signatures
 
         print_signatures(show_urls(str(first)), show_urls(str(second)), differences, sys.stdout)
     return 0 if compatible else 1

@@ -41,7 +41,7 @@ def _read_positive(text: str) -> float:
 _read_positive.__name__ = "positive number"  # argparse names it in its errors
 
 
-def run_recipe(work: str, given: Mapping[str, Any], what: str, arguments: argparse.Namespace) -> Any:
+def run_recipe(work: str, given: Mapping[str, object], what: str, arguments: argparse.Namespace) -> Any:
     """Runs what makes an artifact from the recipe inside another one, within the limits that the user gave.
 
     Without them it may take a day, and three quarters of the machine's memory.

@@ -6,12 +6,13 @@ Nothing of it is run, and TensorFlow is not imported.
 import argparse
 from dataclasses import replace
 
-from exporter.storage.remote import find_artifact, show_urls
+from exporter.cli.commands.locating import locate_artifact
+from exporter.storage.remote import show_urls
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL")
+    parser.add_argument("path", metavar="PATH", help="the artifact, or its URL; of a directory of versions, the newest")
     parser.add_argument("--json", action="store_true", help="print all as JSON, with every tensor and digest")
 
 
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     from exporter.artifacts.inspection import inspect_artifact
 
-    inspection = inspect_artifact(find_artifact(arguments.path))
+    inspection = inspect_artifact(locate_artifact(arguments.path))
     receipt = inspection.receipt
     if receipt is not None:
         receipt = replace(receipt, path=show_urls(receipt.path), fault=show_urls(receipt.fault))
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(inspection.to_json(), end="")
     else:
-        from exporter.artifacts.inspection.page import print_inspection
+        from exporter.artifacts.inspection.showing.inspection_page import print_inspection
 
         print_inspection(inspection)
     return 0

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def rerun(**given: Any) -> int:
+def rerun(**given: object) -> int:
     """Runs the recipe inside an artifact as the command line runs one.
 
     Args:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exporter.cli import hydra_private
+from exporter.cli.mistakes import explain_unknown_key
 from exporter.cli.preflight.faults import FaultList, relate, word_error
 from exporter.cli.preflight.overrides import PLUGINS, OverrideReader, word_extra
 from exporter.config import JobConfig
@@ -119,7 +121,7 @@ class Composer:
             hint, free, allowed = locate(path, JobConfig)
             message = None
             if hint is None:
-                message = explain_unknown(path.rpartition(".")[2], allowed)
+                message = explain_unknown_key(path, self._find_typed(path), allowed)
             elif override.is_delete() and not free:
                 message = f"cannot be removed; give it a value: {path}=VALUE"
             if message is not None:
@@ -130,6 +132,11 @@ class Composer:
         except _MISTAKES as error:
             message = self._explain_refusal(override, composed, error)
             self._faults.add_composed(path, message)
+
+    def _find_typed(self, path: str) -> str | None:
+        """Finds what was typed for a key; None where nothing was, or where it was to be removed."""
+        typed = [each for each in self._faults.given if each.key_or_group == path and not each.is_delete()]
+        return typed[-1].get_value_string() if typed else None
 
     def _explain_refusal(self, override: Override, composed: DictConfig, error: Exception) -> str:
         """Says why Hydra did not apply an override."""
@@ -155,6 +162,27 @@ class Composer:
         if OmegaConf.select(composed, path, throw_on_missing=False) is None:
             return f"is not in the config yet; to add it, write {shlex.quote('+' + line)}"
         return word_error(error.__cause__ or error)
+
+    def has_defaults(self) -> bool:
+        """Whether the recipe starts from others; one that cannot be read is told of when it is composed."""
+        try:
+            recipe = self._loader.repository.load_config(self._recipe)
+        except (yaml.YAMLError, *_MISTAKES):
+            return True
+        return recipe is None or bool(recipe.defaults_list)
+
+    def lacks(self, composed: DictConfig, path: str) -> bool:
+        """Whether a key is new to the config, and belongs there: to the schema, or to the model's function."""
+        parent, _, name = path.rpartition(".")
+        prefixes = [path[: dot.start()] for dot in re.finditer(r"\.|$", path)]
+        located = [locate(prefix, JobConfig)[:2] for prefix in prefixes]
+        if located[-1][0] is None or (any(free for _, free in located) and not path.startswith("model.")):
+            return False  # what may have any name is added by a `+`, so that a mistyped one is no new one
+        siblings = _select(composed, parent)
+        source = references.find_source(siblings) if parent == "model" else None
+        if source is not None and name not in references.name_arguments(source):
+            return False
+        return not isinstance(siblings, dict) or name not in siblings
 
     def read_setting(self, composed: DictConfig, path: str) -> Any:
         """Gives a setting of Hydra's own, or None after adding what is wrong with it."""

@@ -1,7 +1,9 @@
 """Overrides, each parsed and checked by itself."""
 
+import os
 import shlex
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -12,7 +14,7 @@ from hydra.errors import HydraException
 from exporter.cli.hydra_private import ConfigLoaderImpl
 from exporter.cli.preflight.faults import FaultList
 from exporter.config import JobConfig, read_keys
-from exporter.config.checking import explain_choice, suggest
+from exporter.config.checking import explain_choice
 from exporter.text.showing import show
 
 # The plugins that come with an extra of the same name, by the package that holds them.
@@ -31,6 +33,7 @@ class OverrideReader:
         self._loader = loader
         self._faults = faults
         self._parser = OverridesParser.create(config_loader=loader)
+        self.adds_groups = False  # whether the recipe starts from none, so that one is chosen by adding it
 
     def parse(self, lines: Sequence[str]) -> list[Override]:
         """Parses overrides and returns the good ones."""
@@ -62,6 +65,13 @@ class OverrideReader:
         is_value = isinstance(override.value(), dict)
         return not is_value and self._loader.repository.group_exists(override.key_or_group)
 
+    def prefix(self, overrides: Sequence[Override], chosen: Sequence[bool], sign: str) -> list[Override]:
+        """Writes a sign before some of them, such as the `+` that adds."""
+        return [
+            self._parser.parse_override(f"{sign}{each.input_line}") if is_chosen else each
+            for each, is_chosen in zip(overrides, chosen, strict=True)
+        ]
+
     def _explain_syntax(self, line: str, error: Exception) -> str:
         key, equals, value = line.partition("=")
         if not equals:
@@ -76,14 +86,16 @@ class OverrideReader:
         return f"the value needs quotes: {shlex.quote(quoted)}"
 
     def _suggest_override(self, word: str) -> str:
-        if word in self._loader.get_group_options("", ObjectType.CONFIG):
-            return f"; did you mean -cn {word}?"
+        """Gives what was probably meant by a word without a value: a recipe, an option or a key."""
+        meant = {name: f"{name}=" for name in read_keys(JobConfig)}
         for group in self._loader.list_groups(""):
-            if group != "hydra" and word in self._loader.get_group_options(group):
-                return f"; did you mean {group}={word}?"
-        return suggest(word, [f"{name}=" for name in read_keys(JobConfig)])
+            if group != "hydra":
+                meant |= {option: f"{group}={option}" for option in self._loader.get_group_options(group)}
+        meant |= {name: f"-cn {name}" for name in self._loader.get_group_options("", ObjectType.CONFIG)}
+        near = [word] if word in meant else get_close_matches(word, meant, n=1)
+        return f"; did you mean {meant[near[0]]}?" if near else ""
 
-    def _check_group(self, override: Override, values: list[Any]) -> str | None:
+    def _check_group(self, override: Override, values: Sequence[object]) -> str | None:
         """Says what is wrong with the choice of a group option, if it is one and anything is."""
         if not self.is_group(override):
             group = override.key_or_group.replace(".", "/")
@@ -95,15 +107,18 @@ class OverrideReader:
         is_ours = override.key_or_group in read_keys(JobConfig)
         if override.is_delete():
             return f"cannot be removed; choose one of: {', '.join(options)}" if is_ours else None
-        if override.is_force_add() or (override.is_add() and is_ours):
+        if override.is_force_add() or (override.is_add() and is_ours and not self.adds_groups):
             typed = (override.input_line or "").lstrip("+")
             return f"a group is chosen without +: {typed}"
         for value in values:
             names = value if isinstance(value, list) and (value or not is_ours) else [value]
             for name in map(_unquote, names):
                 if not isinstance(name, str) or name.removesuffix(".yaml") not in options:
-                    is_extra = override.key_or_group.startswith("hydra/") and name in PLUGINS.values()
-                    return word_extra(name) if is_extra else explain_choice(name, options)
+                    if override.key_or_group.startswith("hydra/") and name in PLUGINS.values():
+                        return word_extra(name)
+                    is_file = override.key_or_group == "model" and isinstance(name, str) and os.path.exists(name)
+                    remedy = f"; did you mean {shlex.join(['exporter', name])}?" if is_file else ""
+                    return explain_choice(name, options) + remedy
         return None
 
 
@@ -123,9 +138,9 @@ def word_extra(name: str) -> str:
 
 
 def quote(value: str) -> str:
-    """Writes text as Hydra's grammar takes it, whatever it holds."""
+    """Writes text as Hydra's grammar takes it, whatever it holds; interpolations stay what they are."""
     return QuotedString(value, Quote.double).with_quotes()
 
 
-def _unquote(value: Any) -> Any:
+def _unquote(value: object) -> Any:
     return value.text if isinstance(value, QuotedString) else value

@@ -1,7 +1,7 @@
 """A composed config as plain data: OmegaConf ends here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +28,7 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
         composed: What Hydra composed, with or without its own `hydra` node.
 
     Returns:
-        The config, or None when there is any fault, and the faults.
+        The config, and the faults: with any that is not a refusal, see `Fault`, None stands in place of the config.
     """
     faults: list[Fault] = []
     written: dict[str, Any] = {}
@@ -44,7 +44,12 @@ def read_config(composed: DictConfig) -> tuple[JobConfig | None, list[Fault]]:
     faults.extend(other_faults)
     if config is not None:
         config.origin = Origin(directory=_find_recipes(), written=written)
-    return (None if faults else config), faults
+    return _keep_if_sound(config, faults), faults
+
+
+def _keep_if_sound(config: Config | None, faults: Sequence[Fault]) -> Config | None:
+    """Returns a config of which every value is sound: a sweep tells of such a job by what it would have written."""
+    return config if all(fault.is_refusal for fault in faults) else None
 
 
 def _find_recipes() -> str:
@@ -54,7 +59,7 @@ def _find_recipes() -> str:
     return str(own[0]) if own else os.getcwd()
 
 
-def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Config | None, list[Fault]]:
+def convert_values(values: Mapping[str, object], schema: type[Config]) -> tuple[Config | None, list[Fault]]:
     """Fills a config class from plain data and checks all of it but the model.
 
     Args:
@@ -62,15 +67,17 @@ def convert_values(values: Mapping[str, Any], schema: type[Config]) -> tuple[Con
         schema: The class.
 
     Returns:
-        The config, or None when there is any fault, and the faults.
+        The config, and the faults; see `read_config`.
     """
     config, faults = convert(values, schema)
     if config is not None:
         faults = check_limits(config)
     faults.extend(references.check_steps(values.get("signatures")))
+    faults.extend(references.check_calls(values))
     if config is not None:
         faults.extend(references.check_file("verify.data", config.verify.data))
-    return (None if faults else config), faults
+        faults.extend(references.check_writable(config.filepath))
+    return _keep_if_sound(config, faults), faults
 
 
 class _Reader:
@@ -92,7 +99,7 @@ class _Reader:
         self._watch = watch
         self._budget = budget
 
-    def read(self, node: DictConfig | ListConfig, key: Any, path: str, above: tuple[int, ...]) -> Any:
+    def read(self, node: DictConfig | ListConfig, key: object, path: str, above: tuple[int, ...]) -> Any:
         """Reads one value and all that it holds.
 
         Args:
@@ -143,6 +150,6 @@ class _Reader:
         return BROKEN
 
 
-def _get_written(node: DictConfig | ListConfig, key: Any) -> Any:
+def _get_written(node: DictConfig | ListConfig, key: object) -> Any:
     unresolved: Any = OmegaConf.to_container(node, resolve=False)
     return unresolved[key]

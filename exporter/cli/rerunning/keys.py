@@ -14,10 +14,9 @@ from exporter.exporting.references import HYDRA_KEYS, find_source, name_argument
 from exporter.text.showing import show
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LEFT_OUT = "measure"  # it shapes no artifact, and none keeps it
 
 
-def check_keys(recipe: Mapping[str, Any], artifact: Artifact) -> list[str]:
+def check_keys(recipe: Mapping[str, object], artifact: Artifact) -> list[str]:
     """Compares the keys of a recipe with those of this version.
 
     Args:
@@ -37,13 +36,13 @@ def check_keys(recipe: Mapping[str, Any], artifact: Artifact) -> list[str]:
     return [path for path, _ in found]
 
 
-def _compare(value: Any, hint: Any, path: str) -> Iterator[tuple[str, bool]]:
+def _compare(value: object, hint: object, path: str) -> Iterator[tuple[str, bool]]:
     """Yields every key that only one of the two has, and whether it is the recipe."""
     hint = without_none(hint)
     if not isinstance(value, Mapping):
         return
     if dataclasses.is_dataclass(hint):
-        known = {name: kind for name, kind in read_keys(hint).items() if path or name != _LEFT_OUT}
+        known = read_keys(hint, kept=True)
         yield from ((join(path, name), True) for name in value if name not in known)
         for name, kind in known.items():
             if name in value:

@@ -24,6 +24,7 @@ from exporter.config import JobConfig
 from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.errors import ArtifactError, ExportError, Fault, UsageError
 from exporter.exporting.provenance import list_strings
+from exporter.exporting.references import sources_unread
 from exporter.saving.formats import find_by_suffix
 from exporter.text.showing import escape_interpolations, show
 
@@ -95,7 +96,7 @@ def _word_defaults(missing: Sequence[str]) -> list[str]:
     return [line] if missing else []
 
 
-def _check_source(recipe: Mapping[str, Any], path: Path) -> None:
+def _check_source(recipe: Mapping[str, object], path: Path) -> None:
     """Refuses a recipe that does not say how its model is built."""
     live = _as_mapping(recipe.get("model"))
     if "live" in live:
@@ -109,7 +110,7 @@ def _check_source(recipe: Mapping[str, Any], path: Path) -> None:
 
 
 def _write_anew(
-    recipe: Mapping[str, Any], artifact: Artifact, chosen: Collection[str]
+    recipe: Mapping[str, object], artifact: Artifact, chosen: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Writes the recipe of the new artifact, and lists the keys that are newer than the old one."""
     written = {key: value for key, value in recipe.items() if key not in chosen}
@@ -142,7 +143,7 @@ def _read_recipe(artifact: Artifact) -> dict[str, Any]:
     return recipe
 
 
-def _find_strange(value: Any, path: str = "", depth: int = 0) -> str | None:
+def _find_strange(value: object, path: str = "", depth: int = 0) -> str | None:
     """Says what no recipe of ours holds: anything but plain data, or hundreds of lists inside each other."""
     if depth > _MAX_DEPTH:
         return "it is nested too deeply"
@@ -159,7 +160,7 @@ def _find_strange(value: Any, path: str = "", depth: int = 0) -> str | None:
     return next((found for each, entry in entries if (found := _find_strange(entry, each, depth + 1))), None)
 
 
-def _as_mapping(value: Any) -> Mapping[str, Any]:
+def _as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
@@ -176,14 +177,14 @@ def _name(path: Path) -> str:
 
 
 def _compose(
-    recipe: dict[str, Any], overrides: Sequence[str], has_model: bool, variables: Collection[str], place: str
+    recipe: dict[str, object], overrides: Sequence[str], has_model: bool, variables: Collection[str], place: str
 ) -> JobConfig:
     defaults: list[Any] = ["config", *([] if has_model else [{"override model": None}]), "_self_"]
     with tempfile.TemporaryDirectory(prefix="exporter-rerun-") as directory:
         file = Path(directory) / f"{_RECIPE}.yaml"
         file.write_text(yaml.safe_dump({"defaults": defaults, **recipe}, sort_keys=False), encoding="utf-8")
         try:
-            with only_variables(variables):
+            with only_variables(variables), sources_unread():
                 config = compose(_RECIPE, overrides, directory)
         except UsageError as error:
             raise UsageError([_place(fault, file, place) for fault in error.faults]) from None

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from exporter import transforms
 from exporter.cli.rerunning.keras_names import BY_ROOM, NAMES
@@ -69,7 +68,7 @@ def _is_trusted(name: str, trusted: Collection[str]) -> bool:
     return any(f"{name}.".startswith(f"{prefix}.") for prefix in trusted)
 
 
-def _list_custom_objects(model: Any) -> Iterator[tuple[str, str]]:
+def _list_custom_objects(model: object) -> Iterator[tuple[str, str]]:
     objects = model.get("custom_objects") if isinstance(model, Mapping) else None
     if objects is None:
         return
@@ -78,7 +77,7 @@ def _list_custom_objects(model: Any) -> Iterator[tuple[str, str]]:
         yield f"model.custom_objects.{key}", str(name)
 
 
-def _check_configurations(value: Any, path: str, trusted: Collection[str]) -> Iterator[Fault]:
+def _check_configurations(value: object, path: str, trusted: Collection[str]) -> Iterator[Fault]:
     """Judges the configurations of objects that Keras makes of a mapping with a `class_name`."""
     if isinstance(value, Mapping):
         if "class_name" in value:
@@ -94,7 +93,7 @@ def _check_configurations(value: Any, path: str, trusted: Collection[str]) -> It
             yield from _check_configurations(entry, f"{path}[{number}]", trusted)
 
 
-def _read_name(config: Mapping[str, Any]) -> str | None:
+def _read_name(config: Mapping[str, object]) -> str | None:
     """Gives the dotted name of what a configuration stands for; without a module where Keras looks it up by itself."""
     name, module, registered = config["class_name"], config.get("module"), config.get("registered_name")
     if name == "function":
@@ -114,7 +113,7 @@ def _is_of_keras(name: str) -> bool:
     return _FUNCTION.fullmatch(name) is not None and not _LOOK_UP.fullmatch(name)
 
 
-def _list_switches(value: Any, path: str, *names: str) -> Iterator[tuple[str, str]]:
+def _list_switches(value: object, path: str, *names: str) -> Iterator[tuple[str, str]]:
     """Yields the dotted path and the name of every argument of these names, unless it is simply true."""
     if isinstance(value, Mapping):
         for key, entry in value.items():

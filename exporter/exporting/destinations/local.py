@@ -5,20 +5,19 @@ TF Serving takes every entry of that directory whose name is an integer, as soon
 appears complete by one rename; receipts, `1.receipt.json` beside `1`, and locks, with a dot in front, may stand there.
 """
 
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter.artifacts.numbered_versions import find_newest, list_numbers
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
 from exporter.artifacts.summary import name_for_server
 from exporter.errors import ExportError
 from exporter.exporting.destinations.publishing import place_request, publish_artifact
-from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_version, list_names
+from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_version
 from exporter.saving.formats.format import Format
-from exporter.saving.layout.names import GRAPH
 from exporter.storage import staging
 from exporter.storage.exchange import sync_tree
 from exporter.storage.sidecars import name_request
@@ -69,6 +68,10 @@ class Destination:
         """Whether a version gets its number when it is published."""
         return self.version in (AUTO, TIMESTAMP)
 
+    def find_latest(self) -> Path | None:
+        """Finds the newest version beside the one to come; None where there is none."""
+        return find_newest(self.target.parent)
+
     def publish(
         self,
         staged: Path,
@@ -114,18 +117,12 @@ class Destination:
             return
         newest = Path(published)
         with staging.hold_names(newest.parent):
-            versions = _find_versions(newest.parent)
+            versions = list_numbers(newest.parent)
             for version in versions[: -self.keep]:
                 if version < int(newest.name):
                     older = newest.with_name(str(version))
                     _remove(older)
                     name_request(older).unlink(missing_ok=True)
-
-
-def _find_versions(directory: Path) -> list[int]:
-    """Finds what an exporter may have written: directories that are named by an integer and hold a SavedModel."""
-    names = [name for name in list_names(directory) if re.fullmatch("0|[1-9][0-9]*", name)]
-    return sorted(int(name) for name in names if (directory / name / GRAPH).is_file())
 
 
 def _remove(version: Path) -> None:

@@ -5,12 +5,19 @@ from pathlib import Path
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Request
 from exporter.storage import staging
-from exporter.storage.sidecars import list_sidecars, name_receipt, name_request
+from exporter.storage.sidecars import list_sidecars, name_receipt, name_request, name_signature
 
 _LONGEST_LINE = 400  # of a request that a person can read on the command line
 
 
-def publish_artifact(staged: Path, target: Path, replace: bool, receipt: Receipt, body: str | None = None) -> None:
+def publish_artifact(
+    staged: Path,
+    target: Path,
+    replace: bool,
+    receipt: Receipt | None,
+    body: str | None = None,
+    signature: str | None = None,
+) -> None:
     """Puts a staged artifact in its place in one step, with its receipt and a long request beside it.
 
     Args:
@@ -18,17 +25,20 @@ def publish_artifact(staged: Path, target: Path, replace: bool, receipt: Receipt
         target: Where it goes.
         replace: Whether something that is there may be replaced. False also refuses what has appeared there
             since the export began.
-        receipt: Of the artifact.
+        receipt: Of the artifact; None where it came without one.
         body: A request that is kept in a file; None for no such file.
+        signature: Of the same bytes, which were signed before; None where they were not.
 
     Raises:
         TargetExistsError: The target exists and may not be replaced; all is as it was.
         ExportError: The artifact is in its place, and a file beside it could not be written.
         OSError: The file system refused; all is as it was.
     """
-    # A signature speaks of what was here before.
+    # What is beside the target speaks of what was here before.
     beside = dict.fromkeys(list_sidecars(target))
-    beside |= {name_request(target): body, name_receipt(target): receipt.to_json()}
+    beside |= {name_request(target): body, name_signature(target): signature}
+    if receipt is not None:
+        beside[name_receipt(target)] = receipt.to_json()
     staging.publish(staged, target, replace=replace, beside=beside)
 
 

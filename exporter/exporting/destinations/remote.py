@@ -31,12 +31,12 @@ from exporter.exporting.destinations.local import Destination
 from exporter.exporting.destinations.publishing import place_request
 from exporter.exporting.destinations.versions import AUTO, TIMESTAMP, choose_free_number, explain_model_among_versions
 from exporter.saving.contents import Omission, format_bytes
-from exporter.saving.formats import is_artifact, list_holding
+from exporter.saving.formats import is_artifact, list_directories
 from exporter.saving.formats.format import Format
 from exporter.saving.layout.names import GRAPH
 from exporter.saving.plans import check_target
 from exporter.storage.digests import FileRecord, digest_files, record_files
-from exporter.storage.remote import Store
+from exporter.storage.remote import Store, fetch
 from exporter.storage.remote.addresses import split_name
 from exporter.storage.remote.leases import PATTERN as CLAIM
 from exporter.storage.remote.leases import Lease, hold, lease_free, stale_lease
@@ -93,6 +93,12 @@ class RemoteDestination(Destination):
                 self._check(name, local, record)
             sent += record.size
         note(f"sent {format_bytes(total)}, checked")
+
+    def find_latest(self) -> Path | None:
+        """Brings the newest version to the disk; None where there is none."""
+        complete = (re.fullmatch(rf"(0|[1-9][0-9]*)/{re.escape(GRAPH)}", name) for name in self.store.list_objects())
+        numbers = [int(match[1]) for match in complete if match]
+        return fetch(self.store.locate(str(max(numbers)))) if numbers else None
 
     def publish(
         self,
@@ -278,10 +284,10 @@ def _refuse_taken(store: Store, name: str, save_format: Format, may_replace: boo
         )
     if "" in objects:
         return
-    if not save_format.is_directory:
+    if not save_format.writes_directory(Path(name)):
         raise ArgumentError(
             f"{store.locate(name)} is a directory, and save_format={save_format.name!r} writes one file. "
-            f"Give the name of a file, or save with save_format={' or '.join(list_holding('is_directory'))}."
+            f"Give the name of a file, or save with save_format={' or '.join(list_directories(save_format))}."
         )
     if not is_artifact(objects):
         shown = ", ".join(sorted(objects)[:5])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 AUTO = "auto"
 TIMESTAMP = "timestamp"
+LATEST = "latest"
 
 VERSION = re.compile(r"\s*-?[0-9]+\s*")  # what TF Serving reads as an integer
 

@@ -4,16 +4,16 @@ An endpoint is a method of the model with steps before and after it. The method 
 call it with tensors of the same shapes and dtypes; one of a model with lookup tables is traced in each of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from exporter.config import Batch, OptionsConfig, SignatureConfig, VariablePolicy
+from exporter.errors import ModelError
 from exporter.models.endpoints.declarations import read_inputs
 from exporter.models.endpoints.inputs import resolve_inputs
 from exporter.models.endpoints.methods import STEPS, Faults, Method, Methods
@@ -31,10 +31,14 @@ from exporter.models.training.steps import preserve_model
 from exporter.processes.arrays import Array
 from exporter.saving.formats.saved_model.save_options import keeps_replicas
 from exporter.saving.graph.inputs import InputLeaf, Inputs
-from exporter.saving.graph.signatures import holds_tables, undo_call_effects
+from exporter.saving.graph.signatures import holds_tables, kept_to_its_weights, undo_call_effects
 from exporter.saving.private_api import ResourceTracker, resource_tracker_scope, saving_context
 from exporter.saving.state.replicas import on_one_device
-from exporter.text.showing import find_first_line, show
+from exporter.text.failures import describe_failure
+from exporter.text.showing import show
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Step, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class BuiltEndpoint:
     own: frozenset[str]
     preprocess: Pipeline | None
     takes: Inputs
-    resources: tuple[Any, ...]
-    training: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    resources: tuple[object, ...]
+    training: Mapping[str, Step] = field(default_factory=dict)
     keywords: tuple[str, ...] = ()
 
     def make_examples(self, generator: np.random.Generator, batch_size: int) -> dict[str, Array]:
@@ -97,7 +101,7 @@ class _Draft:
 
 
 @contextmanager
-def kept_for_endpoints(model: keras.Model, signatures: Mapping[str, SignatureConfig]) -> Iterator[None]:
+def kept_for_endpoints(model: Model, signatures: Mapping[str, SignatureConfig]) -> Iterator[None]:
     """Puts back what tracing a training step builds in a model: its optimizer, its metrics.
 
     Args:
@@ -112,7 +116,7 @@ def kept_for_endpoints(model: keras.Model, signatures: Mapping[str, SignatureCon
 
 
 def build_endpoints(
-    model: keras.Model, signatures: Mapping[str, SignatureConfig], options: OptionsConfig | None = None
+    model: Model, signatures: Mapping[str, SignatureConfig], options: OptionsConfig | None = None
 ) -> dict[str, BuiltEndpoint]:
     """Makes the endpoints that a recipe declares.
 
@@ -148,7 +152,7 @@ def build_endpoints(
 class _Builder:
     """Makes the endpoints of one model, and collects what is wrong with their declarations."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: Model) -> None:
         self.faults = Faults()
         self._model = model
         self._methods = Methods(model, self.faults)
@@ -198,7 +202,7 @@ class _Builder:
         flat = flatten_leaves(draft.tensors)
         count = len(self.faults.found)
 
-        def serve(**served: Any) -> dict[str, Any]:
+        def serve(**served: Tensor) -> dict[str, Tensor]:
             tensors = {tensor.name: join_leaf(tensor, served) for tensor in draft.tensors}
             arguments = self._prepare(draft, tensors)
             answers = self._select(draft, draft.method.name_outputs(call(*arguments)))
@@ -208,19 +212,21 @@ class _Builder:
         path = f"signatures.{draft.name}"
         tracker = ResourceTracker()
         try:
-            with resource_tracker_scope(tracker):
+            with resource_tracker_scope(tracker), kept_to_its_weights(self._model):
                 function = tf.function(serve, autograph=False)
                 concrete = function.get_concrete_function(**{leaf.name: leaf.to_spec() for leaf in flat})
         except StepError as error:
             if len(self.faults.found) == count:
                 self.faults.found.append(error.fault)
             return None
+        except ModelError:
+            raise
         except Exception as error:  # the method may be anybody's code
-            name, text = draft.declared.method, find_first_line(error).rstrip(".")
+            name, text = draft.declared.method, describe_failure(error).rstrip(".")
             step = f"{name}_step"
             # As with Keras's own methods, what can be traced is the step, and Python code runs around it.
             hint = f". Name its step instead: method: {step}" if callable(getattr(self._model, step, None)) else ""
-            self.faults.add(path, f"{name!r} cannot be traced: {type(error).__name__}: {text}{hint}", draft.method)
+            self.faults.add(path, f"{name!r} cannot be traced: {text}{hint}", draft.method)
             return None
         inputs = Inputs(flat, tuple(range(len(flat))))
         return BuiltEndpoint(
@@ -237,7 +243,7 @@ class _Builder:
             draft.method.keywords,
         )
 
-    def _prepare(self, draft: _Draft, tensors: Mapping[str, Any]) -> list[Any]:
+    def _prepare(self, draft: _Draft, tensors: Mapping[str, Tensor]) -> list[Nested[Tensor]]:
         """Runs the steps before the method, and returns its arguments."""
         method, path = draft.method, f"signatures.{draft.name}.preprocess"
         first, _ = find_first(draft.preprocess)
@@ -259,7 +265,7 @@ class _Builder:
             raise StepError(path, f"the steps give {', '.join(results)}. The method takes {expected}.")
         return [self._fit(path, leaf, results[leaf.name], draft.declared.batch) for leaf in method.inputs.leaves]
 
-    def _fit(self, path: str, leaf: InputLeaf, tensor: Any, batch: Batch | int | None) -> Any:
+    def _fit(self, path: str, leaf: InputLeaf, tensor: Nested[Tensor], batch: Batch | int | None) -> Nested[Tensor]:
         """Checks that a tensor is what the method takes, and fixes what is known of its shape."""
         dtype, rank = getattr(tensor, "dtype", None), getattr(getattr(tensor, "shape", None), "rank", None)
         if dtype is None or dtype.name != leaf.dtype:
@@ -271,9 +277,11 @@ class _Builder:
             made = show(tensor.shape.as_list())
             raise StepError(path, f"the steps make {leaf.name} {made}. The method takes {show(list(leaf.shape))}.")
         shape = leaf.shape if isinstance(batch, Batch) or batch is None or not leaf.shape else (batch, *leaf.shape[1:])
-        return tensor if tensor.shape.merge_with(shape) == tensor.shape else tf.ensure_shape(tensor, shape)
+        known = tensor.shape.merge_with(shape) == tensor.shape
+        fixed: Tensor = tensor if known else tf.ensure_shape(tensor, shape)
+        return fixed
 
-    def _select(self, draft: _Draft, answers: dict[str, Any]) -> dict[str, Any]:
+    def _select(self, draft: _Draft, answers: Mapping[str, Nested[Tensor]]) -> Mapping[str, Nested[Tensor]]:
         path, wanted = f"signatures.{draft.name}", draft.declared.outputs
         if not wanted:
             return answers

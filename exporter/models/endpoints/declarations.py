@@ -16,6 +16,9 @@ DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 
+# The methods that Keras knows.
+PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"
+
 _LARGEST_SIZE = 2**63 - 1  # TensorFlow keeps the sizes of dimensions as int64
 
 _LEAF_KEYS = tuple(TensorConfig.__dataclass_fields__)
@@ -87,7 +90,7 @@ def read_inputs(path: str, declared: SignatureConfig, faults: list[Fault]) -> De
     """
     tensors: list[Declared] = []
 
-    def read(value: Any, name: str, place: str) -> Any:
+    def read(value: object, name: str, place: str) -> Any:
         if isinstance(value, list) and all(isinstance(item, (Mapping, list, TensorConfig)) for item in value):
             return {"list": [read(item, f"{name}_{index}", f"{place}[{index}]") for index, item in enumerate(value)]}
         if isinstance(value, Mapping) and not _is_leaf(value):
@@ -106,7 +109,7 @@ def read_inputs(path: str, declared: SignatureConfig, faults: list[Fault]) -> De
     return DeclaredInputs(tuple(tensors), structures)
 
 
-def _is_leaf(value: Mapping[str, Any]) -> bool:
+def _is_leaf(value: Mapping[str, object]) -> bool:
     """Whether a mapping describes a tensor: its keys are those of one, and their values are no mappings."""
     return all(key in _LEAF_KEYS and not isinstance(item, Mapping) for key, item in value.items())
 

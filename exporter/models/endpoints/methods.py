@@ -1,6 +1,6 @@
 """The methods that endpoints call: the model's inference, its training steps, and those of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import Parameter, signature
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from exporter.config.checking import suggest
 from exporter.errors import Fault, UsageError
-from exporter.models.endpoints.declarations import DeclaredInputs
+from exporter.models.endpoints.declarations import EVALUATE, PREDICT, TRAIN, DeclaredInputs
 from exporter.models.training.step_data import describe_step_data
 from exporter.saving.graph.inputs import (
     InputLeaf,
@@ -24,8 +24,10 @@ from exporter.saving.graph.inputs import (
 from exporter.saving.graph.observations import observe_data
 from exporter.saving.graph.signatures import find_output_names, make_call, name_outputs, undo_call_effects
 from exporter.text.showing import show
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Step, Tensor, TensorSpec, TFFunction
 
-PREDICT, TRAIN, EVALUATE = "predict", "train", "evaluate"
 STEPS = {TRAIN: "train_step", EVALUATE: "test_step"}
 # Of Keras's own methods, those that an endpoint may call by their names, also where a class overrides them.
 COMPUTING = ("call", "predict_step", "train_step", "test_step", "reset_metrics")
@@ -49,10 +51,10 @@ class Method:
 
     inputs: Inputs
     function: Any
-    name_outputs: Callable[[Any], dict[str, Any]]
+    name_outputs: Callable[[Nested[Tensor]], dict[str, Tensor]]
     output_names: tuple[str, ...] = ()
     aside: frozenset[str] = frozenset()
-    steps: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    steps: Mapping[str, Step] = field(default_factory=dict)
     keywords: tuple[str, ...] = ()
 
 
@@ -90,10 +92,10 @@ class Faults:
 class Methods:
     """The methods of one model, each traced once for all endpoints that call it with the same shapes and dtypes."""
 
-    def __init__(self, model: keras.Model, faults: Faults) -> None:
+    def __init__(self, model: Model, faults: Faults) -> None:
         self._model = model
         self._faults = faults
-        self._shared: dict[Any, Method] = {}
+        self._shared: dict[Hashable, Method] = {}
 
     def find(self, path: str, name: str, given: DeclaredInputs) -> Method | None:
         """Finds what an endpoint calls; adds a fault and returns None where that is not there.
@@ -124,7 +126,7 @@ class Methods:
             return None
         return self._make_own(path, name, found, given)
 
-    def _share(self, key: Any, make: Callable[[], Method]) -> Method:
+    def _share(self, key: Hashable, make: Callable[[], Method]) -> Method:
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
@@ -139,24 +141,28 @@ class Methods:
         model = self._model
         predict = self._share((PREDICT,), self._make_predict)
 
-        def find_outputs() -> Any:
+        def find_outputs() -> Nested[Tensor]:
             with undo_call_effects(model):
                 specs = [leaf.to_spec() for leaf in predict.inputs.leaves]
-                return predict.function.get_concrete_function(*specs).structured_outputs
+                outputs: Nested[Tensor] = predict.function.get_concrete_function(*specs).structured_outputs
+                return outputs
 
         inputs = describe_step_data(model, predict.inputs, find_outputs, weighted)
         step = getattr(model, STEPS[name])
 
-        def run(*leaves: Any) -> Any:
+        def run(*leaves: Tensor) -> Nested[Tensor]:
             parts = [build_structure(structure, leaves) for structure in inputs.structure]
-            return step(parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts))
+            data = parts[0] if len(parts) == 1 and not isinstance(parts[0], (list, tuple)) else tuple(parts)
+            logs: Nested[Tensor] = step(data)
+            return logs
 
         # The first part of the data is what the model takes.
         count = len(_list_positions(inputs.structure[0]))
         aside = frozenset(leaf.name for leaf in inputs.leaves[count:])
-        anyhow: Callable[..., Any] = tf.function(run, autograph=False)
+        anyhow: TFFunction = tf.function(run, autograph=False)
         traced = {STEPS[name].removesuffix("_step"): anyhow}
         size = _find_exact_size(model, inputs)
+        function: Callable[..., Nested[Tensor]]
         if size is None:
             function = anyhow
         else:
@@ -165,7 +171,7 @@ class Methods:
             function = _choose_by_size(size, specs, exactly, anyhow)
             traced[f"exact {STEPS[name].removesuffix('_step')}"] = exactly
 
-        def take_data(step: Callable[..., Any]) -> Callable[[Any], Any]:
+        def take_data(step: Callable[..., Nested[Tensor]]) -> Step:
             return lambda data: step(*extract_leaves(inputs, data if isinstance(data, tuple) else (data,)))
 
         # A model that trains with its saved step takes the leaves of the data, and has that step already.
@@ -173,7 +179,7 @@ class Methods:
         steps = {key: take_data(step) for key, step in traced.items()} if own else {}
         return Method(inputs, function, _name_by_path, (), aside, steps)
 
-    def _make_own(self, path: str, name: str, function: Callable[..., Any], given: DeclaredInputs) -> Method:
+    def _make_own(self, path: str, name: str, function: Callable[..., object], given: DeclaredInputs) -> Method:
         """Reads what a method of the model's own takes: from its input signature, the declaration, or the model."""
         leaves: list[InputLeaf] = []
         arguments: dict[str, Any] = {}
@@ -246,18 +252,22 @@ class Methods:
         inputs = Inputs(tuple(leaves), tuple(arguments.values()))
         keywords = tuple(arguments)
 
-        def make() -> Any:
-            def run(*tensors: Any) -> Any:
-                return function(**{key: build_structure(arguments[key], tensors) for key in keywords})
+        def make() -> TFFunction:
+            def run(*tensors: Tensor) -> Nested[Tensor]:
+                outputs: Nested[Tensor] = function(
+                    **{key: build_structure(arguments[key], tensors) for key in keywords}
+                )
+                return outputs
 
-            return tf.function(run, autograph=False)
+            traced: TFFunction = tf.function(run, autograph=False)
+            return traced
 
         # Endpoints share the method where its arguments have the same structure.
         shared = self._share(("own", name, repr(arguments)), lambda: Method(inputs, make(), _name_by_path))
         return replace(shared, inputs=inputs, keywords=keywords)
 
 
-def _find_exact_size(model: keras.Model, inputs: Inputs) -> int | None:
+def _find_exact_size(model: Model, inputs: Inputs) -> int | None:
     """Finds the size of the batches with which a model was trained, where they all had one.
 
     TensorFlow's optimizer may compute the last bit otherwise where it knows the size of the batch, as `fit` knows it
@@ -272,27 +282,32 @@ def _find_exact_size(model: keras.Model, inputs: Inputs) -> int | None:
 
 
 def _choose_by_size(
-    size: int, specs: Sequence[Any], exactly: Callable[..., Any], anyhow: Callable[..., Any]
-) -> Callable[..., Any]:
+    size: int,
+    specs: Sequence[TensorSpec],
+    exactly: Callable[..., Nested[Tensor]],
+    anyhow: Callable[..., Nested[Tensor]],
+) -> Callable[..., Nested[Tensor]]:
     """Returns a function that calls one of two, by the size of the batch that it is given."""
 
-    def run(*leaves: Any) -> Any:
-        def run_exactly() -> Any:
+    def run(*leaves: Tensor) -> Nested[Tensor]:
+        def run_exactly() -> Nested[Tensor]:
             # Where TensorFlow can follow a tensor into this branch, it takes the size for known outside of it as well,
             # and always takes the branch; it cannot follow it through a slice.
-            return exactly(
+            outputs: Nested[Tensor] = exactly(
                 *(tf.ensure_shape(leaf[:size], spec.shape) for leaf, spec in zip(leaves, specs, strict=True))
             )
+            return outputs
 
         if leaves[0].shape[0] is not None:
             return run_exactly() if leaves[0].shape[0] == size else anyhow(*leaves)
         fits = tf.reduce_all([tf.shape(leaf)[0] == size for leaf in leaves])
-        return tf.cond(fits, run_exactly, lambda: anyhow(*leaves))
+        outputs: Nested[Tensor] = tf.cond(fits, run_exactly, lambda: anyhow(*leaves))
+        return outputs
 
     return run
 
 
-def is_allowed(model: keras.Model, name: str) -> bool:
+def is_allowed(model: Model, name: str) -> bool:
     """Whether an endpoint may call a method: it is not Keras's own, which read, write and change, or it computes.
 
     Args:
@@ -310,7 +325,7 @@ def _list_kerass_own() -> frozenset[str]:
     return frozenset(name for model in (keras.Model(name="any"), keras.Sequential(name="any")) for name in dir(model))
 
 
-def _list_methods(model: keras.Model) -> list[str]:
+def _list_methods(model: Model) -> list[str]:
     """Lists the methods that an endpoint may call: those that a class adds to Keras's own, and those that compute."""
     names: dict[str, None] = {}
     for owner in type(model).__mro__:
@@ -340,7 +355,7 @@ def _read_specs(spec: Any, name: str, add: Callable[..., int]) -> Any:
     return {kind: [_read_specs(item, f"{name}_{index}", add) for index, item in enumerate(spec)]}
 
 
-def _spec_name(spec: Any) -> str:
+def _spec_name(spec: TensorSpec) -> str:
     """Returns the name that a user gave to a spec, or ''."""
     return getattr(spec, "name", None) or ""
 
@@ -351,7 +366,7 @@ def _describe_method(method: Method) -> str:
     return f"{inputs or 'no inputs'}{outputs}"
 
 
-def _name_by_path(outputs: Any) -> dict[str, Any]:
+def _name_by_path(outputs: Nested[Tensor] | None) -> dict[str, Tensor]:
     """Names what a method of the model's own returns: the keys of a dict, else the path in the structure."""
     if outputs is None:
         return {}

@@ -12,8 +12,11 @@ from typing import Any
 from exporter.config.checking import explain_unknown
 from exporter.errors import ArgumentError, Fault
 from exporter.models.importing import import_object
-from exporter.text.showing import find_first_line, show
+from exporter.text.failures import describe_failure
+from exporter.text.showing import show
 from exporter.transforms._hooks import Takes, find_takes
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor
 
 _TARGET = "_target_"
 _HYDRA_KEYS = (_TARGET, "_convert_", "_recursive_", "_partial_")
@@ -39,7 +42,7 @@ class Step:
 
     path: str
     function: Callable[..., Any]
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
 
     @property
     def takes(self) -> Takes:
@@ -65,7 +68,7 @@ class ByName:
 Pipeline = Step | Chain | ByName
 
 
-def check_pipeline(value: Any, path: str) -> list[Fault]:
+def check_pipeline(value: object, path: str) -> list[Fault]:
     """Checks the form of the steps, without importing what they name.
 
     Args:
@@ -82,7 +85,7 @@ def check_pipeline(value: Any, path: str) -> list[Fault]:
     return [fault for name, item in value.items() for fault in check_pipeline(item, f"{path}.{name}")]
 
 
-def list_steps(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def list_steps(value: object, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Lists every step with its dotted path.
 
     Args:
@@ -100,7 +103,7 @@ def list_steps(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]
                 yield from list_steps(item, f"{path}.{name}")
 
 
-def check_arguments(function: Callable[..., Any], step: Mapping[str, Any], path: str) -> list[Fault]:
+def check_arguments(function: Callable[..., object], step: Mapping[str, object], path: str) -> list[Fault]:
     """Checks the arguments of a step against the function's own.
 
     Args:
@@ -162,7 +165,7 @@ def build_pipeline(value: Any, path: str, faults: list[Fault]) -> Pipeline | Non
     return Step(path, function, {str(name): item for name, item in value.items() if name not in _HYDRA_KEYS})
 
 
-def run_pipeline(pipeline: Pipeline | None, tensors: Mapping[str, Any]) -> dict[str, Any]:
+def run_pipeline(pipeline: Pipeline | None, tensors: Mapping[str, Nested[Tensor]]) -> dict[str, Nested[Tensor]]:
     """Runs steps on tensors.
 
     Args:
@@ -182,7 +185,7 @@ def run_pipeline(pipeline: Pipeline | None, tensors: Mapping[str, Any]) -> dict[
             tensors = run_pipeline(part, tensors)
         return dict(tensors)
     if isinstance(pipeline, ByName):
-        results: dict[str, Any] = {}
+        results: dict[str, Nested[Tensor]] = {}
         for name in pipeline.entries:
             if name not in tensors:
                 raise StepError(f"{pipeline.path}.{name}", f"there is no such tensor. There are: {', '.join(tensors)}.")
@@ -195,18 +198,17 @@ def run_pipeline(pipeline: Pipeline | None, tensors: Mapping[str, Any]) -> dict[
     return _run_step(pipeline, tensors)
 
 
-def _run_step(step: Step, tensors: Mapping[str, Any]) -> dict[str, Any]:
+def _run_step(step: Step, tensors: Mapping[str, Nested[Tensor]]) -> dict[str, Nested[Tensor]]:
     argument = next(iter(tensors.values())) if len(tensors) == 1 else dict(tensors)
     try:
         result = step.function(argument, **step.arguments)
     except StepError:
         raise
     except Exception as error:  # the function may be anybody's code
-        text = find_first_line(error)
-        kind = "" if isinstance(error, ArgumentError) else f"{type(error).__name__}: "
+        text = str(error) if isinstance(error, ArgumentError) else describe_failure(error)
         received = ", ".join(_describe(name, tensor) for name, tensor in tensors.items())
         hint = f". It was given a mapping of {len(tensors)} tensors; for one of them, write NAME: {{_target_: ...}}"
-        message = f"the step cannot run on {received}: {kind}{text}{hint if len(tensors) > 1 else ''}"
+        message = f"the step cannot run on {received}: {text}{hint if len(tensors) > 1 else ''}"
         raise StepError(step.path, message) from error
     if isinstance(result, Mapping):
         return {str(name): item for name, item in result.items()}
@@ -217,7 +219,7 @@ def _run_step(step: Step, tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {getattr(step.function, "__name__", "output"): result}
 
 
-def _describe(name: str, tensor: Any) -> str:
+def _describe(name: str, tensor: Nested[Tensor]) -> str:
     shape = getattr(tensor, "shape", None)
     dtype = getattr(getattr(tensor, "dtype", None), "name", type(tensor).__name__)
     dims = "" if shape is None or shape.rank is None else f" {shape.as_list()}".replace("None", "null")
@@ -235,7 +237,7 @@ def find_first(pipeline: Pipeline | None) -> tuple[Step | ByName | None, tuple[P
     return pipeline, after
 
 
-def make_examples(pipeline: Pipeline | None, generator: Any, count: int) -> Any:
+def make_examples(pipeline: Pipeline | None, generator: object, count: int) -> Any:
     """Makes examples of what the first step takes.
 
     Args:

@@ -5,12 +5,13 @@ indices, values and dense shape, and a nested one by the names on the way to it,
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import tensorflow as tf
 
 from exporter.models.endpoints.declarations import name_components
 from exporter.saving.graph.inputs import InputLeaf
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor
 
 
 def flatten_leaf(leaf: InputLeaf) -> tuple[InputLeaf, ...]:
@@ -42,21 +43,23 @@ def flatten_leaves(leaves: Iterable[InputLeaf]) -> tuple[InputLeaf, ...]:
     return tuple(part for leaf in leaves for part in flatten_leaf(leaf))
 
 
-def join_leaf(leaf: InputLeaf, served: Mapping[str, Any]) -> Any:
+def join_leaf(leaf: InputLeaf, served: Mapping[str, Tensor]) -> Tensor:
     """Makes the tensor of those by which it is served."""
     parts = [served[part.name] for part in flatten_leaf(leaf)]
     if leaf.ragged_rank:
-        return tf.RaggedTensor.from_nested_row_splits(parts[0], parts[1:])
+        ragged: Tensor = tf.RaggedTensor.from_nested_row_splits(parts[0], parts[1:])
+        return ragged
     if leaf.sparse:
         sparse = tf.SparseTensor(*parts)
         sparse.dense_shape.set_shape([len(leaf.shape)])
-        return sparse
+        joined: Tensor = sparse
+        return joined
     return parts[0]
 
 
-def flatten_outputs(results: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_outputs(results: Mapping[str, Nested[Tensor]]) -> dict[str, Tensor]:
     """Takes nested, ragged and sparse results apart: an endpoint gives dense tensors by name."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, Tensor] = {}
     for name, value in results.items():
         if isinstance(value, Mapping):
             flat.update(flatten_outputs({f"{name}_{key}": item for key, item in value.items()}))

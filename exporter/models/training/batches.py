@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -25,6 +24,9 @@ from exporter.models.training.step_data import (
 from exporter.processes.arrays import Array, find_dtype
 from exporter.saving.graph.inputs import InputLeaf, Inputs, extract_leaves
 from exporter.saving.graph.signatures import name_outputs
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,10 @@ def read_targets(path: Path, batch_size: int) -> dict[str, Array]:
 
 
 def make_batch(
-    model: keras.Model,
+    model: Model,
     inputs: Inputs,
     batch: Sequence[Array],
-    outputs: Any,
+    outputs: Nested[Array],
     seed: int,
     given: Mapping[str, Array] | None = None,
     origin: Path | None = None,
@@ -131,7 +133,7 @@ def make_batch(
 class _Maker:
     """Collects the parts of one batch."""
 
-    def __init__(self, model: keras.Model, outputs: Mapping[str, Any], size: int, seed: int) -> None:
+    def __init__(self, model: Model, outputs: Mapping[str, Array], size: int, seed: int) -> None:
         self._model = model
         self._outputs = {name: np.asarray(value) for name, value in outputs.items()}
         self._size = size
@@ -146,14 +148,14 @@ class _Maker:
         """Returns the batch."""
         return TrainingBatch(Inputs(tuple(self._leaves), tuple(self._structure)), tuple(self._arrays))
 
-    def add(self, leaves: Sequence[InputLeaf], structure: Any, arrays: Sequence[Array]) -> None:
+    def add(self, leaves: Sequence[InputLeaf], structure: object, arrays: Sequence[Array]) -> None:
         """Adds one part of the data: the inputs, the targets or the sample weights."""
         start = len(self._leaves)
         self._leaves += leaves
         self._arrays += arrays
         self._structure.append(renumber(structure, start))
 
-    def add_inputs(self, seen: Any, inputs: Inputs, batch: Sequence[Array], redraw: bool) -> None:
+    def add_inputs(self, seen: Nested[TensorSpec], inputs: Inputs, batch: Sequence[Array], redraw: bool) -> None:
         """Adds inputs of the structure and dtypes that were seen; those of the batch where they fit."""
         try:
             specs = extract_leaves(inputs, (seen,))
@@ -177,7 +179,7 @@ class _Maker:
         else:
             raise UndrawableError("it was trained with other inputs than those that it is called with")
 
-    def add_drawn(self, part: str, seen: Any) -> None:
+    def add_drawn(self, part: str, seen: Nested[TensorSpec]) -> None:
         """Adds targets or sample weights of the structure, shapes and dtypes that were seen."""
         leaves: list[InputLeaf] = []
         structure = describe_structure(seen, leaves, self._name_leaves(part, seen))
@@ -185,12 +187,12 @@ class _Maker:
         # What was free in the model's data has a size in this batch, which both processes trace with.
         self.add(leaves, structure, arrays)
 
-    def add_targets(self, outputs: Any) -> None:
+    def add_targets(self, outputs: Nested[Array]) -> None:
         """Adds a target for every output."""
         leaves: list[InputLeaf] = []
         arrays: list[Array] = []
 
-        def convert(value: Any, names: list[str]) -> Any:
+        def convert(value: Array, names: list[str]) -> int:
             name = names.pop(0)
             array = self._draw_target(find_target_kind(self._loss_of(name), np.shape(value)), np.shape(value))
             leaves.append(InputLeaf(name, (None, *array.shape[1:]), array.dtype.name))
@@ -235,7 +237,7 @@ class _Maker:
                 specs = [_describe_array(name, own.get(name)) for name in names]
             self.add(specs, structure, match_arrays(origin, own, specs))
 
-    def _name_leaves(self, part: str, value: Any) -> list[str]:
+    def _name_leaves(self, part: str, value: Nested[object]) -> list[str]:
         if not isinstance(value, (dict, list, tuple)):
             return [part]
         return [f"{part}/{name}" for name in name_outputs(self._model, value)]
@@ -246,7 +248,7 @@ class _Maker:
             return next(iter(self._outputs.values()))
         return self._outputs.get(name.partition("/")[2])
 
-    def _loss_of(self, name: str) -> Any:
+    def _loss_of(self, name: str) -> object:
         if len(self._outputs) == 1:
             return next(iter(self._losses.values()), None)
         return self._losses.get(name.partition("/")[2])

@@ -1,12 +1,12 @@
 """What losses take as targets: Keras's own are known by their names."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from exporter.saving.graph.inputs import to_argument_name
 from exporter.saving.private_api import to_snake_case
+from exporter.typing.keras import Model
 
 # What Keras's own losses take as targets: class functions and classes alike, by their names in snake case.
 _KINDS = {
@@ -35,7 +35,7 @@ _KINDS = {
 }
 
 
-def find_losses(model: keras.Model, names: Sequence[str]) -> dict[str, Any]:
+def find_losses(model: Model, names: Sequence[str]) -> dict[str, object]:
     """Finds the loss of each output, by its name; an output may have none."""
     loss = model.loss
     if isinstance(loss, dict):
@@ -46,14 +46,14 @@ def find_losses(model: keras.Model, names: Sequence[str]) -> dict[str, Any]:
     return dict.fromkeys(names, loss)
 
 
-def find_target_kind(loss: Any, output: tuple[int, ...]) -> str | None:
+def find_target_kind(loss: object, output: tuple[int, ...]) -> str | None:
     """Finds what a loss takes as targets for an output of this shape; None if it is not one of Keras's own."""
     if isinstance(loss, str) and loss in ("crossentropy", "ce"):  # Keras decides by the shapes
         return "classes" if output and output[-1] > 1 else "flags"
     return _KINDS.get(_name_loss(loss))
 
 
-def _name_loss(loss: Any) -> str:
+def _name_loss(loss: object) -> str:
     """Returns the name of the loss of Keras's own that this one is or is made of, in snake case; else ''."""
     if isinstance(loss, str):
         try:

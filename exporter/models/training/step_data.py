@@ -1,7 +1,7 @@
 """What one step of training or evaluation takes: as the model was trained before, or as its losses want it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -11,16 +11,23 @@ from exporter.models.training.losses import find_losses, find_target_kind
 from exporter.saving.graph.inputs import InputLeaf, Inputs, build_structure, extract_leaves
 from exporter.saving.graph.observations import observe_data
 from exporter.saving.graph.signatures import name_outputs
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Shape, Tensor, TensorSpec
 
 TARGETS = "y"
 WEIGHTS = "sample_weight"
+
+T = TypeVar("T")
 
 
 class UndrawableError(Exception):
     """No batch can be drawn for a model; the text says why."""
 
 
-def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callable[[], Any], weighted: bool) -> Inputs:
+def describe_step_data(
+    model: Model, inputs: Inputs, find_outputs: Callable[[], Nested[Tensor]], weighted: bool
+) -> Inputs:
     """Describes the data that one step of training or evaluation takes.
 
     Args:
@@ -38,7 +45,7 @@ def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callabl
     leaves: list[InputLeaf] = []
     structure: list[Any] = []
 
-    def add(part: str, value: Any, describe: Callable[[Any, str], InputLeaf]) -> None:
+    def add(part: str, value: Nested[T], describe: Callable[[T, str], InputLeaf]) -> None:
         flat = keras.tree.flatten(value)
         nested = isinstance(value, (dict, list, tuple))
         names = [f"{part}_{name}" for name in name_outputs(model, value)] if nested else [part]
@@ -75,7 +82,7 @@ def describe_step_data(model: keras.Model, inputs: Inputs, find_outputs: Callabl
     return Inputs(tuple(leaves), tuple(structure))
 
 
-def _describe_target(loss: Any, shape: Any, name: str) -> InputLeaf:
+def _describe_target(loss: object, shape: Shape, name: str) -> InputLeaf:
     """Describes the target that a loss wants for an output of this shape."""
     sizes = tuple(shape.as_list())
     kind = find_target_kind(loss, sizes)
@@ -86,13 +93,13 @@ def _describe_target(loss: Any, shape: Any, name: str) -> InputLeaf:
     return InputLeaf(name, sizes, "float32")
 
 
-def _number(value: Any) -> Any:
+def _number(value: Nested[object]) -> Any:
     """Returns the structure of a value with the positions of its leaves."""
     numbers = iter(range(len(keras.tree.flatten(value))))
     return map_structure(value, lambda _: next(numbers))
 
 
-def observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:
+def observe(model: Model, inputs: Inputs) -> tuple[Nested[TensorSpec], ...]:
     """Returns the specs of the data that the model was trained with, as `observe_data` does."""
     saved = getattr(model, "saved_data", None)
     if saved is None:
@@ -105,29 +112,29 @@ def observe(model: keras.Model, inputs: Inputs) -> tuple[Any, ...]:
     return (own, specs[count:]) if len(specs) > count else (own,)
 
 
-def describe_spec(spec: Any, name: str) -> InputLeaf:
+def describe_spec(spec: object, name: str) -> InputLeaf:
     """Describes a tensor that a model was trained with; `UndrawableError` where it is none, or of any rank."""
     if not isinstance(spec, (tf.TensorSpec, tf.SparseTensorSpec)) or spec.shape.rank is None:
         raise UndrawableError(f"it was trained with data of the kind {type(spec).__name__}")
     return InputLeaf(name, tuple(spec.shape.as_list()), spec.dtype.name, isinstance(spec, tf.SparseTensorSpec))
 
 
-def describe_structure(value: Any, leaves: list[InputLeaf], names: list[str]) -> Any:
+def describe_structure(value: Nested[TensorSpec], leaves: list[InputLeaf], names: list[str]) -> Any:
     """Adds the tensors of a value to `leaves`, under the given names or numbered ones, and returns its structure."""
 
-    def convert(spec: Any) -> int:
+    def convert(spec: TensorSpec) -> int:
         leaves.append(describe_spec(spec, names[len(leaves)] if names else f"x/{len(leaves)}"))
         return len(leaves) - 1
 
     return map_structure(value, convert)
 
 
-def map_structure(value: Any, convert: Any) -> Any:
+def map_structure(value: Nested[T], convert: Callable[..., int]) -> Any:
     """Returns the structure of a value as `Inputs.structure` says it; its leaves in the order of `keras.tree`."""
     numbers = iter([convert(leaf) for leaf in keras.tree.flatten(value)])
     numbered = keras.tree.map_structure(lambda _: next(numbers), value)
 
-    def say(node: Any) -> Any:
+    def say(node: object) -> Any:
         if isinstance(node, dict):
             return {"dict": {key: say(item) for key, item in node.items()}}
         if isinstance(node, (list, tuple)):

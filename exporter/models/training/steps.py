@@ -17,9 +17,12 @@ from exporter.saving.private_api import Tracker
 from exporter.saving.state.collecting import list_components, untracked_kept
 from exporter.saving.state.process_state import process_kept
 from exporter.saving.state.tree import is_saveable
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor, TFVariable
 
 
-def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], eager: bool) -> None:
+def take_step(model: Model, specs: Inputs, arrays: Sequence[Array], eager: bool) -> None:
     """Trains a compiled model on one batch, as `fit` would.
 
     Run eagerly, it costs what it computes. Compiled, most of its time is the trace: minutes for a large model. It is
@@ -42,7 +45,7 @@ def take_step(model: keras.Model, specs: Inputs, arrays: Sequence[Array], eager:
         model.train_function(iter([data]))
 
 
-def make_data(specs: Inputs, arrays: Sequence[Array]) -> Any:
+def make_data(specs: Inputs, arrays: Sequence[Array]) -> Nested[Tensor]:
     """Makes what a step of training or evaluation takes.
 
     Args:
@@ -58,7 +61,7 @@ def make_data(specs: Inputs, arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def compiled_anew(model: keras.Model, eager: bool) -> Iterator[None]:
+def compiled_anew(model: Model, eager: bool) -> Iterator[None]:
     """Lets a model make its functions of training, evaluation and inference anew, and puts back how they are run.
 
     Args:
@@ -90,7 +93,7 @@ def warnings_kept_back() -> Iterator[None]:
 
 
 @contextmanager
-def preserve_model(model: keras.Model) -> Iterator[None]:
+def preserve_model(model: Model) -> Iterator[None]:
     """Puts back everything that training changes: of the model, and of the process.
 
     Of the model these are the values of all variables, and the attributes and containers of every object that Keras
@@ -117,11 +120,11 @@ def preserve_model(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def _find_mutable(model: keras.Model) -> tuple[list[Any], list[Any], list[Any]]:
+def _find_mutable(model: Model) -> tuple[list[object], list[Any], list[TFVariable]]:
     """Finds the objects with attributes, the containers, and the variables that belong to a model."""
-    owners: list[Any] = []
+    owners: list[object] = []
     containers: list[Any] = []
-    variables: list[Any] = []
+    variables: list[TFVariable] = []
     found: set[int] = set()
     # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
     waiting: list[Any] = [model]

@@ -5,8 +5,6 @@ from typing import Any
 
 import keras
 
-Config = dict[str, Any]
-
 # Where the classes of revived layers and models say that they are from.
 REVIVED_MODULE = "exporter.saving.revival"  # stands in artifacts, and names no module any more
 
@@ -16,7 +14,7 @@ READS_SAVED_MODEL = ("TFSMLayer",)
 _NESTED = (dict, list, tuple)
 
 
-def settle(node: Any, numbers: dict[int, int]) -> Any:
+def settle(node: object, numbers: dict[int, int]) -> Any:
     """Returns a configuration as it is saved.
 
     The configuration of what a revived layer or model stands for takes the place of its own, and shared objects are
@@ -39,7 +37,7 @@ def settle(node: Any, numbers: dict[int, int]) -> Any:
     return node
 
 
-def find_foreign_names(config: Any) -> list[str]:
+def find_foreign_names(config: object) -> list[str]:
     """Lists what a configuration needs from outside Keras.
 
     Args:
@@ -51,7 +49,7 @@ def find_foreign_names(config: Any) -> list[str]:
     return list(dict.fromkeys(_walk_foreign_names(config)))
 
 
-def _walk_foreign_names(node: Any) -> Iterator[str]:
+def _walk_foreign_names(node: object) -> Iterator[str]:
     if isinstance(node, (list, tuple)):
         for child in node:
             yield from _walk_foreign_names(child)
@@ -74,7 +72,7 @@ def _walk_foreign_names(node: Any) -> Iterator[str]:
         yield from _walk_foreign_names(child)
 
 
-def _is_keras_function(name: Any) -> bool:
+def _is_keras_function(name: object) -> bool:
     modules = (
         keras.activations,
         keras.losses,

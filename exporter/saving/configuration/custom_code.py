@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeAlias
 
 import keras
 
@@ -13,8 +13,11 @@ _DEPTH = 3
 # `compile` keeps its argument under the name of a method.
 _ATTRIBUTES = ("loss",)
 
+# A class or a function.
+Code: TypeAlias = type | types.FunctionType
 
-def find_code(*owners: Any) -> dict[str, Any]:
+
+def find_code(*owners: object) -> dict[str, Code]:
     """Finds the classes of objects, and the functions that they hold, where these are not Keras's own.
 
     Args:
@@ -23,7 +26,7 @@ def find_code(*owners: Any) -> dict[str, Any]:
     Returns:
         Each class and function by every name under which a configuration may name it.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Code] = {}
     visited: set[int] = set()
     waiting = list(owners)
     while waiting:
@@ -44,7 +47,7 @@ def find_code(*owners: Any) -> dict[str, Any]:
     return found
 
 
-def find_replaced(owner: Any) -> list[str]:
+def find_replaced(owner: object) -> list[str]:
     """Finds the methods that were replaced on one object, whose class still has the former.
 
     Args:
@@ -66,14 +69,14 @@ def find_replaced(owner: Any) -> list[str]:
     return found
 
 
-def _add(value: Any, found: dict[str, Any]) -> None:
+def _add(value: Code, found: dict[str, Code]) -> None:
     module = getattr(value, "__module__", None) or "builtins"
     if module.partition(".")[0] not in _FRAMEWORKS:
         found[value.__name__] = value
         found[keras.saving.get_registered_name(value)] = value
 
 
-def _find_functions(value: Any, depth: int) -> Iterator[Any]:
+def _find_functions(value: object, depth: int) -> Iterator[types.FunctionType]:
     if isinstance(value, types.FunctionType):
         yield value
     elif depth and isinstance(value, (dict, list, tuple)):

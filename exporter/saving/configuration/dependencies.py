@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from exporter.saving.contents import Dependency, Omission
 from exporter.storage.remote import is_url
@@ -16,7 +15,7 @@ _LONGEST = 4096  # characters of a path, on Linux
 _RELATIVE = re.compile(r"[/\\]|.\.\w{1,10}$")  # with a separator, or with a suffix
 
 
-def find_dependencies(config: Any) -> tuple[Dependency, ...]:
+def find_dependencies(config: object) -> tuple[Dependency, ...]:
     """Finds the texts in a configuration that name a file or a directory that is there, or a URL.
 
     No URL is contacted.
@@ -30,7 +29,7 @@ def find_dependencies(config: Any) -> tuple[Dependency, ...]:
     return tuple(dict.fromkeys(_walk(config, "the model", "", "")))
 
 
-def _walk(node: Any, owner: str, class_name: str, argument: str) -> Iterator[Dependency]:
+def _walk(node: object, owner: str, class_name: str, argument: str) -> Iterator[Dependency]:
     if isinstance(node, str):
         if _names_place(node):
             yield Dependency(owner, class_name, argument, redact(node))

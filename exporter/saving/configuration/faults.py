@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from exporter.errors import ArtifactError, ExporterError, ModelError
+from exporter.text.failures import describe_failure
 from exporter.text.showing import find_first_line, join_lines
 
 # What Keras, and the constructors that it calls, raise when a configuration is not what they expect.
@@ -51,7 +52,7 @@ def tracing_explained(name: str) -> Iterator[None]:
     except Exception as error:  # the call may be anybody's code
         raise ModelError(
             f"'{name}' cannot be traced as a TensorFlow function of its inputs, which a SavedModel holds: "
-            f"{type(error).__name__}: {first_line(error)} Save it with save_format='keras', or let its `call` take "
+            f"{describe_failure(error).removesuffix('.')}. Save it with save_format='keras', or let its `call` take "
             "inputs of any size."
         ) from error
 

@@ -18,6 +18,9 @@ FORMATS: dict[str, Format] = {
         "tf",
         "h5",
         "keras",
+        "litert",
+        "onnx",
+        "openvino",
     )
 }
 
@@ -27,13 +30,11 @@ FOREIGN_SUFFIXES = {
     ".mlmodel": "a Core ML model",
     ".mlpackage": "a Core ML package",
     ".npz": "a file of NumPy arrays",
-    ".onnx": "an ONNX model",
     ".pb": "a TensorFlow graph",
     ".pkl": "a pickle",
     ".pt": "a PyTorch model",
     ".pth": "a PyTorch model",
     ".safetensors": "a safetensors file",
-    ".tflite": "a LiteRT model",
     ".weights.h5": "a file of weights alone",
 }
 
@@ -97,7 +98,7 @@ def find_format_of_file(path: Path) -> Format:
     """
     found = find_format(path)
     if found is None:
-        files = [each.noun for each in FORMATS.values() if not each.is_directory]
+        files = [each.noun for each in FORMATS.values() if each.holds_model and not each.is_directory]
         raise ArtifactError(
             f"{escape(str(path))} is neither {join_nouns(files, 'nor')}: it begins with {read_head(path)!r}. Expected "
             "a file that `save_model` or Keras wrote; the file may be damaged or incomplete."
@@ -123,9 +124,10 @@ def name_kind(kind: str) -> str:
     )
 
 
-def list_holding(what: str) -> list[str]:
-    """Names the formats of which something is true, such as `holds_endpoints`, as an error quotes them."""
-    return [repr(each.name) for each in FORMATS.values() if getattr(each, what)]
+def list_directories(chosen: Format) -> list[str]:
+    """Names the formats that write directories, and hold what a format holds, as an error quotes them."""
+    alike = (each for each in FORMATS.values() if each.holds_model == chosen.holds_model)
+    return [repr(each.name) for each in alike if each.is_directory]
 
 
 def join_nouns(nouns: Iterable[str], last: str = "or") -> str:

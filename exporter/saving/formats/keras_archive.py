@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import h5py
 import keras
@@ -23,6 +23,7 @@ from exporter.errors import ArtifactError
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.contents import Contents
 from exporter.saving.formats.parts.contents import describe_contents
+from exporter.saving.formats.parts.old_archives import modernize_path, read_keras_2, scale_loss
 from exporter.saving.formats.parts.weights_file import Entries, StoredArrays, load_as_keras, write_weights
 from exporter.saving.layout.checksums import FILE_FAULTS, Checksums, damage_explained
 from exporter.saving.layout.datasets import BUFFER, lay_out_file
@@ -40,6 +41,9 @@ from exporter.saving.safety.memory import limit_variables
 from exporter.saving.safety.zip_members import open_archive, open_member, read_member
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.replicas import add_replicas
+from exporter.typing.hdf5 import File
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config
 
 _STATE = "state"  # the record, inside of the metadata
 
@@ -109,7 +113,7 @@ def _describe_member(name: str) -> zipfile.ZipInfo:
 def read_keras_archive(
     path: Path,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     """Loads a `.keras` zip that we or Keras wrote; see `exporter.load_model`."""
     with _open_parts(path) as parts:
         return _read(parts, None, request)
@@ -150,7 +154,7 @@ def read_keras_directory(
     path: Path,
     request: LoadRequest,
     known: tuple[StateRecord, Checksums] | None = None,
-) -> keras.Model:
+) -> Model:
     """Loads an unzipped archive; with a record of its state, given or in its metadata, exactly."""
     check_directory(path)
 
@@ -189,7 +193,7 @@ def _read(
     parts: _Parts,
     known: tuple[StateRecord, Checksums] | None,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     path, read = parts.path, parts.read
     config = read(CONFIG)
     if known is None:
@@ -200,6 +204,15 @@ def _read(
         stack.enter_context(limit_variables(stored if request.safe_mode else None))
         if known is None:
             body = parse_json(config, f"{path}, {CONFIG}")
+            if not isinstance(body, dict):
+                raise ArtifactError(f"{path}, {CONFIG} is damaged: expected a mapping, received {type(body).__name__}.")
+            if not request.compile:
+                body["compile_config"] = None
+            version = _read_version(parts)
+            if version.startswith("2"):
+                with _open_assets(parts) as assets:
+                    return read_keras_2(body, version, file, assets, path, request)
+            scale_loss(body, file)
             request.check(body)
             return _read_stock(parts, body, file, request)
         record, checksums = known
@@ -210,7 +223,7 @@ def _read(
             asset=lambda name: checksums.check_part(f"{ASSETS}/{name}", read(f"{ASSETS}/{name}"), path),
         )
         body = parse_json(checksums.check_part(CONFIG, config, path), f"{path}, {CONFIG}")
-        return revive_state(body, record, reader, request)
+        return revive_state(cast(Config, body), record, reader, request)  # it refuses what is no mapping
 
 
 def _read_known(parts: _Parts) -> tuple[StateRecord, Checksums] | None:
@@ -221,7 +234,7 @@ def _read_known(parts: _Parts) -> tuple[StateRecord, Checksums] | None:
 
 
 @contextmanager
-def _open_weights(parts: _Parts, known: tuple[StateRecord, Checksums] | None) -> Iterator[h5py.File]:
+def _open_weights(parts: _Parts, known: tuple[StateRecord, Checksums] | None) -> Iterator[File]:
     """Opens the HDF5 file, whose structure is held against its checksum first, if it has one."""
     if known is not None:
         with damage_explained(parts.path, WEIGHTS, FILE_FAULTS):
@@ -232,7 +245,7 @@ def _open_weights(parts: _Parts, known: tuple[StateRecord, Checksums] | None) ->
         yield file
 
 
-def _read_record(ours: Any, path: Path) -> tuple[StateRecord, Checksums]:
+def _read_record(ours: object, path: Path) -> tuple[StateRecord, Checksums]:
     try:
         fields = read_record(_Metadata, ours)
     except RecordError as error:
@@ -250,30 +263,41 @@ class _Metadata:
     state: Mapping[str, Any]
 
 
-def _read_stock(
-    parts: _Parts,
-    config: Any,
-    file: h5py.File,
-    request: LoadRequest,
-) -> keras.Model:
-    """Does what Keras does with an archive, with what was read and checked in place of the path."""
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{parts.path}, {CONFIG} is damaged: expected a mapping, received {type(config).__name__}.")
-    if not request.compile:
-        config["compile_config"] = None
+def _read_version(parts: _Parts) -> str:
+    """Reads the version of Keras that wrote an archive."""
+    metadata = parse_json(parts.read(METADATA), f"{parts.path}, {METADATA}")
+    return str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+
+
+@contextmanager
+def _open_assets(parts: _Parts) -> Iterator[DiskIOStore | None]:
+    """Lays the files of layers out in a directory, from which Keras reads them."""
+    if not parts.assets:
+        yield None
+        return
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory:
         for name in parts.assets:
-            place = Path(directory, name)
+            place = Path(directory, modernize_path(name))
             if name.endswith("/"):
                 place.mkdir(parents=True, exist_ok=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(parts.read(f"{ASSETS}/{name}"))
-        with keras_explained(parts.path):
-            with ObjectSharingScope(), defer_initialization(count_layers(config)):
-                model = request.deserialize(config)
-            assets = DiskIOStore(directory, mode="r") if parts.assets else None
-            load_as_keras(model, file, assets)
+        yield DiskIOStore(directory, mode="r")
+
+
+def _read_stock(
+    parts: _Parts,
+    config: Config,
+    file: File,
+    request: LoadRequest,
+) -> Model:
+    """Does what Keras does with an archive, with what was read and checked in place of the path."""
+    with _open_assets(parts) as assets, keras_explained(parts.path):
+        with ObjectSharingScope(), defer_initialization(count_layers(config)):
+            model = request.deserialize(config)
+        load_as_keras(model, file, assets)
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"{parts.path} holds a {type(model).__name__}, not a keras.Model.")
-    return model
+    loaded: Model = model
+    return loaded

@@ -40,6 +40,7 @@ FORMAT = SavedModel(
     noun="a SavedModel",
     is_directory=True,
     holds_endpoints=True,
+    is_served=True,
     holds_functions=True,
     readers=frozenset({TENSORFLOW, KERAS}),
     packages={"h5py": "the variables of a SavedModel"},

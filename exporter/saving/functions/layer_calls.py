@@ -1,16 +1,23 @@
 """The ways in which a layer is called inside its model."""
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
 from exporter.saving.functions.records import Parameter
+from exporter.typing.keras import KerasTensor, Layer
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor, TensorSpec
+
+# The positional and the keyword arguments of a call.
+_Arguments = tuple[tuple[object, ...], Mapping[str, object]]
+# The texts of the constants among them; and the rank and the dtype of each tensor, and whether it has a mask.
+_Form = tuple[tuple[str | None, ...], tuple[tuple[int, str, bool], ...]]
 
 
-def describe_parameters(layer: keras.layers.Layer, used: Sequence[str] | set[str]) -> tuple[Parameter, ...]:
+def describe_parameters(layer: Layer, used: Sequence[str] | set[str]) -> tuple[Parameter, ...]:
     """Describes the parameters of a layer's `call`.
 
     Masks travel with their tensors: a parameter for one is left out unless it is among `used`.
@@ -28,13 +35,13 @@ def describe_parameters(layer: keras.layers.Layer, used: Sequence[str] | set[str
 
 
 def call_layer(
-    layer: keras.layers.Layer,
-    arguments: Any,
+    layer: Layer,
+    arguments: _Arguments,
     constants: Sequence[str | None],
     masked: Sequence[bool],
     training: bool,
-    *tensors: Any,
-) -> Any:
+    *tensors: Tensor,
+) -> Nested[Tensor]:
     """Calls a layer with tensors, and then their masks, in the places that they have among the arguments."""
     given, masks = iter(tensors), iter(tensors[len(masked) :])
     for tensor, has_mask in zip(tensors, masked, strict=False):
@@ -48,14 +55,16 @@ def call_layer(
     return layer(*args, **kwargs, training=training)
 
 
-def find_calls(layer: keras.layers.Layer) -> list[tuple[Any, tuple[str | None, ...], list[Any], list[Any]]]:
+def find_calls(
+    layer: Layer,
+) -> list[tuple[_Arguments, tuple[str | None, ...], list[TensorSpec], list[TensorSpec | None]]]:
     """Finds the ways in which a layer is called inside its model.
 
     Returns:
         For each way: its arguments; for each of them None if it is a tensor, else its text; the specs of the tensors;
         and the specs of their masks, None for a tensor without one.
     """
-    ways: dict[Any, list[Any]] = {}
+    ways: dict[_Form, list[tuple[_Arguments, list[KerasTensor]]]] = {}
     for node in layer._inbound_nodes:
         kwargs = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
         arguments = (node.arguments.args, kwargs)
@@ -77,7 +86,8 @@ def find_calls(layer: keras.layers.Layer) -> list[tuple[Any, tuple[str | None, .
     return found
 
 
-def _merge_specs(tensors: Sequence[Any]) -> Any:
+def _merge_specs(tensors: Sequence[KerasTensor]) -> TensorSpec:
     shape = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(t.shape for t in tensors), strict=True)]
     kind = tf.SparseTensorSpec if getattr(tensors[0], "sparse", False) else tf.TensorSpec
-    return kind(shape, tensors[0].dtype)
+    spec: TensorSpec = kind(shape, tensors[0].dtype)
+    return spec

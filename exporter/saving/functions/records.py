@@ -1,20 +1,35 @@
 """The record of the functions in an artifact: which there are, and how they are called."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.state.kinds import OPTIMIZER
+from exporter.typing.structures import Config
+from exporter.typing.tensorflow import TFFunction
 
 # The names of traced functions that are not those of a layer.
 MODEL = "model"
 LEARNING_RATE = f"{OPTIMIZER}/learning_rate"
 STEP = "step: "
+
+
+class UnitFunctions(Protocol):
+    """The functions of one unit, as TensorFlow keeps and loads them: `training` is there if it differs."""
+
+    inference: TFFunction
+    training: TFFunction
+
+
+class FunctionsHolder(Protocol):
+    """What stands in a SavedModel for the functions of all units."""
+
+    units: MutableMapping[str, UnitFunctions]
+    resources: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from exporter.saving.configuration.configurations import REVIVED_MODULE, Config, find_foreign_names
+from exporter.saving.configuration.configurations import REVIVED_MODULE, find_foreign_names
 from exporter.saving.configuration.faults import tracing_explained
 from exporter.saving.functions.layer_calls import call_layer, describe_parameters, find_calls
 from exporter.saving.functions.own_code import (
@@ -30,14 +30,16 @@ from exporter.saving.functions.records import (
     STEP,
     CallForm,
     Functions,
+    FunctionsHolder,
     Parameter,
     Part,
     Unit,
+    UnitFunctions,
     UnitVariable,
 )
 from exporter.saving.graph.inputs import build_structure, describe_inputs
 from exporter.saving.graph.observations import observe_data, takes_bare_data
-from exporter.saving.graph.signatures import find_output_names, undo_call_effects
+from exporter.saving.graph.signatures import find_output_names, kept_to_its_weights, undo_call_effects
 from exporter.saving.private_api import AutoTrackable
 from exporter.saving.rebuilding.compilation import serialize_compile_config
 from exporter.saving.requests import SaveRequest
@@ -46,9 +48,14 @@ from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.saving.state.policies import find_policy
 from exporter.saving.state.tree import join, walk
 from exporter.text.showing import describe_if_possible, find_first_line
+from exporter.typing.keras import Layer, Model, Variable
+from exporter.typing.structures import JSON, Config, Nested
+from exporter.typing.tensorflow import Step, Tensor, TensorSpec, TFFunction
 
 
-def trace_functions(request: SaveRequest, state: State, config: Config | None) -> tuple[Any, Functions] | None:
+def trace_functions(
+    request: SaveRequest, state: State, config: Config | None
+) -> tuple[FunctionsHolder, Functions] | None:
     """Traces what must live on without code.
 
     Args:
@@ -94,9 +101,9 @@ class _Tracer:
         holder: Where the functions are: `units`, by name.
     """
 
-    def __init__(self, model: keras.Model, state: State, steps: Mapping[str, Callable[[Any], Any]]) -> None:
+    def __init__(self, model: Model, state: State, steps: Mapping[str, Step]) -> None:
         self._traced_steps = steps
-        self.holder = AutoTrackable()
+        self.holder: FunctionsHolder = AutoTrackable()
         self.holder.units = {}
         # What a model that was itself revived runs uses the lookup tables of the artifact that it came from.
         self.holder.resources = getattr(model, "loaded_resources", [])
@@ -104,7 +111,7 @@ class _Tracer:
         self._paths = {id(variable): path for path, variable in state.variables.items()}
         self._variables = state.variables
         self._addresses: dict[int, str] = {}
-        self._untracked: list[tuple[str, keras.layers.Layer]] = []
+        self._untracked: list[tuple[str, Layer]] = []
         for saveable in walk(model, include_optimizer=False):
             self._addresses.setdefault(id(saveable.target), saveable.path)
             if "/attributes/" in f"/{saveable.path}" and isinstance(saveable.target, keras.layers.Layer):
@@ -119,7 +126,7 @@ class _Tracer:
         # Keras tells a model of training only if its `call` takes the argument.
         trains = bool(model._call_has_training_arg)
 
-        def call(training: bool, *leaves: Any) -> Any:
+        def call(training: bool, *leaves: Tensor) -> Nested[Tensor]:
             arguments = {"training": training} if trains else {}
             return model(*(build_structure(argument, leaves) for argument in inputs.structure), **arguments)
 
@@ -130,7 +137,7 @@ class _Tracer:
         outputs = _describe_structure(_number_leaves(outputs))
         return replace(unit, inputs=inputs.to_json(), outputs=outputs, output_names=names)
 
-    def trace_layer(self, position: tuple[int, ...], layer: keras.layers.Layer, needs: Sequence[str]) -> Unit | None:
+    def trace_layer(self, position: tuple[int, ...], layer: Layer, needs: Sequence[str]) -> Unit | None:
         """Traces every way in which a layer is called; returns None for one that is never called."""
         path = self._addresses[id(layer)]
         trains = any(part._call_has_training_arg for part in layer._flatten_layers())
@@ -179,7 +186,7 @@ class _Tracer:
         ordered = model._flatten_metrics_in_order({name: name for name in steps.get("test", ())})
         return {**steps, "evaluation": (ordered,) if isinstance(ordered, str) else tuple(ordered)}
 
-    def trace_prediction(self) -> tuple[Any, Mapping[str, str]]:
+    def trace_prediction(self) -> tuple[JSON, Mapping[str, str]]:
         """Traces the model's own prediction step for batches of any size.
 
         Returns:
@@ -194,10 +201,10 @@ class _Tracer:
         if len(inputs.structure) != 1:
             return None, {**lost, "predict_step": "the model takes several arguments, and a step one"}
 
-        def predict(*leaves: Any) -> Any:
+        def predict(*leaves: Tensor) -> Nested[Tensor]:
             return model.predict_step(keras.utils.pack_x_y_sample_weight(build_structure(inputs.structure[0], leaves)))
 
-        functions = AutoTrackable()
+        functions: UnitFunctions = AutoTrackable()
         specs = [leaf.to_spec() for leaf in inputs.leaves]
         functions.inference = tf.function(predict, input_signature=specs, autograph=False)
         try:
@@ -208,21 +215,21 @@ class _Tracer:
         self.holder.units[f"{STEP}predict"] = functions
         return _describe_structure(_number_leaves(outputs)), lost
 
-    def _trace_step(self, name: str, data: Any) -> tuple[str, ...]:
+    def _trace_step(self, name: str, data: Sequence[Nested[TensorSpec]]) -> tuple[str, ...]:
         own = self._model.train_step if name.endswith("train") else self._model.test_step
         step = self._traced_steps.get(name, own)
         bare = len(data) == 1 and takes_bare_data(self._model)
 
-        def run(*leaves: Any) -> Any:
+        def run(*leaves: Tensor) -> Nested[Tensor]:
             remaining = iter(leaves)
             given = tf.nest.map_structure(lambda spec: None if spec is None else next(remaining), data)
             return step(given[0] if bare else given)
 
         return self._trace_plain(name, run, [spec for spec in tf.nest.flatten(data) if spec is not None])
 
-    def _trace_plain(self, name: str, function: Callable[..., Any], specs: Sequence[Any]) -> tuple[str, ...]:
+    def _trace_plain(self, name: str, function: Callable[..., object], specs: Sequence[TensorSpec]) -> tuple[str, ...]:
         """Traces a function, and returns the names in the dict that it returns."""
-        functions = AutoTrackable()
+        functions: UnitFunctions = AutoTrackable()
         functions.inference = tf.function(function, input_signature=specs, autograph=False)
         with undo_call_effects(self._model):
             outputs = functions.inference.get_concrete_function().structured_outputs
@@ -230,30 +237,30 @@ class _Tracer:
         return tuple(outputs) if isinstance(outputs, dict) else ()
 
     def _trace(
-        self, name: str, layer: keras.layers.Layer, call: Callable[..., Any], specs: Sequence[Any], trains: bool
-    ) -> Any:
-        def make(training: bool) -> Any:
-            def call_with_losses(*tensors: Any) -> Any:
+        self, name: str, layer: Layer, call: Callable[..., Nested[Tensor]], specs: Sequence[TensorSpec], trains: bool
+    ) -> UnitFunctions:
+        def make(training: bool) -> TFFunction:
+            def call_with_losses(*tensors: Tensor) -> tuple[Nested[Tensor], Mapping[str, Sequence[Tensor | None]]]:
                 outputs = call(training, *tensors)
                 # Regularisation is the variables' own affair.
                 losses = [loss for part in layer._flatten_layers() for loss in part._get_own_losses()]
                 masks = [getattr(tensor, "_keras_mask", None) for tensor in keras.tree.flatten(outputs)]
                 return outputs, {"losses": losses, "masks": masks}
 
-            traced = tf.function(call_with_losses, input_signature=specs, autograph=False)
-            with tracing_explained(layer.name), undo_call_effects(self._model):
+            traced: TFFunction = tf.function(call_with_losses, input_signature=specs, autograph=False)
+            with tracing_explained(layer.name), undo_call_effects(self._model), kept_to_its_weights(self._model):
                 traced.get_concrete_function()
             return traced
 
-        functions = AutoTrackable()
+        functions: UnitFunctions = AutoTrackable()
         functions.inference = make(training=False)
         if trains:
             functions.training = make(training=True)
         self.holder.units[name] = functions
         return functions
 
-    def _trace_function(self, name: str, function: Callable[[Any], Any], spec: tf.TensorSpec) -> None:
-        functions = AutoTrackable()
+    def _trace_function(self, name: str, function: Callable[[Tensor], object], spec: TensorSpec) -> None:
+        functions: UnitFunctions = AutoTrackable()
         functions.inference = tf.function(lambda value: function(value), input_signature=[spec], autograph=False)
         functions.inference.get_concrete_function()
         self.holder.units[name] = functions
@@ -262,7 +269,7 @@ class _Tracer:
         self,
         path: str,
         position: tuple[int, ...],
-        layer: keras.layers.Layer,
+        layer: Layer,
         needs: Sequence[str],
         trains: bool,
         parameters: tuple[Parameter, ...],
@@ -293,13 +300,13 @@ class _Tracer:
             dtype_policy=keras.dtype_policies.serialize(find_policy(layer)),
         )
 
-    def _describe_parts(self, path: str, layer: keras.layers.Layer) -> tuple[Part, ...]:
+    def _describe_parts(self, path: str, layer: Layer) -> tuple[Part, ...]:
         # Layers in plain objects have no parent among the layers, as in the original.
         roots = [layer, *(each for place, each in self._untracked if is_below(place, (path,)) or not path)]
         layers = list({id(part): part for root in roots for part in root._flatten_layers()}.values())
         numbers = {id(part): number for number, part in enumerate(layers)}
 
-        def find_paths(variables: Sequence[keras.Variable]) -> tuple[str, ...]:
+        def find_paths(variables: Sequence[Variable]) -> tuple[str, ...]:
             return tuple(self._paths[id(variable)] for variable in variables if id(variable) in self._paths)
 
         return tuple(
@@ -330,24 +337,27 @@ class _Tracer:
         return UnitVariable(path, variable.name, variable.path, own["regularizer"], own["constraint"])
 
 
-def _number_leaves(outputs: Any) -> Any:
-    return keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
+def _number_leaves(outputs: Nested[Tensor]) -> Nested[int]:
+    numbers: Nested[int] = keras.tree.pack_sequence_as(outputs, list(range(len(keras.tree.flatten(outputs)))))
+    return numbers
 
 
 def _name_fault(error: Exception) -> str:
+    # Without its place: this is kept in the artifact, which is the same wherever it is made.
     text = describe_if_possible(lambda: find_first_line(error, ""))
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _describe_structure(indices: Any) -> Any:
+def _describe_structure(indices: Any) -> JSON:
     if isinstance(indices, dict):
         return {"dict": {key: _describe_structure(item) for key, item in indices.items()}}
     if isinstance(indices, (list, tuple)):
         return {"list" if isinstance(indices, list) else "tuple": [_describe_structure(item) for item in indices]}
-    return indices
+    number: int = indices
+    return number
 
 
-def _describe_object(value: Any) -> Config:
+def _describe_object(value: object) -> Config:
     """Returns the configuration of a regulariser, a constraint or a schedule; only its names if it has none."""
     try:
         with warnings.catch_warnings():

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
-import keras
 import tensorflow as tf
 
 from exporter.errors import ModelError
 from exporter.saving.graph.inputs import describe_inputs
 from exporter.saving.graph.observations import find_traces
-from exporter.saving.graph.signatures import make_call, undo_call_effects
+from exporter.saving.graph.signatures import kept_to_its_weights, make_call, undo_call_effects
 from exporter.saving.private_api import (
     GLOBAL_SEED_GENERATOR,
     IndexLookup,
@@ -19,11 +17,13 @@ from exporter.saving.private_api import (
     stateful_random_ops,
 )
 from exporter.saving.state.collecting import CAPTURED, collect, list_components
+from exporter.typing.keras import Model
+from exporter.typing.tensorflow import ConcreteFunction
 
 _STEPS = ("train_function", "test_function", "predict_function")
 
 
-def check_captures(model: keras.Model) -> None:
+def check_captures(model: Model) -> None:
     """Refuses a model whose functions use a variable or a table that no attribute of the model leads to.
 
     The model's inference is traced for that, and its call in training; the steps are looked at where the model was
@@ -45,7 +45,7 @@ def check_captures(model: keras.Model) -> None:
         )
 
 
-def refuse_unholdable(model: keras.Model, lost: Iterable[Any]) -> None:
+def refuse_unholdable(model: Model, lost: Iterable[object]) -> None:
     """Refuses a model whose functions use what no format can hold.
 
     Args:
@@ -63,7 +63,7 @@ def refuse_unholdable(model: keras.Model, lost: Iterable[Any]) -> None:
         )
 
 
-def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
+def find_lost(model: Model, functions: Iterable[ConcreteFunction]) -> list[object]:
     """Finds the resources that functions use and that are not among the state.
 
     Args:
@@ -89,7 +89,7 @@ def find_lost(model: keras.Model, functions: Iterable[Any]) -> list[Any]:
     return [owner for owner in _find_owners(functions) if id(owner) not in known]
 
 
-def _find_global_generators() -> list[Any]:
+def _find_global_generators() -> list[object]:
     """Finds the states of the process's own generators: whoever draws from them draws at random."""
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     found = [] if generator is None else [generator.state.value]
@@ -98,13 +98,13 @@ def _find_global_generators() -> list[Any]:
     return found
 
 
-def find_used(model: keras.Model) -> list[Any]:
+def find_used(model: Model) -> list[object]:
     """Finds the resources that a model uses: in its inference, its call in training, and the steps that it took."""
     return _find_owners([*_trace_calls(model), *_find_steps(model)])
 
 
-def _find_owners(functions: Iterable[Any]) -> list[Any]:
-    found: dict[int, Any] = {}
+def _find_owners(functions: Iterable[ConcreteFunction]) -> list[object]:
+    found: dict[int, object] = {}
     for function in functions:
         for tensor in function.captured_inputs:
             if tensor.dtype == tf.resource:
@@ -114,19 +114,19 @@ def _find_owners(functions: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
-def explain_lost(lost: Iterable[Any]) -> str:
+def explain_lost(lost: Iterable[object]) -> str:
     """Names resources that functions use, each once."""
     return ", ".join(dict.fromkeys(map(_describe, lost)))
 
 
-def _find_steps(model: keras.Model) -> list[Any]:
+def _find_steps(model: Model) -> list[ConcreteFunction]:
     """Finds the traced steps of a model; those of several replicas also use what their strategy keeps for itself."""
     if any(isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables):
         return []
     return [step for name in _STEPS for step in find_traces(model, name)]
 
 
-def _trace_calls(model: keras.Model) -> Sequence[Any]:
+def _trace_calls(model: Model) -> Sequence[ConcreteFunction]:
     """Traces the model's call in inference and in training; nothing for a model that cannot be traced."""
     if getattr(model, "run_eagerly", False):
         return ()
@@ -136,12 +136,12 @@ def _trace_calls(model: keras.Model) -> Sequence[Any]:
     for training in (False, True) if model._call_has_training_arg else (False,):
         call = tf.function(make_call(model, inputs, training), input_signature=specs, autograph=False)
         # The code is the user's, and may raise anything; the verification runs it as it is.
-        with undo_call_effects(model), suppress(Exception):
+        with undo_call_effects(model), kept_to_its_weights(model), suppress(Exception):
             traced.append(call.get_concrete_function())
     return traced
 
 
-def _describe(owner: Any) -> str:
+def _describe(owner: object) -> str:
     if isinstance(owner, tf.Variable):
         return f"the variable {owner.name.partition(':')[0]!r} ({owner.dtype.name}, shape {tuple(owner.shape)})"
     if isinstance(owner, LookupInterface):

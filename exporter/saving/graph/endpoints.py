@@ -43,7 +43,12 @@ def read_endpoints(path: Path) -> dict[str, Endpoint]:
     Raises:
         ArtifactError: There is no SavedModel, or it is damaged.
     """
-    signatures = read_meta_graph(path).signature_def
+    return describe_endpoints(read_meta_graph(path))
+
+
+def describe_endpoints(meta_graph: meta_graph_pb2.MetaGraphDef) -> dict[str, Endpoint]:
+    """Describes the endpoints of a graph; returns name -> endpoint, sorted by name."""
+    signatures = meta_graph.signature_def
     return {
         name: Endpoint(_describe(signatures[name].inputs), _describe(signatures[name].outputs))
         for name in sorted(signatures)

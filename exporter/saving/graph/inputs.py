@@ -4,7 +4,7 @@ import keyword
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import keras
 import tensorflow as tf
@@ -12,6 +12,11 @@ import tensorflow as tf
 from exporter.errors import ArgumentError, ModelError
 from exporter.saving.graph.observations import observe_inputs
 from exporter.saving.layout.records import read_record
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import TensorSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,16 @@ class InputLeaf:
     sparse: bool = False
     ragged_rank: int = 0
 
-    def to_spec(self) -> Any:
+    def to_spec(self) -> TensorSpec:
         """Returns TensorFlow's description of the tensor."""
+        spec: TensorSpec
         if self.ragged_rank:
-            return tf.RaggedTensorSpec(self.shape, self.dtype, self.ragged_rank)
-        if self.sparse:
-            return tf.SparseTensorSpec(self.shape, self.dtype)
-        return tf.TensorSpec(self.shape, self.dtype, name=self.name)
+            spec = tf.RaggedTensorSpec(self.shape, self.dtype, self.ragged_rank)
+        elif self.sparse:
+            spec = tf.SparseTensorSpec(self.shape, self.dtype)
+        else:
+            spec = tf.TensorSpec(self.shape, self.dtype, name=self.name)
+        return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Inputs:
         return {"leaves": [asdict(leaf) for leaf in self.leaves], "structure": list(self.structure)}
 
     @classmethod
-    def from_json(cls, fields: Any) -> "Inputs":
+    def from_json(cls, fields: object) -> "Inputs":
         """Reads what `to_json` returned.
 
         Raises:
@@ -68,7 +76,7 @@ class Inputs:
         return read_record(cls, fields, "the inputs")
 
 
-def describe_inputs(model: keras.Model) -> Inputs:
+def describe_inputs(model: Model) -> Inputs:
     """Reads what a built model takes.
 
     Args:
@@ -107,7 +115,7 @@ class _LeafCollector:
         leaves: The tensors so far.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: Model) -> None:
         self.leaves: list[InputLeaf] = []
         self._model = model
         # A stateful layer keeps one state per sample, so only such a model serves the batch that it was built with.
@@ -137,7 +145,7 @@ class _LeafCollector:
         return {kind: [self.convert(item, f"{name}_{index}") for index, item in enumerate(value)]}
 
 
-def _find_subclassed(model: keras.Model) -> list[tuple[str, Any]]:
+def _find_subclassed(model: Model) -> list[tuple[str, object]]:
     """Finds what a subclassed model is called with, by name: the data that it has seen, else the shapes."""
     shapes = getattr(model, "_build_shapes_dict", None) or {}
     seen = observe_inputs(model)
@@ -154,10 +162,10 @@ def _find_subclassed(model: keras.Model) -> list[tuple[str, Any]]:
     ]
 
 
-def _fits(seen: Any, shape: Any) -> bool:
+def _fits(seen: object, shape: object) -> bool:
     """Tells whether data that a model has seen may be what it was built for."""
 
-    def is_shape(value: Any) -> bool:
+    def is_shape(value: object) -> TypeGuard[Sequence[int | None]]:
         return isinstance(value, (list, tuple)) and all(item is None or isinstance(item, int) for item in value)
 
     if is_shape(shape):
@@ -180,7 +188,7 @@ def to_argument_name(name: str) -> str:
     return f"{cleaned}_" if keyword.iskeyword(cleaned) else cleaned
 
 
-def build_structure(structure: Any, leaves: Sequence[Any]) -> Any:
+def build_structure(structure: Any, leaves: Sequence[T]) -> Nested[T]:
     """Puts leaves into their places; see `Inputs.structure`."""
     if isinstance(structure, int):
         return leaves[structure]
@@ -191,7 +199,7 @@ def build_structure(structure: Any, leaves: Sequence[Any]) -> Any:
     return tuple(built) if kind == "tuple" else built
 
 
-def extract_leaves(inputs: Inputs, arguments: Sequence[Any]) -> list[Any]:
+def extract_leaves(inputs: Inputs, arguments: Sequence[Nested[T]]) -> list[T]:
     """Takes the tensors out of a call's arguments: the reverse of `build_structure`.
 
     Args:
@@ -204,7 +212,7 @@ def extract_leaves(inputs: Inputs, arguments: Sequence[Any]) -> list[Any]:
     Raises:
         ArgumentError: The arguments have another structure.
     """
-    leaves: dict[int, Any] = {}
+    leaves: dict[int, T] = {}
 
     def visit(structure: Any, value: Any) -> None:
         if isinstance(structure, int):

@@ -7,11 +7,12 @@ name says besides its number stays: TensorFlow reads `__inference_<name>_<number
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_debug_info_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
+
+from exporter.typing.messages import Message
 
 _NUMBER = re.compile(r"[_-](\d+)$")
 # The shared name of a table, and what `tf.saved_model.load` appends to that of any resource. That of a table from a
@@ -75,7 +76,7 @@ def _order_debug_info(
     return ordered
 
 
-def _number_by_content(messages: Mapping[int, Any]) -> dict[int, int]:
+def _number_by_content(messages: Mapping[int, Message]) -> dict[int, int]:
     content = {identity: message.SerializeToString(deterministic=True) for identity, message in messages.items()}
     places = {value: place for place, value in enumerate(sorted(set(content.values())))}
     return {identity: places[value] for identity, value in content.items()}
@@ -119,7 +120,7 @@ class _Names:
         """Numbers a node or an argument of a function that is called by a number of the process."""
         return _LOCAL.sub(lambda match: self._locals.setdefault(match[0], f"_{len(self._locals)}"), name)
 
-    def _meet(self, names: Any) -> None:
+    def _meet(self, names: Sequence[str]) -> None:
         """Gives functions their names, and those that they call theirs, the first one first."""
         pending = list(reversed(names))
         while pending:

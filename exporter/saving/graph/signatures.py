@@ -3,20 +3,26 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
 
-from exporter.errors import ArgumentError
+from exporter.errors import ArgumentError, ModelError
 from exporter.saving.configuration.faults import tracing_explained
 from exporter.saving.contents import SERVING_DEFAULT
 from exporter.saving.graph.inputs import Inputs, build_structure, to_argument_name
 from exporter.saving.private_api import global_state
-from exporter.text.showing import describe_value
+from exporter.text.failures import locate_definition
+from exporter.text.showing import describe_value, list_first
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import ConcreteFunction, Tensor, TFFunction
+
+T = TypeVar("T")
 
 
-def make_call(model: keras.Model, inputs: Inputs, training: bool = False) -> Callable[..., Any]:
+def make_call(model: Model, inputs: Inputs, training: bool = False) -> Callable[..., Nested[Tensor]]:
     """Returns the model as a function of its input tensors.
 
     Args:
@@ -29,13 +35,13 @@ def make_call(model: keras.Model, inputs: Inputs, training: bool = False) -> Cal
     """
     arguments = {"training": training} if model._call_has_training_arg else {}
 
-    def call(*leaves: Any) -> Any:
+    def call(*leaves: Tensor) -> Nested[Tensor]:
         return model(*(build_structure(argument, leaves) for argument in inputs.structure), **arguments)
 
     return call
 
 
-def holds_tables(model: keras.Model) -> bool:
+def holds_tables(model: Model) -> bool:
     """Tells whether a model looks something up in tables: those of its layers, or such as were attached to it.
 
     tf2onnx finds no table in a function that another function calls, so what such a model computes has to stand in each
@@ -45,7 +51,7 @@ def holds_tables(model: keras.Model) -> bool:
     return any(isinstance(value, kind) for layer in model._flatten_layers() for value in vars(layer).values())
 
 
-def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
+def name_outputs(model: Model, outputs: Nested[T]) -> dict[str, T]:
     """Gives the tensors of an output structure their names.
 
     Args:
@@ -68,7 +74,7 @@ def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     return {key if key.startswith("output") else f"output_{key}": value for key, value in found.items()}
 
 
-def find_output_names(model: keras.Model) -> list[str]:
+def find_output_names(model: Model) -> list[str]:
     """Returns the names of the layers that make the outputs of a Functional or Sequential model, each once.
 
     A subclassed model has none, and a revived one those of the model that it stands for.
@@ -88,7 +94,7 @@ def find_output_names(model: keras.Model) -> list[str]:
 
 
 @contextmanager
-def undo_call_effects(model: keras.Model) -> Iterator[None]:
+def undo_call_effects(model: Model) -> Iterator[None]:
     """Puts back what a call of the model leaves behind: losses that layers added, notes of the call, given names."""
     names = global_state.get_global_attribute("object_name_uids", defaultdict(int), set_to_default=True)
     kept_names = dict(names)
@@ -110,7 +116,27 @@ def undo_call_effects(model: keras.Model) -> Iterator[None]:
         names.update(kept_names)
 
 
-def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] | None = None) -> Any:
+@contextmanager
+def kept_to_its_weights(model: Model) -> Iterator[None]:
+    """Refuses a call of a model that makes weights: what was built before it was not the whole model.
+
+    Raises:
+        ModelError: It made some.
+    """
+    known = set(map(id, model.weights))
+    yield
+    made = [weight.path for weight in model.weights if id(weight) not in known]
+    if made:
+        kind: Any = type(model)
+        place = locate_definition(kind.build) or locate_definition(kind.call) or kind.__qualname__
+        raise ModelError(
+            f"The model {model.name!r} ({place}) was not built as a whole: its call makes "
+            f"{list_first(made)}. Let `build` build every layer that `call` uses, or call the model on a batch of data "
+            "before it is saved."
+        )
+
+
+def trace_serving(model: Model, inputs: Inputs, call: Callable[..., Nested[Tensor]] | None = None) -> ConcreteFunction:
     """Traces the model's inference with its own input and output names.
 
     Args:
@@ -127,16 +153,15 @@ def trace_serving(model: keras.Model, inputs: Inputs, call: Callable[..., Any] |
     call = call or make_call(model, inputs)
     names = [leaf.name for leaf in inputs.leaves]
 
-    def serve(**tensors: Any) -> dict[str, Any]:
+    def serve(**tensors: Tensor) -> dict[str, Tensor]:
         return name_outputs(model, call(*(tensors[name] for name in names)))
 
-    with tracing_explained(model.name), undo_call_effects(model):
-        return tf.function(serve, autograph=False).get_concrete_function(
-            **{leaf.name: leaf.to_spec() for leaf in inputs.leaves}
-        )
+    with tracing_explained(model.name), undo_call_effects(model), kept_to_its_weights(model):
+        function: TFFunction = tf.function(serve, autograph=False)
+        return function.get_concrete_function(**{leaf.name: leaf.to_spec() for leaf in inputs.leaves})
 
 
-def canonicalize(signatures: Any) -> dict[str, Any]:
+def canonicalize(signatures: object) -> dict[str, ConcreteFunction]:
     """Returns signatures as a dict of concrete functions.
 
     Args:
@@ -150,7 +175,7 @@ def canonicalize(signatures: Any) -> dict[str, Any]:
     """
     if not isinstance(signatures, Mapping):
         signatures = {SERVING_DEFAULT: signatures}
-    traced: dict[str, Any] = {}
+    traced: dict[str, ConcreteFunction] = {}
     for name, function in signatures.items():
         if not isinstance(name, str) or not name:
             raise ArgumentError(f"`signatures` must have names of type str. Received the name: {describe_value(name)}.")
@@ -173,7 +198,7 @@ def canonicalize(signatures: Any) -> dict[str, Any]:
     return traced
 
 
-def find_captured(function: Any, kind: type) -> list[Any]:
+def find_captured(function: ConcreteFunction, kind: type[T]) -> list[T]:
     """Finds the objects whose resources a function uses, also through functions that were loaded from a file.
 
     Args:

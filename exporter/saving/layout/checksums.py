@@ -20,6 +20,7 @@ from exporter.processes.arrays import Array
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.records import RecordError, read_record
 from exporter.saving.layout.structure import Structure
+from exporter.typing.hdf5 import Dataset
 
 
 def checksum_values(value: Array) -> int:
@@ -29,7 +30,7 @@ def checksum_values(value: Array) -> int:
     return int(google_crc32c.value(np.ascontiguousarray(value).reshape(-1).view(np.uint8)))
 
 
-def checksum_dataset(dataset: Any, values: int) -> int:
+def checksum_dataset(dataset: Dataset, values: int) -> int:
     """Returns the checksum of an HDF5 dataset: of its bytes, and of how they are to be read.
 
     Args:
@@ -39,7 +40,7 @@ def checksum_dataset(dataset: Any, values: int) -> int:
     return _extend(values, describe_dtype(dataset.dtype, dataset.attrs.get("dtype", "")), dataset.shape)
 
 
-def describe_dtype(stored: Any, opaque: object) -> str:
+def describe_dtype(stored: np.dtype[np.generic], opaque: object) -> str:
     """Returns a dataset's dtype as its checksum covers it.
 
     Args:

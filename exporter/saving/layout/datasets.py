@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import google_crc32c
 import h5py
@@ -21,6 +21,7 @@ from exporter.processes.arrays import Array
 from exporter.saving.layout.checksums import Checksums, checksum_values, describe_dtype
 from exporter.saving.layout.sparse_memory import SparseMemory
 from exporter.saving.layout.structure import Structure
+from exporter.typing.hdf5 import File, Group
 
 # HDF5 knows these as opaque bytes of the same width, with the name in the attribute `dtype`, as Keras does for
 # bfloat16.
@@ -47,7 +48,7 @@ class Stored:
     path: str
     offset: int
     size: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     checksum: int
 
@@ -60,10 +61,10 @@ class Datasets:
         checksums: Those of the datasets that were added.
     """
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: File) -> None:
         self.file = file
         self.checksums = Checksums()
-        self._types: dict[np.dtype[Any], tuple[h5t.TypeID, str, str]] = {}
+        self._types: dict[np.dtype[np.generic], tuple[h5t.TypeID, str, str]] = {}
         self._spaces: dict[tuple[int, ...], h5s.SpaceID] = {}
         self._creation = h5p.create(h5p.DATASET_CREATE)
         self._creation.set_layout(h5d.CONTIGUOUS)
@@ -105,11 +106,12 @@ class Datasets:
         self._find_group(path.rpartition("/")[0])
         self.file.create_dataset(path, data=np.frombuffer(content, dtype=np.uint8))
 
-    def add_group(self, path: str) -> h5py.Group:
+    def add_group(self, path: str) -> Group:
         """Adds a group and those above it, as far as they were not added before."""
-        return h5py.Group(self._find_group(path))
+        group: Group = h5py.Group(self._find_group(path))
+        return group
 
-    def set_attribute(self, owner: h5py.Group, name: str, value: Array) -> None:
+    def set_attribute(self, owner: Group, name: str, value: Array) -> None:
         """Gives a group an attribute of a dtype of NumPy's; `owner.attrs` takes three times as long."""
         if h5a.exists(owner.id, name.encode()):
             h5a.delete(owner.id, name.encode())
@@ -141,7 +143,7 @@ class Datasets:
             found = self._spaces[shape] = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
         return found
 
-    def _find_type(self, dtype: np.dtype[Any]) -> tuple[h5t.TypeID, str, str]:
+    def _find_type(self, dtype: np.dtype[np.generic]) -> tuple[h5t.TypeID, str, str]:
         """Returns HDF5's type of a dtype, how its checksum names it, and its name if HDF5 does not know it."""
         found = self._types.get(dtype)
         if found is None:
@@ -201,7 +203,7 @@ class FileLayout(Datasets):
         sink.write(self._gaps[-1])
 
 
-def _make_file(memory: SparseMemory) -> h5py.File:
+def _make_file(memory: SparseMemory) -> File:
     """Makes a file as HDF5 has written them since 1.8 (2008): its structure takes half as many bytes as the former."""
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
@@ -209,7 +211,8 @@ def _make_file(memory: SparseMemory) -> h5py.File:
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_fileobj_driver(h5fd.fileobj_driver, memory)
-    return h5py.File(h5f.create(repr(memory).encode(), h5f.ACC_TRUNC, creation, access))
+    file: File = h5py.File(h5f.create(repr(memory).encode(), h5f.ACC_TRUNC, creation, access))
+    return file
 
 
 @contextmanager

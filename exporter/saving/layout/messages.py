@@ -11,6 +11,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from exporter.typing import messages
+
 # Each field: its number, its name, and its type; `*` stands for repeated. A map is a list of entries on the wire.
 _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
     "SavedModel": [(1, "saved_model_schema_version", "int64"), (2, "meta_graphs", "*MetaGraphDef")],
@@ -59,7 +61,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
     "SavedGraphObject": [
         (1, "children", "*ObjectReference"),
         (3, "slot_variables", "*SlotVariable"),
-        (4, "user_object", "Kind"),
+        (4, "user_object", "SavedUserObject"),
         (5, "asset", "Kind"),
         (6, "function", "SavedFunction"),
         (7, "variable", "SavedVariable"),
@@ -71,8 +73,13 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (13, "registered_name", "string"),
     ],
     "Kind": [],
+    "SavedUserObject": [(1, "identifier", "string"), (3, "metadata", "string")],
     "SavedVariable": [(1, "dtype", "int32"), (2, "shape", "TensorShapeProto")],
-    "SlotVariable": [(1, "original_variable_node_id", "int32")],
+    "SlotVariable": [
+        (1, "original_variable_node_id", "int32"),
+        (2, "slot_name", "string"),
+        (3, "slot_variable_node_id", "int32"),
+    ],
     "SavedFunction": [(1, "concrete_functions", "*string")],
     "SavedBareConcreteFunction": [(1, "concrete_function_name", "string")],
     "SaveableEntry": [(1, "key", "string"), (2, "value", "SaveableObject")],
@@ -84,6 +91,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
         (1, "list", "AttrList"),
         (2, "s", "bytes"),
         (3, "i", "int64"),
+        (5, "b", "bool"),
         (6, "type", "int32"),
         (7, "shape", "TensorShapeProto"),
         (8, "tensor", "TensorProto"),
@@ -123,11 +131,20 @@ _MESSAGES: dict[str, list[tuple[int, str, str]]] = {
     "TensorSliceProto": [(1, "extent", "*Extent")],
     "Extent": [(1, "start", "int64"), (2, "length", "int64")],
     "TrackableObjectGraph": [(1, "nodes", "*TrackableObject")],
-    "TrackableObject": [(1, "children", "*ObjectReference"), (2, "attributes", "*SerializedTensor")],
+    "TrackableObject": [
+        (1, "children", "*ObjectReference"),
+        (2, "attributes", "*SerializedTensor"),
+        (3, "slot_variables", "*SlotVariable"),
+    ],
     "ObjectReference": [(1, "node_id", "int32"), (2, "local_name", "string")],
     "SerializedTensor": [(1, "name", "string"), (2, "full_name", "string"), (3, "checkpoint_key", "string")],
     "SavedMetadata": [(1, "nodes", "*SavedObject")],
-    "SavedObject": [(3, "node_path", "string"), (4, "identifier", "string"), (5, "metadata", "string")],
+    "SavedObject": [
+        (2, "node_id", "int32"),
+        (3, "node_path", "string"),
+        (4, "identifier", "string"),
+        (5, "metadata", "string"),
+    ],
 }
 
 # `DataType` of `types.proto`, by the names that NumPy and TensorFlow's Python use. A reference has 100 more.
@@ -196,10 +213,10 @@ def _get_class(name: str) -> Any:
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
-SavedModel = _get_class("SavedModel")
-BundleHeaderProto = _get_class("BundleHeaderProto")
-BundleEntryProto = _get_class("BundleEntryProto")
-TrackableObjectGraph = _get_class("TrackableObjectGraph")
-SavedMetadata = _get_class("SavedMetadata")
-VariableDef = _get_class("VariableDef")
-AssetFileDef = _get_class("AssetFileDef")
+SavedModel: messages.MessageClass[messages.SavedModel] = _get_class("SavedModel")
+BundleHeaderProto: messages.MessageClass[messages.BundleHeaderProto] = _get_class("BundleHeaderProto")
+BundleEntryProto: messages.MessageClass[messages.BundleEntryProto] = _get_class("BundleEntryProto")
+TrackableObjectGraph: messages.MessageClass[messages.TrackableObjectGraph] = _get_class("TrackableObjectGraph")
+SavedMetadata: messages.MessageClass[messages.SavedMetadata] = _get_class("SavedMetadata")
+VariableDef: messages.MessageClass[messages.VariableDef] = _get_class("VariableDef")
+AssetFileDef: messages.MessageClass[messages.AssetFileDef] = _get_class("AssetFileDef")

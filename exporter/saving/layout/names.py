@@ -15,6 +15,9 @@ METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 ASSETS = "assets"
 
+# Of Keras 2, beside the graph: the configurations of the model and its layers.
+KERAS_2_METADATA = "keras_metadata.pb"
+
 # What TF Serving asks a version before anybody else does.
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
@@ -24,6 +27,7 @@ STATE = f"{OURS}/state.json"
 FUNCTIONS = f"{OURS}/functions.json"
 CHECKSUMS = f"{OURS}/checksums.json"
 OWN_CONFIG = f"{OURS}/{CONFIG}"
+DOCUMENT = f"{OURS}/document.json"
 MANIFEST = f"{OURS}/manifest.json"
 
 # Notes that an export leaves in every format, in a place of the format's own.

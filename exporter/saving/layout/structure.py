@@ -9,7 +9,7 @@ look. Whoever changes such a file with HDF5 cuts that off, or leaves it where it
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import google_crc32c
 
@@ -75,12 +75,12 @@ class Structure:
         if crc32c != self.crc32c:
             raise ArtifactError(f"{place} is damaged: the structure of its HDF5 file does not match its checksum.")
 
-    def to_fields(self) -> dict[str, Any]:
+    def to_fields(self) -> dict[str, object]:
         """Returns what JSON can hold."""
         return {"size": self.size, "arrays": self.arrays, "crc32c": self.crc32c}
 
     @classmethod
-    def from_fields(cls, fields: Any) -> "Structure":
+    def from_fields(cls, fields: object) -> "Structure":
         """Reads what `to_fields` returned.
 
         Raises:

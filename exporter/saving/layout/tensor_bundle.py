@@ -28,6 +28,8 @@ _REFERENCE = 100  # `DT_FLOAT_REF` is `DT_FLOAT` and this
 
 # TensorFlow finds a variable's tensor in a checkpoint by this end of its key (`tensorflow/python/checkpoint`).
 KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# The key of what a checkpoint says of its objects.
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def decode_string(content: bytes) -> bytes:
         ValueError: The bytes are damaged.
     """
     try:
-        size, position = _read_varint(content, 0)
+        size, position = read_varint(content, 0)
     except IndexError:
         raise ValueError("a string is cut off") from None
     value = content[position + 4 :]
@@ -264,8 +266,8 @@ def _read_table(data: bytes) -> Iterable[tuple[bytes, bytes]]:
 
 def _read_handle(data: bytes, position: int) -> tuple[int, int, int]:
     """Returns the offset and the size of a block, and where its handle ends."""
-    offset, position = _read_varint(data, position)
-    size, position = _read_varint(data, position)
+    offset, position = read_varint(data, position)
+    size, position = read_varint(data, position)
     return offset, size, position
 
 
@@ -285,9 +287,9 @@ def _read_block(data: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]
     rows: list[tuple[bytes, bytes]] = []
     key, position = b"", 0
     while position < limit:
-        shared, position = _read_varint(block, position)
-        added, position = _read_varint(block, position)
-        length, position = _read_varint(block, position)
+        shared, position = read_varint(block, position)
+        added, position = read_varint(block, position)
+        length, position = read_varint(block, position)
         if shared > len(key) or position + added + length > limit:
             raise ValueError("a row lies outside its block")
         key = key[:shared] + block[position : position + added]
@@ -306,7 +308,13 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Reads a number as protocol buffers and LevelDB write it, and returns it with the position behind it.
+
+    Raises:
+        IndexError: The bytes end in the middle of it.
+        ValueError: It has more than 64 bits.
+    """
     number = shift = 0
     while True:
         byte = data[position]
@@ -317,3 +325,11 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number is too long")
+
+
+def is_checkpoint(prefix: Path) -> bool:
+    """Tells whether a path is the prefix of a TensorFlow checkpoint's files."""
+    try:
+        return bool(prefix.name) and prefix.with_name(f"{prefix.name}.index").is_file()
+    except OSError:  # a name that is too long
+        return False

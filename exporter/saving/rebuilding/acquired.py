@@ -8,10 +8,9 @@ are loaded. The order of these two does not matter: a layer's variables are put 
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cache
-from typing import Any
 
 import keras
 
@@ -21,8 +20,8 @@ from exporter.saving.rebuilding.deferral import defer_initialization
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.collecting import State
 from exporter.saving.state.tree import join
-
-Config = dict[str, Any]
+from exporter.typing.keras import Layer, Variable
+from exporter.typing.structures import Config
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -41,7 +40,7 @@ def collect_acquired(state: State) -> dict[str, Config]:
     return acquired
 
 
-def describe_acquired(layer: keras.layers.Layer) -> Config | None:
+def describe_acquired(layer: Layer) -> Config | None:
     """Describes what a layer has acquired.
 
     Args:
@@ -74,18 +73,18 @@ def describe_acquired(layer: keras.layers.Layer) -> Config | None:
     return described or None
 
 
-def is_quantized(layer: keras.layers.Layer) -> bool:
+def is_quantized(layer: Layer) -> bool:
     """Returns whether `quantize` has changed this layer, or it was built quantized."""
     return layer.quantization_mode is not None and vars(layer).get("_is_quantized") is True
 
 
-def is_adapted(layer: keras.layers.Layer) -> bool:
+def is_adapted(layer: Layer) -> bool:
     """Returns whether `enable_lora` has changed this layer."""
     return getattr(layer, "lora_enabled", False) is True
 
 
 def put_back(
-    targets: Mapping[str, keras.layers.Layer],
+    targets: Mapping[str, Layer],
     acquired: Mapping[str, Config],
     request: LoadRequest,
 ) -> None:
@@ -116,7 +115,7 @@ def put_back(
                 _arrange_variables(layer, described["variables"])
 
 
-def put_flags_back(targets: Mapping[str, keras.layers.Layer], acquired: Mapping[str, Config]) -> None:
+def put_flags_back(targets: Mapping[str, Layer], acquired: Mapping[str, Config]) -> None:
     """Gives quantized layers the flags by which they calculate, after they loaded what they stored by themselves.
 
     Args:
@@ -130,7 +129,7 @@ def put_flags_back(targets: Mapping[str, keras.layers.Layer], acquired: Mapping[
                 setattr(targets[path], name, flag is True)
 
 
-def _adapt(layer: keras.layers.Layer, adaptation: Mapping[str, Any]) -> None:
+def _adapt(layer: Layer, adaptation: Config) -> None:
     if adaptation.get("lora_enabled") is True and not is_adapted(layer):
         layer.enable_lora(adaptation["lora_rank"])
     present = dict(_find_adaptation(layer))
@@ -140,8 +139,8 @@ def _adapt(layer: keras.layers.Layer, adaptation: Mapping[str, Any]) -> None:
             setattr(layer, name, value)
 
 
-def _quantize(layer: keras.layers.Layer, path: str, described: Config, request: LoadRequest) -> None:
-    def revive(config: Any, kind: type) -> Any:
+def _quantize(layer: Layer, path: str, described: Config, request: LoadRequest) -> None:
+    def revive(config: Config | None, kind: type) -> object:
         made = request.deserialize(config) if config else None
         if made is not None and not isinstance(made, kind):
             raise ArtifactError(
@@ -167,14 +166,14 @@ def _quantize(layer: keras.layers.Layer, path: str, described: Config, request: 
             setattr(layer, name, revive(each, keras.Quantizer))
 
 
-def _arrange_variables(layer: keras.layers.Layer, recorded: Any) -> None:
+def _arrange_variables(layer: Layer, recorded: Sequence[Sequence[object]]) -> None:
     """Puts a layer's variables into the recorded order, and takes away those that its quantization replaced.
 
     A layer that does not have all of the recorded variables stays as it is: the misfit is named where values are given.
     """
     stores = (layer._trainable_variables, layer._non_trainable_variables)
     left = [(_describe_variable(variable), variable) for store in stores for variable in store]
-    arranged: list[list[keras.Variable]] = []
+    arranged: list[list[Variable]] = []
     for expected in recorded:
         arranged.append([])
         for described in expected:
@@ -189,21 +188,21 @@ def _arrange_variables(layer: keras.layers.Layer, recorded: Any) -> None:
         store[:] = variables
 
 
-def _describe_variable(variable: keras.Variable) -> list[Any]:
+def _describe_variable(variable: Variable) -> list[object]:
     return [variable.name, variable.dtype, list(variable._shape)]
 
 
-def _find_adaptation(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
+def _find_adaptation(layer: Layer) -> Iterator[tuple[str, object]]:
     for name, value in vars(layer).items():
         if "lora" in name and _is_plain(value):
             yield name, list(value) if isinstance(value, (list, tuple)) else value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return isinstance(value, _PLAIN) or (isinstance(value, (list, tuple)) and all(map(_is_plain, value)))
 
 
-def _find_own(layer: keras.layers.Layer, kind: type) -> Iterator[tuple[str, Any]]:
+def _find_own(layer: Layer, kind: type) -> Iterator[tuple[str, object]]:
     """Gives the attributes of a kind that a layer has beyond those of every layer."""
     for name, value in vars(layer).items():
         if isinstance(value, kind) and name not in _list_common():
@@ -216,7 +215,7 @@ def _list_common() -> frozenset[str]:
     return frozenset(dir(keras.layers.Layer(name="skipped")))
 
 
-def _serialize_quantization(config: Any) -> Config | None:
+def _serialize_quantization(config: object) -> Config | None:
     """Serializes the configuration of a quantization, without the layers that it was calibrated through."""
     if config is None:
         return None

@@ -5,17 +5,18 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config, settle
+from exporter.saving.configuration.configurations import settle
 from exporter.saving.configuration.faults import LOAD_FAULTS, explain
 from exporter.saving.contents import Omission
 from exporter.saving.private_api import LossFunctionWrapper, MeanMetricWrapper, ObjectSharingScope, SafeModeScope
 from exporter.saving.requests import LoadRequest
 from exporter.saving.state.optimizers import explain_loss, find_lost_schedule, hold_rate, is_lost, rate_held
+from exporter.typing.keras import Model, Optimizer
+from exporter.typing.structures import Config
 
 # The remedy for whoever loads.
 UNCOMPILED = "With compile=False the model is loaded without it."
@@ -38,7 +39,7 @@ _LOST = object()
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def serialize_compile_config(model: keras.Model, lost: dict[str, str] | None = None) -> Config | None:
+def serialize_compile_config(model: Model, lost: dict[str, str] | None = None) -> Config | None:
     """Returns how a model was compiled, in Keras's own format.
 
     Args:
@@ -57,7 +58,7 @@ def serialize_compile_config(model: keras.Model, lost: dict[str, str] | None = N
     return config
 
 
-def make_compile_config(model: keras.Model, lost: dict[str, str]) -> Config | None:
+def make_compile_config(model: Model, lost: dict[str, str]) -> Config | None:
     """Serializes the arguments of `compile`, inside of the scope in which the model is serialized; see above."""
     saved = getattr(model, "saved_compile_config", None)
     if saved is not None:
@@ -73,22 +74,23 @@ def make_compile_config(model: keras.Model, lost: dict[str, str]) -> Config | No
             )
             return None
         return own
-    if not model.compiled or getattr(model, "_compile_config", None) is None:
+    compiled = getattr(model, "_compile_config", None)
+    if not model.compiled or compiled is None:
         return None
-    given = dict(model._compile_config.config)
+    given = dict(compiled.config)
     # Keras's own HDF5 writer takes the optimizer out of the live model's compile configuration.
     given.setdefault(_OPTIMIZER, model.optimizer)
     return {name: _serialize_part(name, value, lost) for name, value in given.items()}
 
 
-def _serialize_part(name: str, value: Any, lost: dict[str, str]) -> Any:
+def _serialize_part(name: str, value: object, lost: dict[str, str]) -> object:
     if name not in _NOUNS:
         return keras.saving.serialize_keras_object(value)
     serialized = _serialize(_NOUNS[name], value, lost)
     return None if serialized is _LOST else serialized
 
 
-def _serialize(noun: str, value: Any, lost: dict[str, str]) -> Any:
+def _serialize(noun: str, value: object, lost: dict[str, str]) -> object:
     """Serializes one object, or those in lists and dicts; what cannot be made again is left out."""
     if isinstance(value, dict):
         items = {key: _serialize(noun, item, lost) for key, item in value.items()}
@@ -109,7 +111,7 @@ def _serialize(noun: str, value: Any, lost: dict[str, str]) -> Any:
     return keras.saving.serialize_keras_object(value)
 
 
-def _serialize_optimizer(optimizer: keras.optimizers.Optimizer, lost: dict[str, str]) -> Any:
+def _serialize_optimizer(optimizer: Optimizer, lost: dict[str, str]) -> object:
     schedule = find_lost_schedule(optimizer)
     if schedule is not None:
         rate = float(hold_rate(optimizer).numpy())
@@ -126,7 +128,7 @@ def _serialize_optimizer(optimizer: keras.optimizers.Optimizer, lost: dict[str, 
         return keras.saving.serialize_keras_object(optimizer)
 
 
-def complete_compile_config(model: keras.Model, config: Config | None) -> None:
+def complete_compile_config(model: Model, config: Config | None) -> None:
     """Adds the arguments of losses and metrics that Keras's configurations of them forget, such as Huber's delta."""
     compiled = getattr(model, "_compile_config", None)
     if config and compiled is not None:
@@ -134,7 +136,7 @@ def complete_compile_config(model: keras.Model, config: Config | None) -> None:
             _complete_arguments(config.get(key), compiled.config.get(key))
 
 
-def _complete_arguments(node: Any, value: Any) -> None:
+def _complete_arguments(node: object, value: object) -> None:
     if isinstance(value, (LossFunctionWrapper, MeanMetricWrapper)):
         takes = inspect.signature(type(value).__init__).parameters
         if isinstance(node, dict) and type(value).__module__.partition(".")[0] == "keras":
@@ -149,7 +151,7 @@ def _complete_arguments(node: Any, value: Any) -> None:
             _complete_arguments(child, item)
 
 
-def serialize_compile_extras(model: keras.Model, lost: dict[str, str] | None = None) -> Config | None:
+def serialize_compile_extras(model: Model, lost: dict[str, str] | None = None) -> Config | None:
     """Returns what Keras's own compile configuration forgets, or None for a model that is not compiled.
 
     Args:
@@ -180,7 +182,7 @@ def compiles_itself(kind: type) -> bool:
     )
 
 
-def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
+def _describe_call(model: Model, lost: dict[str, str]) -> Config:
     """Finds the arguments of a class's own `compile`: its attributes of their names, and what it handed on to Keras."""
     arguments: Config = {}
     unknown = []
@@ -214,16 +216,17 @@ def _describe_call(model: keras.Model, lost: dict[str, str]) -> Config:
     return {_ATTRIBUTES: {name: value for name, value in described.items() if value is not _LOST}}
 
 
-def _ask_own_config(model: keras.Model) -> Config:
+def _ask_own_config(model: Model) -> Config:
     """Asks a class that has a `get_compile_config` of its own, which may say the arguments of its `compile`."""
     if type(model).get_compile_config is keras.Model.get_compile_config:
         return {}
     return make_compile_config(model, {}) or {}
 
 
-def _find_argument(model: keras.Model, name: str) -> Any:
+def _find_argument(model: Model, name: str) -> object:
     own = vars(model)
-    handed_on = model._compile_config.config if getattr(model, "_compile_config", None) is not None else {}
+    compiled = getattr(model, "_compile_config", None)
+    handed_on = compiled.config if compiled is not None else {}
     if name in handed_on and name not in (_OPTIMIZER, "loss"):
         return handed_on[name]
     for place in (name, f"_{name}"):
@@ -232,12 +235,13 @@ def _find_argument(model: keras.Model, name: str) -> Any:
     return handed_on.get(name, own.get(name, _LOST))
 
 
-def _list_handed_on(model: keras.Model, arguments: Config, lost: dict[str, str]) -> Config:
+def _list_handed_on(model: Model, arguments: Config, lost: dict[str, str]) -> Config:
     """Lists what a class's own `compile` may have taken as other keywords, and handed on to Keras."""
     parameters = inspect.signature(type(model).compile).parameters.values()
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return {}
-    handed_on = model._compile_config.config if getattr(model, "_compile_config", None) is not None else {}
+    compiled = getattr(model, "_compile_config", None)
+    handed_on = compiled.config if compiled is not None else {}
     others = {name: value for name, value in handed_on.items() if name not in (*arguments, *_SETTINGS, _OPTIMIZER)}
     serialized = {name: _serialize_part(name, value, lost) for name, value in others.items() if value is not None}
     return {name: value for name, value in serialized.items() if value is not None}
@@ -253,7 +257,7 @@ def list_lost_parts(lost: Mapping[str, str]) -> tuple[Omission, ...]:
 
 
 @contextmanager
-def compile_configs_replaced(model: keras.Model, lost: dict[str, str] | None) -> Iterator[None]:
+def compile_configs_replaced(model: Model, lost: dict[str, str] | None) -> Iterator[None]:
     """Lets a model, and models inside it, say what `make_compile_config` makes of their compile configurations.
 
     Args:
@@ -270,7 +274,7 @@ def compile_configs_replaced(model: keras.Model, lost: dict[str, str] | None) ->
             vars(each).pop("get_compile_config", None)
 
 
-def _make_own_config(model: keras.Model, lost: dict[str, str]) -> Config | None:
+def _make_own_config(model: Model, lost: dict[str, str]) -> Config | None:
     replaced = vars(model).pop("get_compile_config")
     try:
         return make_compile_config(model, lost)
@@ -278,7 +282,7 @@ def _make_own_config(model: keras.Model, lost: dict[str, str]) -> Config | None:
         vars(model)["get_compile_config"] = replaced
 
 
-def compile_model(model: keras.Model, config: Config, extras: Config, request: LoadRequest) -> None:
+def compile_model(model: Model, config: Config, extras: Config, request: LoadRequest) -> None:
     """Compiles a rebuilt model as it was; the optimizer is not built yet.
 
     Args:
@@ -318,7 +322,7 @@ def compile_model(model: keras.Model, config: Config, extras: Config, request: L
         raise ArtifactError(f"The compile configuration cannot be rebuilt: {explain(error)} {UNCOMPILED}") from error
 
 
-def _call_own_compile(model: keras.Model, arguments: dict[str, Any], handed_on: dict[str, Any]) -> None:
+def _call_own_compile(model: Model, arguments: Mapping[str, object], handed_on: Mapping[str, object]) -> None:
     """Calls a class's own `compile`, with what it may have handed on, unless it gives Keras that by itself."""
     try:
         model.compile(**arguments, **handed_on)
@@ -329,7 +333,7 @@ def _call_own_compile(model: keras.Model, arguments: dict[str, Any], handed_on: 
 
 
 @contextmanager
-def _unlocked(model: keras.Model) -> Iterator[None]:
+def _unlocked(model: Model) -> Iterator[None]:
     """Lets a class's own `compile` make metrics and variables, which Keras forbids once a model is built."""
     locked = model._tracker.locked
     model._tracker.unlock()
@@ -339,6 +343,6 @@ def _unlocked(model: keras.Model) -> Iterator[None]:
         model._tracker.locked = locked
 
 
-def _deserialize(config: Config, request: LoadRequest) -> dict[str, Any]:
-    made: dict[str, Any] = request.deserialize(copy.deepcopy(config))
+def _deserialize(config: Config, request: LoadRequest) -> dict[str, object]:
+    made: dict[str, object] = request.deserialize(copy.deepcopy(config))
     return made

@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from exporter.processes.replacing import find_owner, replaced
 from exporter.saving.private_api import RandomInitializer
+from exporter.typing.keras import Variable
+from exporter.typing.structures import Config
 
 # Keras makes a graph of layers by a recursion of one call a layer.
 _CALLS_A_LAYER = 2
@@ -71,7 +73,7 @@ def _room_for_calls(count: int) -> Iterator[None]:
                 sys.setrecursionlimit(_limit)
 
 
-def find_originals() -> dict[str, Any]:
+def find_originals() -> dict[str, Callable[..., object]]:
     """Finds the methods of Keras that are replaced, by name; those that it lacks are left out."""
     owners = {name: find_owner(kind, name) for name, kind in _KINDS.items()}
     # What another model or layer has of its own must stay as it is.
@@ -79,8 +81,8 @@ def find_originals() -> dict[str, Any]:
     return {name: vars(owner)[name] for name, owner in owners.items() if owner is not None and owner not in others}
 
 
-def _share_first_values(original: Callable[..., None]) -> Any:
-    def initialize(variable: Any, initializer: Any) -> None:
+def _share_first_values(original: Callable[..., None]) -> Callable[..., None]:
+    def initialize(variable: Variable, initializer: object) -> None:
         # What is not random is as it would be, since a metric may need it: nothing loads its accumulators.
         spared = isinstance(initializer, (RandomInitializer, keras.initializers.Zeros, keras.initializers.Ones))
         native = type(initializer).__module__.partition(".")[0] == "keras"
@@ -98,7 +100,7 @@ def _share_first_values(original: Callable[..., None]) -> Any:
 
 
 def _build_once(original: Any) -> Any:
-    def from_config(cls: Any, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    def from_config(cls: Any, config: Config, custom_objects: Mapping[str, object] | None = None) -> Any:
         build = original.__get__(None, cls)
         listed = config.get("layers", ())
         is_ours = _values.get() is not None and cls.add is keras.Sequential.add

@@ -13,7 +13,6 @@ import keras
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config
 from exporter.saving.configuration.faults import LOAD_FAULTS, first_line
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.records import RecordError, read_record
@@ -29,6 +28,8 @@ from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import TableRecord
 from exporter.saving.state.tree import Saveable, walk
 from exporter.text.showing import list_first
+from exporter.typing.keras import Layer, Model, Optimizer, Variable
+from exporter.typing.structures import Config
 
 VERSION = 1
 
@@ -98,14 +99,12 @@ class StateRecord:
             raise ArtifactError(f"The artifact's state record is damaged: {error}.") from error
 
 
-def _list_fields(record: Any) -> dict[str, Any]:
+def _list_fields(record: "StateRecord | VariableRecord | TableRecord") -> dict[str, object]:
     # `dataclasses.asdict` would copy everything below, item by item.
     return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
-def describe_state(
-    model: keras.Model, state: State, include_optimizer: bool, assets: tuple[str, ...] = ()
-) -> StateRecord:
+def describe_state(model: Model, state: State, include_optimizer: bool, assets: tuple[str, ...] = ()) -> StateRecord:
     """Returns the record of a state that was collected from `model`."""
     return StateRecord(
         variables={
@@ -176,7 +175,7 @@ def revive_state(
     record: StateRecord,
     reader: StateReader,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     """Rebuilds a model from its configuration and puts it into the recorded state.
 
     Args:
@@ -202,7 +201,7 @@ def rebuild_state(
     record: StateRecord,
     reader: StateReader,
     request: LoadRequest,
-) -> tuple[keras.Model, bool]:
+) -> tuple[Model, bool]:
     """Rebuilds a model with all of its variables, which do not have their values yet.
 
     Args:
@@ -244,7 +243,7 @@ def _misfits_explained() -> Iterator[None]:
         raise ArtifactError(f"The saved state cannot be put into the rebuilt model: {first_line(error)}") from error
 
 
-def restore_acquired(model: keras.Model, record: StateRecord, request: LoadRequest) -> None:
+def restore_acquired(model: Model, record: StateRecord, request: LoadRequest) -> None:
     """Lets layers acquire what they had acquired beyond their configuration; see `exporter.saving.rebuilding.acquired`.
 
     This comes before `load_layers`: it makes variables.
@@ -255,7 +254,7 @@ def restore_acquired(model: keras.Model, record: StateRecord, request: LoadReque
         put_back(layers, record.acquired, request)
 
 
-def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+def _find_layers(model: Model) -> dict[str, Layer]:
     return {
         saveable.path: saveable.target
         for saveable in walk(model, include_optimizer=False)
@@ -263,7 +262,7 @@ def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     }
 
 
-def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateRecord) -> None:
+def restore_settings(layers: Mapping[str, Layer], record: StateRecord) -> None:
     """Gives layers their trainable flags and dtype policies.
 
     Args:
@@ -281,7 +280,7 @@ def restore_settings(layers: Mapping[str, keras.layers.Layer], record: StateReco
                 layers[path].dtype_policy = keras.dtype_policies.get(policy)
 
 
-def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
+def load_layers(model: Model, record: StateRecord, reader: StateReader, directory: Path) -> None:
     """Lets layers load what they stored by code of their own, and their files.
 
     This comes before the state of the model is collected: a layer without its values may not be able to tell them.
@@ -309,7 +308,7 @@ def load_layers(model: keras.Model, record: StateRecord, reader: StateReader, di
     put_flags_back(_find_layers(model), record.acquired)
 
 
-def build_optimizers(model: keras.Model, record: StateRecord) -> None:
+def build_optimizers(model: Model, record: StateRecord) -> None:
     """Gives every optimizer of a model its slots, for the variables that it trained, in its own order.
 
     Args:
@@ -334,14 +333,16 @@ def build_optimizers(model: keras.Model, record: StateRecord) -> None:
             )
         with _misfits_explained(), defer_initialization():
             variables.update((path, _make_variable(record.variables[path])) for path in gone)
-            saveable.target.build([variables[path] for path in trained])
+            optimizer: Optimizer = saveable.target
+            optimizer.build([variables[path] for path in trained])
 
 
-def _make_variable(recorded: VariableRecord) -> keras.Variable:
-    return keras.Variable("zeros", shape=recorded.shape, dtype=recorded.dtype, trainable=recorded.trainable)
+def _make_variable(recorded: VariableRecord) -> Variable:
+    made: Variable = keras.Variable("zeros", shape=recorded.shape, dtype=recorded.dtype, trainable=recorded.trainable)
+    return made
 
 
-def restore_variables(model: keras.Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:
+def restore_variables(model: Model, record: StateRecord, reader: StateReader, include_optimizer: bool) -> None:
     """Gives every variable of a model its recorded value.
 
     Args:
@@ -415,7 +416,7 @@ def _read_table_file(reader: StateReader, path: str, name: str) -> bytes:
     return reader.asset(f"{path}/{name}")
 
 
-def _assign(variable: keras.Variable, value: Array) -> None:
+def _assign(variable: Variable, value: Array) -> None:
     """Gives a variable its value, without the copies that `keras.Variable.assign` makes of one that fits."""
     own = variable.value
     fits = isinstance(own, tf.Variable) and own.dtype.name == value.dtype.name and own.shape == value.shape
@@ -439,5 +440,5 @@ def _load_entries(saveable: Saveable, reader: StateReader, record: StateRecord) 
             saveable.target.load_own_variables(entries)
 
 
-def _is_changed(layer: keras.layers.Layer) -> bool:
+def _is_changed(layer: Layer) -> bool:
     return is_quantized(layer) or is_adapted(layer)

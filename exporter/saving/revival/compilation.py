@@ -2,12 +2,11 @@
 
 import warnings
 from dataclasses import replace
-from typing import Any
 
 import keras
 
 from exporter.errors import ArgumentError
-from exporter.saving.configuration.configurations import Config, find_foreign_names
+from exporter.saving.configuration.configurations import find_foreign_names
 from exporter.saving.functions.own_code import find_own_methods
 from exporter.saving.functions.records import LEARNING_RATE, Functions
 from exporter.saving.rebuilding.compilation import compile_model
@@ -19,6 +18,8 @@ from exporter.saving.revival.saved_steps import use_saved_steps
 from exporter.saving.revival.substitutes import Factory, name_substitute
 from exporter.saving.state.kinds import OPTIMIZER, is_below
 from exporter.text.printable import escape
+from exporter.typing.keras import Model, Variable
+from exporter.typing.structures import Config
 
 
 class RevivedOptimizer(keras.optimizers.Optimizer):
@@ -39,21 +40,21 @@ class RevivedOptimizer(keras.optimizers.Optimizer):
         object.__setattr__(self, "revived_variables", variables)
         for variable in variables.values():
             self._track_variable(variable)
-        self._iterations: keras.Variable = variables["vars/0"]
+        self._iterations: Variable = variables["vars/0"]
         if isinstance(config.get("learning_rate"), float):
             self._learning_rate = variables["vars/1"]
 
-    def update_step(self, *args: Any, **kwargs: Any) -> None:
+    def update_step(self, *args: object, **kwargs: object) -> None:
         """Says that there is no code to do it."""
         raise ArgumentError(
             f"The optimizer {self.name!r} has no code here: only the saved training step can update with it. "
             "Name its class in `custom_objects` when the model is loaded, or compile the model with another optimizer."
         )
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: object) -> None:
         """Leaves the variables to their addresses in `revived_variables`."""
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: object) -> None:
         """Leaves the variables to their addresses in `revived_variables`."""
 
     def get_config(self) -> Config:
@@ -61,7 +62,7 @@ class RevivedOptimizer(keras.optimizers.Optimizer):
         return {"original": self._original.value or {}}
 
 
-def compile_revived(model: keras.Model, config: Config, functions: Functions, loaded: Loaded) -> bool:
+def compile_revived(model: Model, config: Config, functions: Functions, loaded: Loaded) -> bool:
     """Compiles a revived model. Returns whether it was."""
     usable, substitutes = _substitute_schedule(config, loaded)
     custom_objects = {**loaded.request.custom_objects, **substitutes}
@@ -100,7 +101,7 @@ def compile_revived(model: keras.Model, config: Config, functions: Functions, lo
     return True
 
 
-def _substitute_schedule(config: Config, loaded: Loaded) -> tuple[Config, dict[str, Any]]:
+def _substitute_schedule(config: Config, loaded: Loaded) -> tuple[Config, dict[str, Factory]]:
     """Puts the saved function of a learning-rate schedule in the place of one without code.
 
     Returns:
@@ -127,7 +128,7 @@ def _substitute_schedule(config: Config, loaded: Loaded) -> tuple[Config, dict[s
     return {**config, OPTIMIZER: {**optimizer, "config": inner}}, {LEARNING_RATE: Factory(made)}
 
 
-def _make_optimizer(config: Any, loaded: Loaded) -> RevivedOptimizer:
+def _make_optimizer(config: object, loaded: Loaded) -> RevivedOptimizer:
     original = config if isinstance(config, dict) else None
     made: RevivedOptimizer = make_class(RevivedOptimizer, (original or {}).get("class_name", "Optimizer"))(
         loaded, original

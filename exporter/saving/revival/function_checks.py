@@ -3,11 +3,10 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import find_foreign_names
-from exporter.saving.functions.records import MODEL, STEP, Functions, Unit
+from exporter.saving.functions.records import MODEL, STEP, Functions, Unit, UnitFunctions
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.layout.records import RecordError
 from exporter.saving.rebuilding.record import StateRecord
@@ -16,7 +15,7 @@ _PARAMETER_KINDS = {name for name in vars(inspect.Parameter) if name.isupper()}
 _EVALUATION = "evaluation"
 
 
-def check_functions(path: Path, functions: Functions, units: Mapping[str, Any], record: StateRecord) -> None:
+def check_functions(path: Path, functions: Functions, units: Mapping[str, UnitFunctions], record: StateRecord) -> None:
     """Checks a record that may be anybody's.
 
     Args:
@@ -32,7 +31,7 @@ def check_functions(path: Path, functions: Functions, units: Mapping[str, Any], 
         raise ArtifactError(f"{path} cannot be read: its record of functions {fault}. It is damaged or incomplete.")
 
 
-def _list_faults(functions: Functions, units: Mapping[str, Any], record: StateRecord) -> Iterator[str]:
+def _list_faults(functions: Functions, units: Mapping[str, UnitFunctions], record: StateRecord) -> Iterator[str]:
     if not functions.units:
         yield "has no units"
     prediction = [] if functions.prediction is None else [f"{STEP}predict"]
@@ -47,7 +46,7 @@ def _list_faults(functions: Functions, units: Mapping[str, Any], record: StateRe
         yield from _list_structure_faults(functions.prediction, None)
 
 
-def _list_unit_faults(unit: Unit, units: Mapping[str, Any], record: StateRecord) -> Iterator[str]:
+def _list_unit_faults(unit: Unit, units: Mapping[str, UnitFunctions], record: StateRecord) -> Iterator[str]:
     if not unit.parts:
         yield f"says nothing of the unit {unit.path!r}"
     for name in (MODEL,) if not unit.path else tuple(form.name for form in unit.calls):
@@ -89,7 +88,7 @@ def _is_name(text: str) -> bool:
     return "\0" not in text and text.encode(errors="replace").decode() == text
 
 
-def _list_structure_faults(structure: Any, count: int | None) -> Iterator[str]:
+def _list_structure_faults(structure: object, count: int | None) -> Iterator[str]:
     """Checks nested `{"dict": ...}`, `{"list": ...}` and `{"tuple": ...}` with positions below `count` as leaves."""
     if type(structure) is int:
         if structure < 0 or (count is not None and structure >= count):

@@ -2,19 +2,25 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn, TypeVar, cast
 
 import keras
 import tensorflow as tf
 
 from exporter.errors import ArgumentError
-from exporter.saving.configuration.configurations import REVIVED_MODULE, Config
+from exporter.saving.configuration.configurations import REVIVED_MODULE
 from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.functions.records import MODEL, CallForm, Part, Unit
 from exporter.saving.graph.inputs import Inputs, build_structure, extract_leaves
 from exporter.saving.revival.calling import Untracked, call_function, list_specs, takes_tensors
 from exporter.saving.revival.loaded import Loaded
 from exporter.saving.state.resources import Table
+from exporter.typing.keras import Layer, Variable
+from exporter.typing.structures import Config, Nested
+from exporter.typing.tensorflow import Shape, Tensor, TensorSpec
+
+T = TypeVar("T")
+R = TypeVar("R", "RevivedLayer", "RevivedModel")
 
 
 class RevivedPart(keras.layers.Layer):
@@ -30,11 +36,11 @@ class RevivedPart(keras.layers.Layer):
         self.built = True
 
     @property
-    def layers(self) -> list[keras.layers.Layer]:
+    def layers(self) -> list[Layer]:
         """The layers inside."""
         return list(self._layers)
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: object, **kwargs: object) -> NoReturn:
         """Says that it cannot be called."""
         raise ArgumentError(
             f"The layer {self.name!r} lives on inside the functions of the layer that contains it, and cannot be "
@@ -51,8 +57,8 @@ class _Revived:
         revived_tables: The lookup tables, likewise.
     """
 
-    revived_variables: Mapping[str, keras.Variable]
-    revived_parts: Mapping[str, keras.layers.Layer]
+    revived_variables: Mapping[str, Variable]
+    revived_parts: Mapping[str, Layer]
     revived_tables: Mapping[str, Table]
 
     def _adopt(self, unit: Unit, loaded: Loaded) -> None:
@@ -60,7 +66,7 @@ class _Revived:
         self._units = Untracked(loaded.units)
         prefix = f"{unit.path}/" if unit.path else ""
         variables = {item.path.removeprefix(prefix): loaded.wrap(item.path, item) for item in unit.variables}
-        layers = [self, *(make_class(RevivedPart, part.class_name)(part) for part in unit.parts[1:])]
+        layers = [cast(Layer, self), *(make_class(RevivedPart, part.class_name)(part) for part in unit.parts[1:])]
         for part, layer in zip(unit.parts, layers, strict=True):
             _fill(layer, part, [layers[number] for number in part.children], loaded)
         # Neither Keras nor TensorFlow may track these a second time.
@@ -99,7 +105,7 @@ class _Revived:
         """The trainable flags of the layers that this object stands for, by their address below its own."""
         return {place: bool(layer.trainable) for place, layer in self.revived_parts.items()}
 
-    def _run(self, name: str, tensors: Sequence[Any], training: Any) -> Any:
+    def _run(self, name: str, tensors: Sequence[Tensor], training: object) -> tuple[Nested[Tensor], list[Shape | None]]:
         functions = self._units.value[name]
         function = functions.training if training and self._unit.value.trains else functions.inference
         outputs, extras = call_function(function, tensors)
@@ -110,21 +116,22 @@ class _Revived:
                 tensor._keras_mask = mask
         return outputs, [None if mask is None else mask.shape for mask in extras["masks"]]
 
-    def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
+    def quantized_call(self, *args: object, **kwargs: object) -> Nested[Tensor]:
         """Calls as ever: what was quantized is part of the saved functions."""
-        return self.call(*args, **kwargs)  # type: ignore[attr-defined]
+        outputs: Nested[Tensor] = self.call(*args, **kwargs)  # type: ignore[attr-defined]
+        return outputs
 
-    def build(self, *shapes: Any) -> None:
+    def build(self, *shapes: object) -> None:
         """Has nothing to build: the variables are there."""
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: object) -> None:
         """Leaves the variables to their addresses in `revived_variables`."""
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: object) -> None:
         """Leaves the variables to their addresses in `revived_variables`."""
 
 
-def _fill(layer: Any, part: Part, children: Sequence[keras.layers.Layer], loaded: Loaded) -> None:
+def _fill(layer: Layer, part: Part, children: Sequence[Layer], loaded: Loaded) -> None:
     """Gives a layer its variables, seed generators and inner layers, in the original's order."""
     for store, paths in (("trainable_variables", part.trained), ("non_trainable_variables", part.kept)):
         for path in paths:
@@ -148,16 +155,16 @@ class RevivedLayer(_Revived, keras.layers.Layer):
                 dtype=keras.dtype_policies.deserialize(unit.dtype_policy),
             )
         self._original = Untracked(original)
-        self._mask_shapes = Untracked([])
+        self._mask_shapes: Untracked[list[Shape | None]] = Untracked([])
         self._allow_non_tensor_positional_args = True
         self._adopt(unit, loaded)
 
     @property
-    def layers(self) -> list[keras.layers.Layer]:
+    def layers(self) -> list[Layer]:
         """The layers inside."""
         return list(self._layers)
 
-    def call(self, *args: Any, training: Any = None, **kwargs: Any) -> Any:
+    def call(self, *args: object, training: object = None, **kwargs: object) -> Nested[Tensor]:
         """Runs the saved function on the tensors among the arguments."""
         items = keras.tree.flatten((args, kwargs))
         tensors = [item for item in items if tf.is_tensor(item)]
@@ -168,7 +175,7 @@ class RevivedLayer(_Revived, keras.layers.Layer):
         outputs, self._mask_shapes.value = self._run(form.name, [*tensors, *masks], training)
         return outputs
 
-    def _find_form(self, constants: tuple[str | None, ...], tensors: Sequence[Any]) -> CallForm:
+    def _find_form(self, constants: tuple[str | None, ...], tensors: Sequence[Tensor]) -> CallForm:
         unit = self._unit.value
         masked = tuple(hasattr(tensor, "_keras_mask") for tensor in tensors)
         fitting = [
@@ -187,7 +194,7 @@ class RevivedLayer(_Revived, keras.layers.Layer):
         chosen: CallForm = exact[0]
         return chosen
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: object, previous_mask: object = None) -> list[Tensor | None]:
         """Returns the masks of the latest outputs, for Keras's symbolic tensors."""
         return [None if shape is None else keras.KerasTensor(shape, "bool") for shape in self._mask_shapes.value]
 
@@ -196,10 +203,11 @@ class RevivedLayer(_Revived, keras.layers.Layer):
         return {"original": self._original.value}
 
 
-def _get_mask(tensor: Any, spec: tf.TensorSpec) -> Any:
+def _get_mask(tensor: Tensor, spec: TensorSpec) -> Tensor:
     # Without a mask everything counts; Keras's symbolic tensors come without theirs.
     mask = getattr(tensor, "_keras_mask", None)
-    return tf.ones(tf.shape(tensor)[: spec.shape.rank], "bool") if mask is None else mask
+    known: Tensor = tf.ones(tf.shape(tensor)[: spec.shape.rank], "bool") if mask is None else mask
+    return known
 
 
 class RevivedModel(_Revived, keras.Model):
@@ -229,7 +237,7 @@ class RevivedModel(_Revived, keras.Model):
             raise AttributeError(f"The model {self.name!r} has no names for its outputs.")
         return list(self.revived_output_names.value)
 
-    def call(self, *args: Any, training: Any = None, **kwargs: Any) -> Any:
+    def call(self, *args: Nested[Tensor], training: object = None, **kwargs: Nested[Tensor]) -> Nested[Tensor]:
         """Runs the saved function."""
         tensors = extract_leaves(self.revived_inputs.value, (*args, *kwargs.values()))
         outputs, _ = self._run(MODEL, tensors, training)
@@ -243,16 +251,16 @@ class RevivedModel(_Revived, keras.Model):
         return {"original": self._original.value}
 
 
-def make_class(base: type, name: str) -> Any:
+def make_class(base: type[T], name: str) -> type[T]:
     """Makes a class of the original's name: addresses in a model's state are made of class names."""
     return type(name, (base,), {"__module__": REVIVED_MODULE})
 
 
-def make_unit_class(base: Any, unit: Unit) -> Any:
+def make_unit_class(base: type[R], unit: Unit) -> type[R]:
     """Makes a class of the original's name, whose `call` has the original's parameters."""
-    made = make_class(base, unit.parts[0].class_name)
+    made: Any = make_class(base, unit.parts[0].class_name)
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: R, *args: Any, **kwargs: Any) -> Nested[Tensor]:
         return base.call(self, *args, **kwargs)
 
     kind = inspect.Parameter
@@ -262,8 +270,9 @@ def make_unit_class(base: Any, unit: Unit) -> Any:
         parameters.append(kind(item.name, getattr(kind, item.kind), default=default))
     if unit.trains and all(item.name != "training" for item in unit.parameters):
         # Keras tells a layer inside a model of training even if its `call` does not take the argument.
-        last = [] if parameters[-1].kind is not kind.VAR_KEYWORD else [parameters.pop()]
+        last: list[inspect.Parameter] = [] if parameters[-1].kind is not kind.VAR_KEYWORD else [parameters.pop()]
         parameters += [kind("training", kind.KEYWORD_ONLY, default=None), *last]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     made.call = call
-    return made
+    named: type[R] = made
+    return named

@@ -5,20 +5,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config, find_foreign_names
+from exporter.saving.configuration.configurations import find_foreign_names
 from exporter.saving.configuration.faults import LOAD_FAULTS, keras_explained
-from exporter.saving.functions.records import UnitVariable
+from exporter.saving.functions.records import UnitFunctions, UnitVariable
 from exporter.saving.rebuilding.record import StateRecord
 from exporter.saving.requests import LoadRequest
 from exporter.saving.revival.calling import Untracked, list_specs
 from exporter.saving.safety.configurations import check_configuration
 from exporter.saving.state.resources import Table
+from exporter.typing.keras import Variable
+from exporter.typing.structures import Config
+from exporter.typing.tensorflow import Tensor, TFVariable
 
 
 @dataclass(slots=True)
@@ -34,14 +36,14 @@ class Loaded:
         wrapped: The Keras variables that were made of them so far.
     """
 
-    units: Mapping[str, Any]
+    units: Mapping[str, UnitFunctions]
     record: StateRecord
-    values: Mapping[str, tf.Variable]
+    values: Mapping[str, TFVariable]
     request: LoadRequest = field(default_factory=LoadRequest)
     tables: Mapping[str, Table] = field(default_factory=dict)
-    wrapped: dict[str, keras.Variable] = field(default_factory=dict)
+    wrapped: dict[str, Variable] = field(default_factory=dict)
 
-    def wrap(self, path: str, item: UnitVariable | None = None) -> keras.Variable:
+    def wrap(self, path: str, item: UnitVariable | None = None) -> Variable:
         """Returns a Keras variable over the variable at `path`; always the same one."""
         if path not in self.wrapped:
             value, name = self.values[path], path.rpartition("/")[2]
@@ -55,7 +57,7 @@ class Loaded:
                 variable.constraint = self.revive_function(path, "constraint", item.constraint)
         return self.wrapped[path]
 
-    def revive_function(self, path: str, kind: str, config: Config | None) -> Any:
+    def revive_function(self, path: str, kind: str, config: Config | None) -> object:
         """Rebuilds a regulariser or a constraint, from its function if its code is missing."""
         if config is None:
             return None
@@ -71,13 +73,14 @@ class Loaded:
 class _RevivedFunction:
     """A function of one tensor that lives on without its code."""
 
-    def __init__(self, functions: Any, original: Config) -> None:
+    def __init__(self, functions: UnitFunctions, original: Config) -> None:
         self._functions = Untracked(functions)
         self._original = Untracked(original)
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: object) -> Tensor:
         function = self._functions.value.inference
-        return function(tf.cast(keras.ops.convert_to_tensor(value), list_specs(function)[0].dtype))
+        outputs: Tensor = function(tf.cast(keras.ops.convert_to_tensor(value), list_specs(function)[0].dtype))
+        return outputs
 
     def get_config(self) -> Config:
         """Returns the configuration of what this one stands for."""
@@ -96,7 +99,7 @@ class RevivedSchedule(_RevivedFunction, keras.optimizers.schedules.LearningRateS
     """A learning-rate schedule whose code is not available."""
 
 
-def adopt_value(variable: keras.Variable, value: tf.Variable, trainable: bool) -> keras.Variable:
+def adopt_value(variable: Variable, value: TFVariable, trainable: bool) -> Variable:
     """Puts an existing TensorFlow variable in the place of a Keras variable's own."""
     variable._value = value
     variable._shape = tuple(value.shape)

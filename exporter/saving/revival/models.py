@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
-from exporter.saving.configuration.configurations import Config, find_foreign_names
+from exporter.saving.configuration.configurations import find_foreign_names
 from exporter.saving.configuration.faults import LOAD_FAULTS
 from exporter.saving.functions.own_code import list_layers
 from exporter.saving.functions.records import Functions
@@ -42,11 +41,14 @@ from exporter.saving.state.collecting import Array, collect, read_array
 from exporter.saving.state.replicas import restore_replicas
 from exporter.saving.state.resources import Table
 from exporter.saving.state.tree import join, walk
+from exporter.typing.keras import Layer, Model
+from exporter.typing.structures import Config
+from exporter.typing.tensorflow import TFVariable
 
 
 def revive_model(
     path: Path, record: StateRecord, functions: Functions, config: Config | None, request: LoadRequest
-) -> keras.Model:
+) -> Model:
     """Rebuilds a model of which some code is missing.
 
     Args:
@@ -103,13 +105,13 @@ def revive_model(
     return model
 
 
-def _read_mapping(owner: Any, name: str) -> dict[str, Any]:
+def _read_mapping(owner: object, name: str) -> dict[str, Any]:
     """Returns a dict among the attributes of what TensorFlow loaded; an empty one if there is none."""
     value = getattr(owner, name, None)
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _read_tables(path: Path, ours: Any, record: StateRecord) -> dict[str, Table]:
+def _read_tables(path: Path, ours: object, record: StateRecord) -> dict[str, Table]:
     """Finds every lookup table of the state.
 
     Raises:
@@ -122,7 +124,7 @@ def _read_tables(path: Path, ours: Any, record: StateRecord) -> dict[str, Table]
     return {name: Table.restored(resources[name], described) for name, described in record.tables.items()}
 
 
-def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.Variable]:
+def _collect_values(path: Path, ours: object, record: StateRecord) -> dict[str, TFVariable]:
     """Finds every variable of the state; one that no function uses is in the checkpoint only."""
     state = _read_mapping(ours, "state")
     found = {name: state.get(name) for name in record.variables}
@@ -136,14 +138,14 @@ def _collect_values(path: Path, ours: Any, record: StateRecord) -> dict[str, tf.
     return values
 
 
-def _find_entries(values: Mapping[str, tf.Variable], prefix: str) -> dict[str, Array]:
+def _find_entries(values: Mapping[str, TFVariable], prefix: str) -> dict[str, Array]:
     return {
         place.removeprefix(prefix): read_array(value) for place, value in values.items() if place.startswith(prefix)
     }
 
 
-def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    layers: dict[str, keras.layers.Layer] = {}
+def _find_layers(model: Model) -> dict[str, Layer]:
+    layers: dict[str, Layer] = {}
     for saveable in walk(model, include_optimizer=False):
         layers[saveable.path] = saveable.target
         for place, layer in getattr(saveable.target, "revived_parts", {}).items():
@@ -151,21 +153,21 @@ def _find_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     return layers
 
 
-def _adopt_values(model: keras.Model, loaded: Loaded, include_optimizer: bool) -> None:
+def _adopt_values(model: Model, loaded: Loaded, include_optimizer: bool) -> None:
     for path, variable in collect(model, include_optimizer).variables.items():
         if path not in loaded.values:
             raise ArtifactError(f"The artifact holds no value for the variable {path!r} of the revived model.")
         adopt_value(variable, loaded.values[path], loaded.record.variables[path].trainable)
 
 
-def _revive_layers(config: Config, functions: Functions, loaded: Loaded) -> keras.Model | None:
+def _revive_layers(config: Config, functions: Functions, loaded: Loaded) -> Model | None:
     """Rebuilds a Sequential or Functional model with revived layers in it, or returns None if that cannot be."""
     request = loaded.request
     missing = {name for name in find_foreign_names(config) if not request.is_at_hand(name)}
     if not missing:
         return rebuild_model(config, request)
     units = {unit.position: unit for unit in functions.units if unit.position and set(unit.needs) & missing}
-    substitutes: dict[str, Any] = {}
+    substitutes: dict[str, Factory] = {}
 
     def substitute(node: Config, position: tuple[int, ...]) -> Config:
         unit = units.get(position)

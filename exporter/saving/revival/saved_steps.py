@@ -8,14 +8,17 @@ import keras
 import tensorflow as tf
 
 from exporter.errors import ArgumentError
-from exporter.saving.configuration.configurations import Config
-from exporter.saving.functions.records import STEP, Functions
+from exporter.saving.functions.records import STEP, Functions, UnitFunctions
 from exporter.saving.graph.inputs import build_structure, extract_leaves
 from exporter.saving.revival.calling import Untracked, call_function, list_specs, takes_tensors
+from exporter.saving.revival.layers import RevivedModel
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config, Nested
+from exporter.typing.tensorflow import Tensor, TFFunction
 
 
 def use_saved_steps(
-    model: keras.Model, units: Mapping[str, Any], functions: Functions, config: Config, replaceable: bool
+    model: Model, units: Mapping[str, UnitFunctions], functions: Functions, config: Config, replaceable: bool
 ) -> None:
     """Lets a model train and evaluate with the saved steps, until it is compiled anew.
 
@@ -51,7 +54,9 @@ class _SavedSteps:
         replaced: The attributes of the model that these stand in.
     """
 
-    def __init__(self, model: keras.Model, units: Mapping[str, Any], functions: Functions, replaceable: bool) -> None:
+    def __init__(
+        self, model: Model, units: Mapping[str, UnitFunctions], functions: Functions, replaceable: bool
+    ) -> None:
         self._model = model
         self._units = units
         self._functions = functions
@@ -59,15 +64,15 @@ class _SavedSteps:
         self.is_exact = "exact train" in functions.steps
         self.replaced: tuple[str, ...] = ()
 
-    def get_function(self, step: str) -> Any:
+    def get_function(self, step: str) -> TFFunction:
         """Returns the function of a step."""
         return self._units[f"{STEP}{step}"].inference
 
-    def train_step(self, data: Any) -> Any:
+    def train_step(self, data: Nested[Tensor]) -> Nested[Tensor]:
         """Trains on one batch."""
         return self._run("train_step", ("exact train", "train") if self.is_exact else ("train",), data)
 
-    def test_step(self, data: Any) -> Any:
+    def test_step(self, data: Nested[Tensor]) -> Nested[Tensor]:
         """Evaluates one batch."""
         return self._run("test_step", ("exact test", "test") if self.is_exact else ("test",), data)
 
@@ -75,17 +80,17 @@ class _SavedSteps:
         """Resets the metrics inside the steps."""
         self.get_function("reset")()
 
-    def get_metrics_result(self) -> Any:
+    def get_metrics_result(self) -> Nested[Tensor]:
         """Returns what the steps log at the end of an epoch."""
         return self._order(self.get_function("results")(), "results")
 
-    def flatten_metrics_in_order(self, logs: Mapping[str, Any]) -> Any:
+    def flatten_metrics_in_order(self, logs: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
         """Returns what `evaluate` does, in the original's order."""
         names = self._functions.steps["evaluation"]
         values = [logs[name] for name in (*names, *sorted(logs.keys() - set(names))) if name in logs]
         return values[0] if len(values) == 1 else values
 
-    def compile_anew(self, *args: Any, **kwargs: Any) -> None:
+    def compile_anew(self, *args: object, **kwargs: object) -> None:
         """Compiles the model, which trains with its own steps from then on."""
         self._restore()
         self._model.compile(*args, **kwargs)
@@ -94,11 +99,11 @@ class _SavedSteps:
         for name in self.replaced:
             vars(self._model).pop(name, None)
 
-    def _order(self, logs: Any, step: str) -> Any:
+    def _order(self, logs: Any, step: str) -> Nested[Tensor]:
         names = self._functions.steps[step]
         return {name: logs[name] for name in names} if names else logs
 
-    def _run(self, method: str, steps: Sequence[str], data: Any) -> Any:
+    def _run(self, method: str, steps: Sequence[str], data: Nested[Tensor]) -> Nested[Tensor]:
         model = self._model
         leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
         # It was traced for one replica: several would each train a model of their own.
@@ -116,9 +121,10 @@ class _SavedSteps:
         # thread of its own is outside of the function.
         with ThreadPoolExecutor(1) as outside:
             outside.submit(model._symbolic_build, data_batch=data).result()
-        return getattr(model, method)(data)
+        outputs: Nested[Tensor] = getattr(model, method)(data)
+        return outputs
 
-    def _refuse(self, method: str, steps: Sequence[str], leaves: Sequence[Any], distributed: bool) -> NoReturn:
+    def _refuse(self, method: str, steps: Sequence[str], leaves: Sequence[Tensor], distributed: bool) -> NoReturn:
         if distributed:
             raise ArgumentError(
                 f"The saved {method} is for one replica, and this strategy has "
@@ -133,19 +139,19 @@ class _SavedSteps:
         )
 
 
-def use_saved_prediction(model: keras.Model, units: Mapping[str, Any], functions: Functions) -> None:
+def use_saved_prediction(model: RevivedModel, units: Mapping[str, UnitFunctions], functions: Functions) -> None:
     """Lets a revived model predict as the original's own methods did; what was not saved of them says so."""
     untracked = Untracked(units)
 
-    def predict_step(data: Any) -> Any:
+    def predict_step(data: Nested[Tensor]) -> Nested[Tensor]:
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         leaves = extract_leaves(model.revived_inputs.value, (inputs,))
         outputs = call_function(untracked.value[f"{STEP}predict"].inference, leaves)
         # A saved function gives the keys of a dict in sorted order.
         return build_structure(functions.prediction, keras.tree.flatten(outputs))
 
-    def refuse(name: str, why: str) -> Callable[..., Any]:
-        def method(*args: Any, **kwargs: Any) -> Any:
+    def refuse(name: str, why: str) -> Callable[..., Nested[Tensor]]:
+        def method(*args: object, **kwargs: object) -> NoReturn:
             raise ArgumentError(
                 f"The model's own `{name}` was not saved, since {why}. Call the model itself, or load it with the code "
                 f"of {type(model).__name__}."

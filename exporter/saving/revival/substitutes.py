@@ -1,17 +1,16 @@
 """What stands in a configuration in the place of what has no code."""
 
-from typing import Any
-
-from exporter.saving.configuration.configurations import REVIVED_MODULE, Config
+from exporter.saving.configuration.configurations import REVIVED_MODULE
+from exporter.typing.structures import Config
 
 
 class Factory:
     """Gives Keras the object that was made already, where it would build one from a configuration."""
 
-    def __init__(self, made: Any) -> None:
+    def __init__(self, made: object) -> None:
         self._made = made
 
-    def from_config(self, config: Config) -> Any:
+    def from_config(self, config: Config) -> object:
         """Returns the object."""
         return self._made
 

@@ -8,15 +8,14 @@ import inspect
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
 from exporter.errors import ArtifactError
 from exporter.saving.layout.documents import MAX_DEPTH
 from exporter.saving.private_api import BUILTIN_MODULES, IndexLookup, get_symbol_from_name, layers_by_name
-
-Config = dict[str, Any]
+from exporter.typing.structures import Config
 
 # The packages below `keras.src` whose classes are parts of models. What loads a program from a file, or from bytes in
 # its configuration, is in others: `export` (TFSMLayer) and `utils` (TorchModuleWrapper, JaxLayer, FlaxLayer).
@@ -49,11 +48,11 @@ _MAX_OBJECTS = 200_000
 _TRUST = "Load it with safe_mode=False only if you trust where the file comes from."
 
 
-def check_configuration(config: Any, custom_objects: Mapping[str, Any] | None = None) -> None:
+def check_configuration(config: object, custom_objects: Mapping[str, object] | None = None) -> None:
     """Refuses a configuration that holds code, is huge, or names what is no part of Keras's models and not the user's.
 
     Args:
-        config: Any part of `config.json`, `model_config`, `training_config`, or of our record.
+        config: object part of `config.json`, `model_config`, `training_config`, or of our record.
         custom_objects: Classes and functions by the name under which they were saved.
 
     Raises:
@@ -83,7 +82,7 @@ def check_configuration(config: Any, custom_objects: Mapping[str, Any] | None = 
             )
 
 
-def _check_lookup(value: Any, inner: Any, place: str) -> None:
+def _check_lookup(value: object, inner: object, place: str) -> None:
     package = str(getattr(value, "__module__", "")).partition(".")[0]
     if not isinstance(inner, dict) or not isinstance(value, type):
         return
@@ -100,7 +99,7 @@ class _Found(NamedTuple):
     """What Keras would find: where, and whether it is the user's."""
 
     place: str
-    value: Any
+    value: object
     is_given: bool
 
 
@@ -158,7 +157,7 @@ def _find(node: Config, name: str, is_function: bool, at_hand: Config) -> Iterat
             yield _Found(f"keras.layers.{name}", by_name, False)
 
 
-def _look_up(name: Any, at_hand: Config) -> Any:
+def _look_up(name: object, at_hand: Config) -> object:
     return keras.saving.get_registered_object(name, custom_objects=at_hand) if isinstance(name, str) else None
 
 
@@ -177,14 +176,14 @@ def _find_in_module(module: str, name: str, is_function: bool) -> Iterator[_Foun
                 yield _Found(f"keras.{each}.{name}", symbol, False)
 
 
-def _is_part(value: Any) -> bool:
+def _is_part(value: object) -> bool:
     """Says whether something is a class of Keras that models consist of."""
     package, _, rest = str(getattr(value, "__module__", "")).partition(".src.")
     made_of_config = isinstance(value, type) and hasattr(value, "from_config")
     return made_of_config and package == "keras" and rest.partition(".")[0] in _PARTS
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     """Says whether something is a function of Keras that models call."""
     if not isinstance(value, types.FunctionType):
         return False
@@ -196,7 +195,7 @@ def _is_function(value: Any) -> bool:
     return rest.startswith(_FUNCTIONS) and _CALLBACKS.isdisjoint(inspect.signature(value).parameters)
 
 
-def _check_dtype(inner: Any, place: str) -> None:
+def _check_dtype(inner: object, place: str) -> None:
     dtype = inner.get("dtype") if isinstance(inner, dict) else None
     try:
         if dtype not in _PLAIN_DTYPES:
@@ -205,7 +204,7 @@ def _check_dtype(inner: Any, place: str) -> None:
         raise ArtifactError(f"{place} is refused: it has a value of the dtype {str(dtype)[:80]!r}.") from None
 
 
-def _holds_lambda(inner: Any) -> bool:
+def _holds_lambda(inner: object) -> bool:
     """Keras 2 marshals the code of a Lambda layer into base64, in a list with its defaults and its closure."""
     if not isinstance(inner, dict):
         return False
@@ -213,12 +212,12 @@ def _holds_lambda(inner: Any) -> bool:
     return "lambda" in kinds or isinstance(inner.get("function"), (list, tuple))
 
 
-def _walk(config: Any) -> Iterator[tuple[Config, str, int]]:
+def _walk(config: object) -> Iterator[tuple[Config, str, int]]:
     """Gives every mapping, where it is, and how often Keras goes through it; without recursion.
 
     A layer is called once for each of its inbound nodes, and with it all layers inside of it.
     """
-    waiting: list[tuple[Any, str, int, int]] = [(config, "The configuration", 0, 1)]
+    waiting: list[tuple[object, str, int, int]] = [(config, "The configuration", 0, 1)]
     while waiting:
         node, place, depth, times = waiting.pop()
         if depth > MAX_DEPTH:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import h5py
+import numpy as np
 
 from exporter.errors import ArtifactError
 from exporter.saving.layout.checksums import damage_explained
+from exporter.typing.hdf5 import Dataset, File, Group
 
 # Filters that come with HDF5 itself; any other is a library that HDF5 would load from its search path.
 _FILTERS = {
@@ -21,7 +22,7 @@ _BOMB_FLOOR = 1 << 26
 _EXPANSION = 1000
 
 
-def check_hdf5(file: h5py.File, place: object, names: Iterable[str] | None = None) -> int:
+def check_hdf5(file: File, place: object, names: Iterable[str] | None = None) -> int:
     """Looks at every object of a file once, before any value is read.
 
     Args:
@@ -45,11 +46,11 @@ def check_hdf5(file: h5py.File, place: object, names: Iterable[str] | None = Non
 class _Walk:
     def __init__(self, place: object) -> None:
         self._place = place
-        self._seen: set[Any] = set()
+        self._seen: set[tuple[int, int]] = set()
 
-    def visit(self, root: h5py.Group, names: list[str] | None) -> int:
+    def visit(self, root: Group, names: list[str] | None) -> int:
         total = 0
-        waiting: list[tuple[h5py.Group, str, int]] = [(root, "", 0)]
+        waiting: list[tuple[Group, str, int]] = [(root, "", 0)]
         while waiting:
             group, place, depth = waiting.pop()
             with damage_explained(self._place, place):
@@ -116,15 +117,15 @@ class _Facts:
         stored: Their bytes in the file.
     """
 
-    external: Any
+    external: object
     is_virtual: bool
     filters: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype[np.generic]
     count: int
     stored: int
 
 
-def _read_facts(dataset: h5py.Dataset) -> _Facts:
+def _read_facts(dataset: Dataset) -> _Facts:
     plist = dataset.id.get_create_plist()
     external = dataset.external if plist.get_external_count() else None
     if external:  # nothing else is asked of it

@@ -6,17 +6,17 @@ configuration says.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
 
 import keras
 
 from exporter.errors import ArtifactError
 from exporter.processes.replacing import replaced
-from exporter.saving.private_api import BackendVariable as Variable
+from exporter.saving.private_api import BackendVariable
+from exporter.typing.keras import Variable
 
 # What Keras makes and no file holds: counters, caches of layers, and the like.
 _ALLOWANCE = 1 << 22
@@ -48,14 +48,14 @@ def limit_variables(stored: int | None) -> Iterator[None]:
             if stored is not None:
                 # Keras has no hook for this.
                 make = _count_first_values
-                stack.enter_context(replaced(Variable, "_initialize_with_initializer", make, outermost=True))
+                stack.enter_context(replaced(BackendVariable, "_initialize_with_initializer", make, outermost=True))
                 stack.enter_context(replaced(keras.KerasTensor, "__init__", _count_tensors))
             yield
     finally:
         _left.reset(token)
 
 
-def _charge(variable: Any) -> None:
+def _charge(variable: Variable) -> None:
     left = _left.get()
     if left is None:
         return
@@ -68,17 +68,17 @@ def _charge(variable: Any) -> None:
         )
 
 
-def _count_first_values(original: Any) -> Any:
-    def initialize(variable: Any, initializer: Any) -> None:
+def _count_first_values(original: Callable[..., None]) -> Callable[..., None]:
+    def initialize(variable: Variable, initializer: object) -> None:
         _charge(variable)
         original(variable, initializer)
 
     return initialize
 
 
-def _count_tensors(original: Any) -> Any:
+def _count_tensors(original: Callable[..., None]) -> Callable[..., None]:
     @wraps(original)
-    def initialize(*args: Any, **kwargs: Any) -> None:
+    def initialize(*args: object, **kwargs: object) -> None:
         left = _left.get()
         if left is not None:
             left[1] -= 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -23,13 +23,15 @@ from exporter.saving.private_api import LookupInterface, ResourceVariable
 from exporter.saving.state.optimizers import list_variables
 from exporter.saving.state.resources import Table, find_leaves, wrap_variable
 from exporter.saving.state.tree import Saveable, is_saveable, join, record_entries, walk
+from exporter.typing.keras import Model, Variable
+from exporter.typing.tensorflow import Resource, TFVariable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Where the state stands that only functions lead to.
 CAPTURED = "captured"
-_captured: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
-_attachments: "weakref.WeakKeyDictionary[keras.Model, list[Any]]" = weakref.WeakKeyDictionary()
+_captured: "weakref.WeakKeyDictionary[Model, list[Resource]]" = weakref.WeakKeyDictionary()
+_attachments: "weakref.WeakKeyDictionary[Model, list[Resource]]" = weakref.WeakKeyDictionary()
 
 # Where an optimizer's variables are that the model does not have any more.
 TRAINED = "trained"
@@ -50,14 +52,14 @@ class State:
     """
 
     tree: tuple[Saveable, ...]
-    variables: Mapping[str, keras.Variable]
+    variables: Mapping[str, Variable]
     trainable: Mapping[str, bool]
     optimizers: Mapping[str, tuple[str, ...]]
     tables: Mapping[str, Table]
 
 
 def collect(
-    model: keras.Model,
+    model: Model,
     include_optimizer: bool = True,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> State:
@@ -90,17 +92,17 @@ class _Collector:
         passed_over: The values of what is not part of the state.
     """
 
-    def __init__(self, model: keras.Model, tree: list[Saveable], passed_over: set[int]) -> None:
+    def __init__(self, model: Model, tree: list[Saveable], passed_over: set[int]) -> None:
         self._model = model
         self._tree = tree
         self._passed_over = passed_over
-        self._variables: dict[str, keras.Variable] = {}
+        self._variables: dict[str, Variable] = {}
         self._tables: dict[str, Table] = {}
         # By the value, since TensorFlow's own variable may stand beside a Keras variable over it.
         self._paths: dict[int, str] = {id(variable.value): "" for variable in _metric_variables(model)}
         self._flags = {s.path: bool(s.target.trainable) for s in tree if isinstance(s.target, keras.layers.Layer)}
 
-    def _add(self, path: str, variable: keras.Variable) -> None:
+    def _add(self, path: str, variable: Variable) -> None:
         identity = id(variable.value)
         if identity not in self._paths and identity not in self._passed_over:
             self._paths[identity] = path
@@ -150,7 +152,7 @@ class _Collector:
             if isinstance(owner, LookupInterface):
                 self._tables[f"{CAPTURED}/{index}"] = Table.of(owner)
             else:
-                self._add(f"{CAPTURED}/{index}", wrap_variable(owner))
+                self._add(f"{CAPTURED}/{index}", wrap_variable(cast(TFVariable, owner)))
 
     def finish(self) -> State:
         """Adds what optimizers train beyond the model, and returns the state."""
@@ -165,13 +167,13 @@ class _Collector:
         return State(tuple(self._tree), self._variables, self._flags, optimizers, self._tables)
 
 
-def _find_optimizer_variables(model: keras.Model) -> set[int]:
+def _find_optimizer_variables(model: Model) -> set[int]:
     """Finds the values of what optimizers hold, which may stand among the model's own attributes too."""
     optimizers = [s.target for s in walk(model) if isinstance(s.target, keras.optimizers.Optimizer)]
     return {id(variable.value) for optimizer in optimizers for variable in optimizer.variables}
 
 
-def set_attachments(model: keras.Model, owners: Sequence[Any]) -> None:
+def set_attachments(model: Model, owners: Sequence[Resource]) -> None:
     """Takes variables and tables out of a model's state that are attached to it, and that it does not use.
 
     Args:
@@ -181,7 +183,7 @@ def set_attachments(model: keras.Model, owners: Sequence[Any]) -> None:
     _attachments[model] = list(owners)
 
 
-def hold_captured(model: keras.Model, owners: Sequence[Any]) -> None:
+def hold_captured(model: Model, owners: Sequence[Resource]) -> None:
     """Makes variables and tables part of a model's state that only its functions lead to.
 
     Args:
@@ -191,13 +193,13 @@ def hold_captured(model: keras.Model, owners: Sequence[Any]) -> None:
     _captured[model] = list(owners)
 
 
-def collect_state(model: keras.Model, include_optimizer: bool = True) -> dict[str, keras.Variable]:
+def collect_state(model: Model, include_optimizer: bool = True) -> dict[str, Variable]:
     """Returns every variable of a model and its optimizer by its path, each once, in a fixed order."""
     return dict(collect(model, include_optimizer).variables)
 
 
 @contextmanager
-def untracked_kept(model: keras.Model) -> Iterator[None]:
+def untracked_kept(model: Model) -> Iterator[None]:
     """Puts back the values of what Keras does not track: TensorFlow's variables and tables, and the like.
 
     Args:
@@ -218,7 +220,7 @@ def untracked_kept(model: keras.Model) -> Iterator[None]:
             table.fill(*content)
 
 
-def _own_variables(target: Any) -> list[keras.Variable]:
+def _own_variables(target: object) -> list[Variable]:
     if isinstance(target, keras.optimizers.Optimizer):
         return list_variables(target)
     if isinstance(target, keras.layers.Layer):
@@ -226,7 +228,7 @@ def _own_variables(target: Any) -> list[keras.Variable]:
     return []
 
 
-def _find_untracked(target: Any) -> Iterator[tuple[str, Any]]:
+def _find_untracked(target: object) -> Iterator[tuple[str, object]]:
     """Finds what an object holds and Keras does not track, such as the state of a stateful RNN, or a table."""
     kinds = (keras.layers.Layer, keras.losses.Loss, keras.optimizers.Optimizer)
     if not isinstance(target, kinds) or hasattr(target, "revived_variables"):
@@ -237,26 +239,27 @@ def _find_untracked(target: Any) -> Iterator[tuple[str, Any]]:
     yield from ((name, leaf) for name, leaf in find_leaves(target, is_saveable) if id(leaf) not in others)
 
 
-def _to_variable(leaf: Any) -> keras.Variable:
+def _to_variable(leaf: Any) -> Variable:
     if isinstance(leaf, keras.random.SeedGenerator):
-        return leaf.state
-    return leaf if isinstance(leaf, keras.Variable) else wrap_variable(leaf)
+        leaf = leaf.state
+    variable: Variable = leaf if isinstance(leaf, keras.Variable) else wrap_variable(leaf)
+    return variable
 
 
-def _metric_variables(model: keras.Model) -> list[keras.Variable]:
+def _metric_variables(model: Model) -> list[Variable]:
     found = list(model.metrics_variables)
     for layer in model._flatten_layers():
         found += [variable for metric in layer._metrics for variable in metric.variables]
     return found
 
 
-def read_shape(variable: keras.Variable) -> tuple[int, ...]:
+def read_shape(variable: Variable) -> tuple[int, ...]:
     """Returns a variable's shape; its own `shape` makes a `tf.TensorShape` of it each time."""
     shape: tuple[int, ...] = variable._shape
     return shape
 
 
-def count_bytes(variable: keras.Variable) -> int:
+def count_bytes(variable: Variable) -> int:
     """Returns how many bytes a variable's value takes."""
     return math.prod(read_shape(variable)) * _count_item_bytes(variable.dtype)
 
@@ -267,7 +270,7 @@ def _count_item_bytes(dtype: str) -> int:
     return int(tf.as_dtype(dtype).size)
 
 
-def to_array(variable: keras.Variable) -> Array:
+def to_array(variable: Variable) -> Array:
     """Returns a variable's value, without a copy where the memory is the host's.
 
     The array is read-only by convention: it is the variable's own memory.
@@ -275,7 +278,7 @@ def to_array(variable: keras.Variable) -> Array:
     return read_array(variable.value)
 
 
-def read_array(value: Any) -> Array:
+def read_array(value: TFVariable) -> Array:
     """Returns the value of TensorFlow's variable of one, as `to_array` does."""
     if type(value) is ResourceVariable:
         # `tf.convert_to_tensor` comes to the same through layers that take more time than a small variable's bytes.
@@ -288,12 +291,12 @@ def read_array(value: Any) -> Array:
         return np.asarray(tensor)
 
 
-def list_components(value: tf.Variable) -> list[tf.Variable]:
+def list_components(value: TFVariable) -> list[TFVariable]:
     """Returns the variables that a distributed one consists of, one a replica; of any other variable itself."""
     return list(value.values) if isinstance(value, tf.distribute.DistributedValues) else [value]
 
 
-def list_apart(value: tf.Variable) -> list[tf.Variable]:
+def list_apart(value: TFVariable) -> list[TFVariable]:
     """Returns the components of a distributed variable whose value is that of each, and not their sum or mean."""
     if not isinstance(value, tf.distribute.DistributedValues):
         return []
@@ -301,7 +304,7 @@ def list_apart(value: tf.Variable) -> list[tf.Variable]:
     return [] if on_read and value.aggregation is not tf.VariableAggregation.NONE else list_components(value)
 
 
-def digest(variable: keras.Variable) -> str:
+def digest(variable: Variable) -> str:
     """Returns the SHA-256 of a variable's dtype, shape and bytes, in hexadecimal."""
     array = np.ascontiguousarray(to_array(variable))
     head = f"{array.dtype.name} {array.shape}\n".encode()

@@ -6,31 +6,32 @@ it by the layer's path. Here every layer has its own, as in the model that was q
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 
-Config = dict[str, Any]
+from exporter.typing.keras import DTypePolicy, Layer, Model
+from exporter.typing.structures import Config
+
 PolicyMap = keras.dtype_policies.DTypePolicyMap
 
 _PLAIN = (keras.dtype_policies.DTypePolicy, keras.dtype_policies.FloatDTypePolicy)
 
 
-def find_policy(layer: keras.layers.Layer) -> keras.dtype_policies.DTypePolicy:
+def find_policy(layer: Layer) -> DTypePolicy:
     """Returns the policy that a layer goes by: of a map, the one that is for it."""
     policy = layer.dtype_policy
     if isinstance(policy, PolicyMap):
-        return policy[layer.path] if layer.path else policy.default_policy
+        policy = policy[layer.path] if layer.path else policy.default_policy
     return policy
 
 
-def describe_policy(layer: keras.layers.Layer) -> Any:
+def describe_policy(layer: Layer) -> Config | str:
     """Returns a layer's policy as plain data: a name, or a configuration."""
     policy = find_policy(layer)
     return policy.name if type(policy) in _PLAIN else keras.dtype_policies.serialize(policy)
 
 
-def separate_policies(targets: Iterable[keras.layers.Layer]) -> None:
+def separate_policies(targets: Iterable[Layer]) -> None:
     """Gives each layer that shares a map of policies its own out of it."""
     for layer in targets:
         if isinstance(layer.dtype_policy, PolicyMap):
@@ -39,7 +40,7 @@ def separate_policies(targets: Iterable[keras.layers.Layer]) -> None:
 
 
 @contextmanager
-def own_policy(layer: keras.layers.Layer) -> Iterator[None]:
+def own_policy(layer: Layer) -> Iterator[None]:
     """Lets a layer that shares a map of policies have its own, as Keras's code for saving a quantized layer expects."""
     shared = layer.dtype_policy
     layer._dtype_policy = find_policy(layer)
@@ -50,7 +51,7 @@ def own_policy(layer: keras.layers.Layer) -> Iterator[None]:
 
 
 @contextmanager
-def policies_kept(model: keras.Model) -> Iterator[None]:
+def policies_kept(model: Model) -> Iterator[None]:
     """Keeps the layers' policies as they are while the model's configuration is made.
 
     A map of policies without a default takes the names of the policies in it away when it is serialized; those are the
@@ -67,7 +68,7 @@ def policies_kept(model: keras.Model) -> Iterator[None]:
             attributes.update(names)
 
 
-def complete_policy_maps(config: Config, model: keras.Model) -> None:
+def complete_policy_maps(config: Config, model: Model) -> None:
     """Writes into a model's configuration what its maps of policies leave to the settings of whoever loads it.
 
     Args:
@@ -77,7 +78,7 @@ def complete_policy_maps(config: Config, model: keras.Model) -> None:
     if not any(layer.quantization_mode is not None for layer in model._flatten_layers()):
         return
     known = {(type(layer).__name__, layer.name): layer for layer in model._flatten_layers()}
-    pending: list[Any] = [config]
+    pending: list[object] = [config]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
@@ -91,7 +92,7 @@ def complete_policy_maps(config: Config, model: keras.Model) -> None:
             pending += node
 
 
-def _complete_map(config: Config, owner: Any) -> None:
+def _complete_map(config: Config, owner: Layer) -> None:
     if config["default_policy"] is None:
         config["default_policy"] = find_policy(owner).name
     policies = {layer.path: find_policy(layer) for layer in owner._flatten_layers() if layer.path}
@@ -100,7 +101,7 @@ def _complete_map(config: Config, owner: Any) -> None:
             config["policy_map"][path] = keras.dtype_policies.serialize(policies[path])
 
 
-def _list_policies(model: keras.Model) -> Iterator[keras.dtype_policies.DTypePolicy]:
+def _list_policies(model: Model) -> Iterator[DTypePolicy]:
     for layer in model._flatten_layers():
         policy = layer.dtype_policy
         if isinstance(policy, PolicyMap):

@@ -1,9 +1,8 @@
 """What belongs to the process and not to a model: random generators, and Keras's global state with its names."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def process_kept() -> Iterator[None]:
             generator.setstate(states[2])
 
 
-def _put_back(container: Any, items: Any) -> None:
+def _put_back(container: list[object] | set[object], items: Iterable[object]) -> None:
     container.clear()
     if isinstance(container, list):
         container.extend(items)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from exporter.saving.private_api import outside_of_scopes
 from exporter.saving.state.collecting import Array, State, collect, list_apart, list_components, to_array
 from exporter.saving.state.kinds import REPLICAS, is_replica_state
+from exporter.typing.keras import Model, Variable
 
 
 def add_replicas(state: State) -> State:
@@ -27,7 +28,7 @@ def add_replicas(state: State) -> State:
     Returns:
         The same for a model that is not distributed, or whose replicas agree.
     """
-    added: dict[str, keras.Variable] = {}
+    added: dict[str, Variable] = {}
     for path, variable in state.variables.items():
         if not isinstance(variable._value, tf.distribute.DistributedValues):
             continue
@@ -39,7 +40,7 @@ def add_replicas(state: State) -> State:
     return replace(state, variables={**state.variables, **added}) if added else state
 
 
-def restore_replicas(model: keras.Model, recorded: Iterable[str], read: Callable[[str], Array]) -> None:
+def restore_replicas(model: Model, recorded: Iterable[str], read: Callable[[str], Array]) -> None:
     """Gives each replica its own value again, of those variables that have as many replicas as were saved.
 
     Args:
@@ -60,7 +61,7 @@ def restore_replicas(model: keras.Model, recorded: Iterable[str], read: Callable
 
 
 @contextmanager
-def on_one_device(model: keras.Model) -> Iterator[None]:
+def on_one_device(model: Model) -> Iterator[None]:
     """Lets a distributed model have the variables of its first replica only, outside of every scope.
 
     A function that is traced with distributed variables changes each of their components. A SavedModel has one variable
@@ -97,6 +98,6 @@ def on_one_device(model: keras.Model) -> Iterator[None]:
             optimizer._distribution_strategy = strategy
 
 
-def _is_total(variable: keras.Variable) -> bool:
+def _is_total(variable: Variable) -> bool:
     distributed = isinstance(variable.value, tf.distribute.DistributedValues)
     return distributed and not list_apart(variable.value)

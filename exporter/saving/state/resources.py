@@ -9,7 +9,7 @@ import math
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -17,10 +17,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
 from exporter.saving.private_api import AutoTrackable, IndexLookup, LookupInterface
+from exporter.typing.keras import Variable
+from exporter.typing.tensorflow import LookupTable, TFVariable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +42,7 @@ _FRAMEWORKS = frozenset({"exporter", "keras", "tensorflow", "numpy", "h5py", "go
 _KEYS, _VALUES, _LENGTHS = "keys.npy", "values.npy", ".lengths.npy"
 
 
-def find_attributes(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+def find_attributes(target: object, is_saveable: Callable[[object], bool]) -> Iterator[tuple[str, object]]:
     """Finds the objects that Keras would address by themselves and that stand in plain objects of a layer.
 
     Args:
@@ -49,14 +52,15 @@ def find_attributes(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator
     Returns:
         The path of attributes and items below `target`, such as `parts/first`, and the object.
     """
-    if _is_of_keras(target.__class__):
+    owner: type = target.__class__
+    if _is_of_keras(owner):
         return
     for place, value, inside in _walk(target, is_saveable):
         if inside and is_saveable(value):
             yield place, value
 
 
-def find_leaves(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+def find_leaves(target: object, is_saveable: Callable[[object], bool]) -> Iterator[tuple[str, object]]:
     """Finds the variables, random generators and lookup tables among the attributes of an object.
 
     Args:
@@ -66,7 +70,8 @@ def find_leaves(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tup
     Returns:
         The path below `target`, and a `keras.Variable`, a `keras.random.SeedGenerator`, a `tf.Variable` or a table.
     """
-    native = not _is_of_keras(target.__class__)
+    owner: type = target.__class__
+    native = not _is_of_keras(owner)
     for place, value, inside in _walk(target, is_saveable):
         if isinstance(value, _LEAVES) and (native or (isinstance(value, _KERAS_LEAVES) and not inside)):
             yield place, value
@@ -82,7 +87,7 @@ def _is_of_keras(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == "keras"
 
 
-def _walk(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str, Any, bool]]:
+def _walk(target: object, is_saveable: Callable[[object], bool]) -> Iterator[tuple[str, object, bool]]:
     """Gives every leaf and every saveable object, with its path and whether it stands inside of a plain object."""
     skipped = _VOCABULARY_TABLES if isinstance(target, IndexLookup) else frozenset()
     visited = {id(target)}
@@ -90,13 +95,14 @@ def _walk(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str
     stack = [iter([(name, value, False) for name, value in _list_attributes(target) if name not in skipped])]
     while stack:
         for place, value, inside in stack[-1]:
-            kind = value.__class__
+            kind: type = value.__class__
             if not _is_followed(kind) or id(value) in visited:
                 continue
             visited.add(id(value))
             if issubclass(kind, _LEAVES) or is_saveable(value):
                 yield place, value, inside
                 continue
+            items: Sequence[tuple[object, object]]
             if issubclass(kind, _CONTAINERS):
                 items = _list_items(value)
             else:
@@ -107,7 +113,7 @@ def _walk(target: Any, is_saveable: Callable[[Any], bool]) -> Iterator[tuple[str
             stack.pop()
 
 
-def _list_attributes(owner: Any) -> list[tuple[str, Any]]:
+def _list_attributes(owner: object) -> list[tuple[str, object]]:
     own = getattr(owner, "__dict__", {})
     slots = [name for kind in type(owner).__mro__ for name in _list_slots(kind) if name not in own]
     named = {**own, **{name: getattr(owner, name) for name in slots if hasattr(owner, name)}}
@@ -121,7 +127,7 @@ def _list_slots(kind: type) -> tuple[str, ...]:
     return tuple(name for name in names if not name.startswith("__"))
 
 
-def _list_items(container: Any) -> list[tuple[Any, Any]]:
+def _list_items(container: Any) -> list[tuple[object, object]]:
     pairs = container.items() if isinstance(container, dict) else enumerate(container)
     return [(key, item) for key, item in pairs if _is_followed(item.__class__)]
 
@@ -143,10 +149,10 @@ def _is_followed(kind: type) -> bool:
     return package not in _FRAMEWORKS and package not in sys.stdlib_module_names
 
 
-_wrapped: "weakref.WeakValueDictionary[int, keras.Variable]" = weakref.WeakValueDictionary()
+_wrapped: "weakref.WeakValueDictionary[int, Variable]" = weakref.WeakValueDictionary()
 
 
-def wrap_variable(value: tf.Variable) -> keras.Variable:
+def wrap_variable(value: TFVariable) -> Variable:
     """Returns a Keras variable over a variable of TensorFlow; the same one for as long as it lives.
 
     Args:
@@ -190,21 +196,21 @@ class Table:
         unused: The keys that stand for an empty and for a deleted entry, where it has such.
     """
 
-    resource: Any
+    resource: LookupTable
     key_dtype: str
     value_dtype: str
     changes: bool
     unused: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, table: Any) -> "Table":
+    def of(cls, table: LookupTable) -> "Table":
         """Describes a table."""
         unused = [getattr(table, name) for name in ("_empty_key", "_deleted_key") if hasattr(table, name)]
         keys = tuple(_to_plain(np.asarray(key).tolist()) for key in unused)
         return cls(table, table.key_dtype.name, table.value_dtype.name, hasattr(table, "insert"), keys)
 
     @classmethod
-    def restored(cls, resource: Any, record: "TableRecord") -> "Table":
+    def restored(cls, resource: LookupTable, record: "TableRecord") -> "Table":
         """Describes a table that TensorFlow loaded with the functions that use it, and with its entries.
 
         Args:
@@ -299,7 +305,7 @@ class Table:
             )
 
 
-def _to_plain(key: Any) -> Any:
+def _to_plain(key: object) -> object:
     return key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
 
 
@@ -333,7 +339,7 @@ def _from_files(name: str, dtype: str, read: Callable[[str], bytes], path: str) 
         raise ArtifactError(f"The lookup table {path!r} is damaged: {error}") from error
 
 
-def _from_npy(content: bytes, dtype: Any) -> Array:
+def _from_npy(content: bytes, dtype: npt.DTypeLike) -> Array:
     array: Array = np.load(BytesIO(content), allow_pickle=False)
     if array.dtype != np.dtype(dtype):
         raise ValueError(f"its entries are of the type {array.dtype} instead of {np.dtype(dtype)}")

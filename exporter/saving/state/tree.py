@@ -14,6 +14,7 @@ from exporter.saving.private_api import CompileMetrics, to_snake_case
 from exporter.saving.state.optimizers import is_lost, list_variables
 from exporter.saving.state.policies import PolicyMap, own_policy
 from exporter.saving.state.resources import find_attributes
+from exporter.typing.keras import Model
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -43,7 +44,7 @@ class _Recorder(MutableMapping[str, Any]):
     def __init__(self) -> None:
         self.entries: Entries = {}
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self.entries[key] = value
 
     def __getitem__(self, key: str) -> Any:
@@ -59,7 +60,7 @@ class _Recorder(MutableMapping[str, Any]):
         return len(self.entries)
 
 
-def is_saveable(value: Any) -> bool:
+def is_saveable(value: object) -> bool:
     """Returns whether Keras addresses `value` by itself when it saves."""
     return hasattr(type(value), "_obj_type")
 
@@ -120,7 +121,7 @@ def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
+def walk(model: Model, include_optimizer: bool = True) -> list[Saveable]:
     """Lists the model's tree in the order and with the addresses of Keras's own archives.
 
     Args:
@@ -133,7 +134,7 @@ def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
     found: list[Saveable] = []
     visited: set[int] = set()
     # An own stack: a model of a thousand nested parts is deeper than Python's recursion limit.
-    stack: list[Iterator[tuple[str, Any]]] = [iter([("", model)])]
+    stack: list[Iterator[tuple[str, object]]] = [iter([("", model)])]
     while stack:
         for path, value in stack[-1]:
             if id(value) not in visited:
@@ -148,7 +149,7 @@ def walk(model: keras.Model, include_optimizer: bool = True) -> list[Saveable]:
     return found
 
 
-def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
+def _children(path: str, target: Any) -> Iterator[tuple[str, object]]:
     kind: str = target._obj_type()
     owner: type = type(target)
     attributes = []
@@ -172,7 +173,7 @@ def _children(path: str, target: Any) -> Iterator[tuple[str, Any]]:
             yield join(path, f"attributes/{place}"), value
 
 
-def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, Any]]:
+def _container_items(path: str, container: Any, open_containers: set[int]) -> Iterator[tuple[str, object]]:
     if id(container) in open_containers:
         return
     open_containers.add(id(container))

@@ -45,7 +45,11 @@ _PACKAGES = {
 
 def hash_recipe(config: ExportConfig) -> str:
     """Returns the sha256 of what a job exports and measures: a job whose recipe has changed is another one."""
-    described = {**describe_recipe(config, resolved=True), "measure": {**asdict(config.measure), "mode": None}}
+    measure = {**asdict(config.measure), "mode": None}
+    described = describe_recipe(config, resolved=True) | {
+        "measure": measure,
+        "environments": config.verify.environments,
+    }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,7 +2,8 @@
 
 import math
 import platform
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter.artifacts.receipt import Receipt
-from exporter.artifacts.records import Check, CheckKind, Measurements, name_kinds
+from exporter.artifacts.records import SCHEMA_VERSION as RECEIPT_VERSION
+from exporter.artifacts.records import Check, CheckKind, Measurements, Phase, Score, update_record
 from exporter.config import Objective
 from exporter.errors import ArtifactError, ExporterError, ProofError
-from exporter.saving.contents import ContentItem, Omission
 from exporter.saving.formats import FORMATS
 from exporter.saving.layout.documents import MAX_JSON, parse_json
 from exporter.saving.layout.records import RecordError, read_record
@@ -27,16 +28,22 @@ from exporter.storage.staging import replace_text
 from exporter.text.hiding import hide
 from exporter.text.showing import describe_value, find_first_line, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROW = "row.json"
+RECEIPT = "receipt.json"
 LOG = "exporter.log"
 STOPPED = "stopped"
 
 # From the mildest to the worst exit code of a job.
-EXIT_CODES = (0, 2, 3, 4, 1)
+EXIT_CODES = (0, 2, 3, 5, 4, 1)
 
 _UNEXPECTED = 1
+# What a receipt says of its job that every row says, also one without a receipt.
+_OF_BOTH = ("filepath", "format", "started", "finished", "host")
+_FORMER_VERSION = 1  # whose rows held figures of the receipt instead of it
+_MOST_LEVELS = 100  # of a recipe
 _MOST = 2**63 - 1  # of bytes, of seconds, and of whatever else is counted
+_OF_A_METRIC = re.compile(r"\.scores\.\d+\.(model|artifact|loss)$")
 
 
 class Outcome(StrEnum):
@@ -44,6 +51,7 @@ class Outcome(StrEnum):
 
     PROVEN = "proven"  # a fresh process compared everything, and every check passed
     WRITTEN = "written"  # it was written, and at most loaded again
+    REFUSED = "refused"  # its format does not have what it asks; nothing was published
     FAILED = "failed"  # nothing was published
     MISSING = "missing"  # it has not been run
 
@@ -58,22 +66,12 @@ class JobResult:
         overrides: What it was composed with.
         recipe_hash: sha256 of the resolved recipe and of what is measured; see `plans.hash_recipe`.
         outcome: What became of it.
-        exit_code: With which the same job alone would have ended.
-        error: The first line of the error; empty where there was none.
+        exit_code: With which the same job alone would have ended; one that was refused does not count for the sweep's.
+        error: The first line of the error, or why the job was refused; empty where there was none.
         filepath: Absolute path of the artifact; the same path that a failed job would have written.
         format: `tf`, `h5` or `keras`.
-        sha256: Of the whole artifact; see `exporter.storage.digests.digest_files`.
-        total_bytes: Of the artifact.
-        held: What the artifact holds.
-        left_out: What it does not hold, and why.
-        checks: Each comparison of the proof, also of one that failed.
-        output_difference: The largest difference between two outputs; None where nothing was compared.
-        state_difference: The same for two weights, optimizer variables or random states.
-        resumes: Whether a training goes on exactly as it would have; None where that was not proven.
-        seconds: Duration of each phase, by name, in order.
-        save_seconds: To write the artifact.
-        measurements: What was measured of the artifact.
-        peak_memory_bytes: The largest resident size of the exporting process during the job.
+        receipt: Of the artifact; None where none was published.
+        failed_proof: Each comparison of a proof that failed; those of one that passed are in the receipt.
         started: ISO 8601 with a time zone.
         finished: ISO 8601 with a time zone.
         host: Name of the machine that ran it.
@@ -88,18 +86,8 @@ class JobResult:
     error: str
     filepath: str
     format: str
-    sha256: str | None = None
-    total_bytes: int | None = None
-    held: tuple[ContentItem, ...] = ()
-    left_out: tuple[Omission, ...] = ()
-    checks: tuple[Check, ...] = ()
-    output_difference: float | None = None
-    state_difference: float | None = None
-    resumes: bool | None = None
-    seconds: Mapping[str, float] | None = None
-    save_seconds: float | None = None
-    measurements: Measurements | None = None
-    peak_memory_bytes: int | None = None
+    receipt: Receipt | None = None
+    failed_proof: tuple[Check, ...] = ()
     started: str | None = None
     finished: str | None = None
     host: str = ""
@@ -107,34 +95,135 @@ class JobResult:
     @property
     def is_finished(self) -> bool:
         """Whether there is an artifact."""
-        return self.outcome in (Outcome.PROVEN, Outcome.WRITTEN)
+        return self.receipt is not None
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the whole artifact; see `exporter.storage.digests.digest_files`."""
+        return None if self.receipt is None else digest_files(self.receipt.files)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Each comparison of the proof, also of one that failed."""
+        return self.failed_proof if self.receipt is None else self.receipt.checks
+
+    @property
+    def measurements(self) -> Measurements | None:
+        """What was measured of the artifact."""
+        return None if self.receipt is None else self.receipt.measurements
+
+    @property
+    def save_seconds(self) -> float | None:
+        """To write the artifact."""
+        return None if self.receipt is None else self.receipt.seconds.get(Phase.WRITE)
+
+    @property
+    def output_difference(self) -> float | None:
+        """The largest difference between two outputs; None where nothing was compared."""
+        return _find_largest(check.difference for check in self.checks if check.kind is CheckKind.OUTPUTS)
+
+    @property
+    def state_difference(self) -> float | None:
+        """The same for two weights, optimizer variables or random states."""
+        return _find_largest(check.difference for check in self.checks if check.kind is CheckKind.STATE)
+
+    @property
+    def quantize(self) -> str | None:
+        """How the artifact was quantised; None where it was not."""
+        deployment = None if self.receipt is None else self.receipt.deployment
+        return None if deployment is None else deployment.quantize
+
+    @property
+    def score(self) -> Score | None:
+        """How well the output does on labelled data that has lost most; None where none was scored."""
+        deployment = None if self.receipt is None else self.receipt.deployment
+        scores = () if deployment is None else deployment.scores
+        return max(scores, key=lambda each: each.loss, default=None)
+
+    @property
+    def error_rate(self) -> float | None:
+        """The score as a figure that is the better the smaller it is: of an accuracy, what it lacks to 1."""
+        score = self.score
+        if score is None or score.higher_is_better is None:
+            return None
+        return 1 - score.artifact if score.higher_is_better else score.artifact
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of samples for which the artifact decides as the model does; None where that is not known."""
+        deployment = None if self.receipt is None else self.receipt.deployment
+        return None if deployment is None else deployment.agreement
+
+    @property
+    def rounding(self) -> float | None:
+        """The largest difference of an output to the model's, in units of what rounding does to the model itself."""
+        deployment = None if self.receipt is None else self.receipt.deployment
+        return None if deployment is None else deployment.rounding
+
+    @property
+    def resumes(self) -> bool | None:
+        """Whether a training goes on exactly as it would have; None where that was not proven."""
+        if self.receipt is None:
+            return None
+        if self.receipt.recipe.get("include_optimizer") is False:
+            return False
+        steps = [check.difference for check in self.checks if check.kind is CheckKind.TRAINING]
+        return True if steps and all(difference == 0.0 for difference in steps) else None
 
     def to_json(self) -> str:
         """Returns the row as indented JSON that ends with a newline."""
         return write_json(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote.
+    def from_json(cls, text: str, read_receipt: Callable[[], bytes | None] = lambda: None) -> Self:
+        """Reads what `to_json` wrote, or that of the version before.
 
         Args:
             text: The JSON text.
+            read_receipt: Reads the receipt that lies beside the row, which the version before did not write into it;
+                returns None where there is none.
 
         Raises:
             ArtifactError: The text is no row that this version can read.
         """
+        fields = parse_json(text, "The row")
+        version = fields.get("schema_version") if isinstance(fields, dict) else SCHEMA_VERSION
+        if isinstance(fields, dict) and version == _FORMER_VERSION:
+            fields = _update_row(fields, read_receipt)
+        elif version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"The row has schema_version {describe_value(version)}; this version of exporter reads "
+                f"{SCHEMA_VERSION}. Run its job again."
+            )
+        if isinstance(fields, dict):
+            fields = {**fields, "receipt": update_record(fields.get("receipt"))}
         try:
-            row = read_record(cls, name_kinds(parse_json(text, "The row")), "the row")
+            row = read_record(cls, fields, "the row")
         except RecordError as error:
             raise ArtifactError(f"The row is damaged: {error}. Run its job again.") from error
-        if row.schema_version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"The row has schema_version {row.schema_version!r}; this version of exporter reads {SCHEMA_VERSION}."
-            )
         odd = next(_list_odd_values(row), None)
         if odd is not None:
             raise ArtifactError(f"The row is damaged: {odd}. Run its job again.")
         return row
+
+
+def _update_row(fields: dict[str, Any], read_receipt: Callable[[], bytes | None]) -> dict[str, Any]:
+    """Writes a row of the version before as this one does: all that it says of an artifact, the receipt says too."""
+    updated = {**fields, "schema_version": SCHEMA_VERSION, "receipt": None}
+    if fields.get("outcome") not in (Outcome.PROVEN, Outcome.WRITTEN):
+        return {**updated, "failed_proof": update_record(fields).get("checks", [])}
+    receipt = read_receipt()
+    if receipt is None:
+        raise ArtifactError(
+            f"The row has schema_version {_FORMER_VERSION}, and the receipt that belongs to it is not beside it. "
+            "Run its job again."
+        )
+    return {**updated, "receipt": parse_json(receipt, "The receipt of the row")}
+
+
+def _find_largest(differences: Iterable[float | None]) -> float | None:
+    known = [difference for difference in differences if difference is not None]
+    return max(known, key=lambda each: (math.isnan(each), each), default=None)
 
 
 def _list_odd_values(row: JobResult) -> Iterator[str]:
@@ -146,7 +235,32 @@ def _list_odd_values(row: JobResult) -> Iterator[str]:
     for name, text in (("started", row.started), ("finished", row.finished)):
         if text is not None and not is_moment(text):
             yield f"{name} is {describe_value(text)}, no ISO 8601 date with a time zone"
-    yield from _list_odd_figures(asdict(row), "")
+    if row.receipt is None:
+        if row.outcome in (Outcome.PROVEN, Outcome.WRITTEN):
+            yield f"outcome is {row.outcome}, and there is no receipt"
+    else:
+        yield from _list_contradictions(row, row.receipt)
+        if _is_deeper(row.receipt.recipe, _MOST_LEVELS):
+            yield f"the recipe in its receipt is nested more than {_MOST_LEVELS} levels deep"
+    fields = asdict(row)
+    if row.receipt is not None:
+        del fields["receipt"]["recipe"]  # holds figures of the user's, which may be any
+    yield from _list_odd_figures(fields, "")
+
+
+def _list_contradictions(row: JobResult, receipt: Receipt) -> Iterator[str]:
+    if receipt.schema_version != RECEIPT_VERSION:
+        yield f"its receipt has schema_version {receipt.schema_version}, not {RECEIPT_VERSION}"
+    told = {"outcome": receipt.status, **{name: getattr(receipt, name) for name in _OF_BOTH}}
+    for name, value in told.items():
+        if getattr(row, name) != value:
+            own, other = describe_value(str(getattr(row, name))), describe_value(str(value))
+            yield f"{name} is {own}, and its receipt says {other}"
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inside) and (most == 0 or any(_is_deeper(each, most - 1) for each in inside))
 
 
 def _list_odd_figures(value: Any, path: str) -> Iterator[str]:
@@ -154,9 +268,13 @@ def _list_odd_figures(value: Any, path: str) -> Iterator[str]:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
             yield from _list_odd_figures(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, float) and path.endswith("difference"):  # outputs may be infinite, and so differ
+    elif isinstance(value, float) and path.endswith(
+        ("difference", "rounding")
+    ):  # outputs may be infinite, and so differ
         if value < 0:
             yield f"{path} is {value}, and no difference is below 0"
+    elif isinstance(value, float) and _OF_A_METRIC.search(path):
+        pass  # of the user's, who may count below 0
     elif isinstance(value, (int, float)) and not 0 <= value <= _MOST:
         yield f"{path} is {describe_value(value)}, not from 0 to {_MOST}"
 
@@ -202,29 +320,10 @@ def _begin(cell: SweepJob) -> dict[str, Any]:
 
 
 def describe_success(cell: SweepJob, receipt: Receipt) -> JobResult:
-    """Returns the row of a job whose artifact was published: a view of its receipt."""
-    fields = _begin(cell)
-    fields.update(filepath=receipt.filepath, format=receipt.format)
+    """Returns the row of a job whose artifact was published."""
+    told = {name: getattr(receipt, name) for name in _OF_BOTH}
     return JobResult(
-        **fields,
-        outcome=Outcome(receipt.status.value),
-        exit_code=0,
-        error="",
-        sha256=digest_files(receipt.files),
-        total_bytes=receipt.total_bytes,
-        held=receipt.held,
-        left_out=receipt.left_out,
-        checks=receipt.checks,
-        output_difference=_find_difference(receipt.checks, CheckKind.OUTPUTS),
-        state_difference=_find_difference(receipt.checks, CheckKind.STATE),
-        resumes=_read_resumption(receipt),
-        seconds=receipt.seconds,
-        save_seconds=receipt.seconds.get("write the artifact"),
-        measurements=receipt.measurements,
-        peak_memory_bytes=receipt.peak_memory_bytes,
-        started=receipt.started,
-        finished=receipt.finished,
-        host=receipt.host,
+        **{**_begin(cell), **told}, outcome=Outcome(receipt.status.value), exit_code=0, error="", receipt=receipt
     )
 
 
@@ -238,22 +337,21 @@ def describe_failure(cell: SweepJob, error: BaseException, started: str) -> JobR
     """
     first_line = hide(find_first_line(error))
     is_known = isinstance(error, ExporterError)
-    checks = error.checks if isinstance(error, ProofError) else ()
     return JobResult(
         **_begin(cell),
-        outcome=Outcome.FAILED,
+        outcome=Outcome.REFUSED if isinstance(error, ExporterError) and error.is_refusal else Outcome.FAILED,
         exit_code=error.exit_code if isinstance(error, ExporterError) else _UNEXPECTED,
         error=first_line if is_known else f"unexpected {type(error).__name__}: {first_line}",
-        checks=checks,
-        output_difference=_find_difference(checks, CheckKind.OUTPUTS),
-        state_difference=_find_difference(checks, CheckKind.STATE),
+        failed_proof=error.checks if isinstance(error, ProofError) else (),
         started=started,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
     )
 
 
-def describe_death(cell: SweepJob, how: str, host: str = "", started: str | None = None) -> JobResult:
+def describe_death(
+    cell: SweepJob, how: str, host: str = "", started: str | None = None, finished: str | None = None
+) -> JobResult:
     """Returns the row of a job whose process ended before it could write one.
 
     Args:
@@ -261,26 +359,15 @@ def describe_death(cell: SweepJob, how: str, host: str = "", started: str | None
         how: What is known about the end.
         host: The machine, where that is known.
         started: When the job began, where that is known.
+        finished: When it ended, where that is known.
     """
-    fields = {**_begin(cell), "host": host, "started": started}
+    fields = {**_begin(cell), "host": host, "started": started, "finished": finished}
     return JobResult(**fields, outcome=Outcome.FAILED, exit_code=_UNEXPECTED, error=how)
 
 
 def describe_missing(cell: SweepJob, why: str) -> JobResult:
     """Returns the row of a job that has not been run."""
     return JobResult(**_begin(cell), outcome=Outcome.MISSING, exit_code=_UNEXPECTED, error=why)
-
-
-def _find_difference(checks: tuple[Check, ...], kind: CheckKind) -> float | None:
-    differences = [check.difference for check in checks if check.kind is kind]
-    return max((difference for difference in differences if difference is not None), default=None)
-
-
-def _read_resumption(receipt: Receipt) -> bool | None:
-    if receipt.recipe.get("include_optimizer") is False:
-        return False
-    step = next((check for check in receipt.checks if check.kind is CheckKind.TRAINING), None)
-    return True if step is not None and step.difference == 0.0 else None
 
 
 def is_intact(row: JobResult) -> bool:
@@ -330,11 +417,17 @@ def load_row(directory: Path) -> JobResult | None:
     Raises:
         ArtifactError: It is damaged.
     """
+    content = _read_own(directory / ROW)
+    if content is None:
+        return None
+    return JobResult.from_json(content.decode(errors="replace"), lambda: _read_own(directory / RECEIPT))
+
+
+def _read_own(path: Path) -> bytes | None:
     try:
-        content = read_bytes(directory / ROW, MAX_JSON)
+        return read_bytes(path, MAX_JSON)
     except OSError:
         return None
-    return JobResult.from_json(content.decode(errors="replace"))
 
 
 def find_objective(row: JobResult, objective: Objective) -> float:
@@ -343,11 +436,12 @@ def find_objective(row: JobResult, objective: Objective) -> float:
     A job without the figure, as after a failure, is the worst there is: Optuna's sweeper ends at what is not a number.
     """
     measured = row.measurements
-    differences = [each for each in (row.output_difference, row.state_difference) if each is not None]
     figures: dict[Objective, float | None] = {
-        Objective.BYTES: row.total_bytes,
+        Objective.BYTES: None if row.receipt is None else row.receipt.total_bytes,
         Objective.SAVE: row.save_seconds,
-        Objective.DIFFERENCE: max(differences, default=None),
+        Objective.DIFFERENCE: _find_largest((row.output_difference, row.state_difference)),
+        Objective.ACCURACY: row.error_rate,
+        Objective.AGREEMENT: None if row.agreement is None else 1 - row.agreement,
     }
     if measured is not None:
         figures |= {

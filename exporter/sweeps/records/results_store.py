@@ -14,10 +14,10 @@ from exporter.errors import ArtifactError, ExportError
 from exporter.storage.own_files import read_bytes, replace_bytes
 from exporter.storage.remote import Store
 from exporter.storage.staging import replace_text
-from exporter.sweeps.records.results import LOG, ROW, JobResult, SweepJob, read_row
+from exporter.sweeps.records.results import LOG, RECEIPT, ROW, JobResult, SweepJob, read_row
 from exporter.text.printable import escape
 
-_OF_A_JOB = ("receipt.json", LOG, "output.log", ROW)
+_OF_A_JOB = (RECEIPT, LOG, "output.log", ROW)
 
 
 def send_job(url: str | None, cell: SweepJob) -> None:
@@ -50,7 +50,7 @@ def receive_jobs(url: str | None, cells: Sequence[SweepJob]) -> None:
         return
     store = Store(url)
     for cell in missing:
-        row = _read(store.read(f"jobs/{cell.recipe_hash}/{ROW}"))
+        row = _read(store, f"jobs/{cell.recipe_hash}")
         if row is None or row.recipe_hash != cell.recipe_hash:
             continue
         directory = Path(cell.directory)
@@ -106,8 +106,11 @@ def _has_row(cell: SweepJob) -> bool:
     return row is not None and row.recipe_hash == cell.recipe_hash
 
 
-def _read(content: bytes | None) -> JobResult | None:
+def _read(store: Store, place: str) -> JobResult | None:
+    content = store.read(f"{place}/{ROW}")
+    if content is None:
+        return None
     try:
-        return None if content is None else JobResult.from_json(content.decode(errors="replace"))
+        return JobResult.from_json(content.decode(errors="replace"), lambda: store.read(f"{place}/{RECEIPT}"))
     except ArtifactError:
         return None

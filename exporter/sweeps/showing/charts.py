@@ -3,15 +3,18 @@
 import io
 import logging
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifacts.records import Check
 from exporter.saving.contents import format_bytes
 from exporter.saving.formats import FORMATS
 from exporter.sweeps.records.results import JobResult
-from exporter.sweeps.showing.table import Sweep, word_difference
-from exporter.sweeps.showing.words import format_seconds
+from exporter.sweeps.showing.collecting import Sweep
+from exporter.sweeps.showing.columns import word_difference, word_score
+from exporter.sweeps.showing.comparing import find_best_rows
+from exporter.sweeps.showing.words import format_seconds, leave_keys_out
 from exporter.text.printable import escape
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 # Stand for the page's own colours while a chart is drawn, and are replaced by the names of these in its SVG.
 _INK, _FAINT, _GRID, _PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
-_SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
+_SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006", "#a10007", "#a10008")
 _VARIABLES = {
     _INK: "var(--ink)",
     _FAINT: "var(--faint)",
@@ -29,10 +32,15 @@ _VARIABLES = {
     **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES)},
 }
 # For the formats in their order, and again from the first where there are more of them.
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++", "oooo", "----")
 _MOST_BARS = 24
+_FACTOR = 10  # between the largest and the smallest figure of an axis that shows both
 _LONGEST_NAME = 30
+_MANY_NAMES = 6  # side by side at the head of a chart
+# Where the words of a point may stand: right or left of it, above or below, in points.
+_PLACES = tuple((across, along) for around in ((5, -13), (16, -24)) for across in (7, -7) for along in around)
+_CHARACTER = 5.6  # width of one, in points
 
 
 def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
@@ -53,7 +61,9 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
     for draw, shown in drawn:
         if shown:
             try:
-                charts.append(draw(shown, labels))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has other fonts
+                    charts.append(draw(shown, labels))
             except Exception:  # of Matplotlib's, on whatever figures: it costs this chart, and neither report nor table
                 logging.getLogger(__name__).exception("A chart of the report could not be drawn.")
     return charts
@@ -62,7 +72,7 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
 def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     figure, axes = _make_axes(height=0.9 + 0.36 * len(shown))
-    values = [row.total_bytes or 0 for row in shown]
+    values = list(map(_count_bytes, shown))
     for position, (row, value) in enumerate(zip(shown, values, strict=True)):
         number = _number_format(row.format)
         color, hatch = _SERIES[number], _HATCHES[number]
@@ -71,14 +81,16 @@ def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
     _name_bars(axes, shown, labels)
     axes.set_xlim(0, max(values) * 1.22 or 1)
     axes.xaxis.set_visible(False)
-    smallest = min(shown, key=lambda row: row.total_bytes or 0)
+    smallest = min(shown, key=_count_bytes)
     words = f"Bytes of each artifact; the smallest is {labels[smallest.number]}."
     return "Size", words, _to_svg(figure)
 
 
 def _draw_seconds(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
-    kinds = [("save", [row.save_seconds for row in shown])]
+    is_converted = any(row.receipt is not None and row.receipt.deployment is not None for row in shown)
+    saving = "save or convert" if is_converted else "save"
+    kinds = [(saving, [row.save_seconds for row in shown])]
     if any(row.measurements for row in shown):
         kinds.append(("load", [row.measurements.load_seconds if row.measurements else None for row in shown]))
         kinds.append(("first answer", [row.measurements.first_seconds if row.measurements else None for row in shown]))
@@ -105,43 +117,28 @@ def _draw_seconds(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[st
     axes.set_xlim(0, largest * 1.22 or 1)
     axes.xaxis.set_visible(False)
     _add_legend(axes)
-    return "Time", "Seconds to save, to load in a fresh process, and to the first answer.", _to_svg(figure)
-
-
-def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Finds the Pareto front: the points that no other one is at least as good as in both figures.
-
-    Args:
-        points: Two figures each, the smaller the better.
-
-    Returns:
-        The indices of the points on the front, by the first figure.
-    """
-    front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda index: points[index]):
-        if not front or points[index][1] < points[front[-1]][1]:
-            front.append(index)
-    return front
+    return "Time", f"Seconds to {saving}, to load in a fresh process, and to the first answer.", _to_svg(figure)
 
 
 def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
-    figure, axes = _make_axes(height=3.4)
-    points = [(float(row.total_bytes or 0), row.measurements.median_seconds) for row in rows if row.measurements]
-    front = find_front(points)
+    figure, axes = _make_axes(height=3.9)
+    points = {
+        row.number: (float(_count_bytes(row)), row.measurements.median_seconds) for row in rows if row.measurements
+    }
+    front = find_best_rows(rows)
     axes.plot(
-        [points[index][0] for index in front],
-        [points[index][1] for index in front],
+        [points[number][0] for number in front],
+        [points[number][1] for number in front],
         color=_FAINT,
         linewidth=1.2,
         linestyle="--",
-        drawstyle="steps-post",
         zorder=1,
     )
     for name in sorted({row.format for row in rows}, key=_number_format):
-        chosen = [index for index, row in enumerate(rows) if row.format == name]
+        chosen = [points[row.number] for row in rows if row.format == name]
         axes.scatter(
-            [points[index][0] for index in chosen],
-            [points[index][1] for index in chosen],
+            [size for size, _ in chosen],
+            [seconds for _, seconds in chosen],
             s=58,
             marker=_MARKERS[_number_format(name)],
             color=_SERIES[_number_format(name)],
@@ -150,40 +147,84 @@ def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
             label=name,
             zorder=3,
         )
-    for index, row in enumerate(rows):
-        axes.annotate(
-            str(row.number),
-            points[index],
-            xytext=(7, 5),
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold" if index in front else "normal",
-            color=_INK if index in front else _FAINT,
-        )
-    axes.margins(0.12, 0.18)
+    axes.margins(0.2, 0.2)
     axes.set_xlabel("bytes")
     axes.set_ylabel("median latency")
-    axes.xaxis.set_major_formatter(lambda value, _: format_bytes(max(round(value), 0)))
-    axes.yaxis.set_major_formatter(lambda value, _: format_seconds(value) if value > 0 else "")
-    axes.xaxis.set_major_locator(_make_locator())
+    _scale(axes.xaxis, [size for size, _ in points.values()], lambda value: format_bytes(max(round(value), 0)))
+    _scale(axes.yaxis, [seconds for _, seconds in points.values()], format_seconds)
     axes.grid(color=_GRID, linewidth=0.8)
     _add_legend(axes)
-    names = "; ".join(f"{rows[index].number} {labels[rows[index].number]}" for index in front)
-    words = f"No job is both smaller and faster than one on the dashed line: {names}."
+    figure.draw_without_rendering()  # only then it is known where the points are
+    _name_points(axes, points, rows, front)
+    metrics = sorted({escape(row.score.metric) for row in rows if row.score is not None})
+    names = "; ".join(f"{number} {labels[number]}" for number in front)
+    better = "smaller, faster and of better score" if metrics else "smaller and faster"
+    words = f"No job is at once {better} than one on the dashed line: {names}."
+    if metrics:
+        words += f" Beside each number stands its {' or '.join(metrics)}."
     return "Latency against size", words, _to_svg(figure)
+
+
+def _name_points(
+    axes: "Axes", points: Mapping[int, tuple[float, float]], rows: Sequence[JobResult], front: Sequence[int]
+) -> None:
+    """Writes number and score beside each point, where nothing stands yet; those on the front choose first."""
+    scale = 72 / axes.figure.dpi
+    places = {number: axes.transData.transform(point) * scale for number, point in points.items()}
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places.values()]
+    for row in sorted(rows, key=lambda row: row.number not in front):
+        words = str(row.number) if row.score is None else f"{row.number} · {word_score(row.score.artifact)}"
+        width, (x, y) = _CHARACTER * len(words), places[row.number]
+        boxes = {}
+        for across, along in _PLACES:
+            left = x + across if across > 0 else x + across - width
+            boxes[across, along] = (left, y + along, left + width, y + along + 9)
+        place, box = min(boxes.items(), key=lambda each: sum(_meet(each[1], other) for other in taken))
+        taken.append(box)
+        axes.annotate(
+            words,
+            points[row.number],
+            xytext=place,
+            textcoords="offset points",
+            ha="left" if place[0] > 0 else "right",
+            fontsize=9,
+            fontweight="bold" if row.number in front else "normal",
+            color=_INK if row.number in front else _FAINT,
+        )
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes of left, bottom, right and top have something in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _scale(axis: Any, values: Sequence[float], word: Callable[[float], str]) -> None:
+    """Writes figures at an axis, which grows by factors where the largest is many times the smallest."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    if 0 < _FACTOR * min(values) < max(values):
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_major_locator(MaxNLocator(4))
+    axis.set_major_formatter(lambda value, _: word(value) if value > 0 else "")
 
 
 def _draw_differences(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     compared = [check for row in shown for check in row.checks if check.difference is not None]
     names = list(dict.fromkeys(escape(check.name) for check in compared))
-    figure, axes = _make_axes(height=1.3 + 0.34 * len(shown))
+    is_wide = len(names) >= _MANY_NAMES
+    figure, axes = _make_axes(height=(2.6 if is_wide else 1.3) + 0.34 * len(shown))
     for position, row in enumerate(shown):
         checks = {escape(check.name): check for check in row.checks}
         for column, name in enumerate(names):
             _draw_cell(axes, column, position, checks.get(name))
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_xticks(range(len(names)), names, rotation=25, ha="left", fontsize=8.5)
+    axes.set_xticks(
+        range(len(names)), names, rotation=65 if is_wide else 25, ha="left", rotation_mode="anchor", fontsize=8.5
+    )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     _name_bars(axes, shown, labels)
@@ -203,6 +244,10 @@ def _draw_cell(axes: "Axes", column: int, position: int, check: Check | None) ->
         axes.scatter(column, position, marker="X", s=70, color=_SERIES[4])
         if check.difference is not None:
             axes.text(column, position + 0.36, word_difference(check.difference), ha="center", color=_INK, fontsize=7.5)
+
+
+def _count_bytes(row: JobResult) -> int:
+    return 0 if row.receipt is None else row.receipt.total_bytes
 
 
 def _number_format(name: str) -> int:
@@ -226,17 +271,11 @@ def _make_axes(height: float) -> tuple["Figure", "Axes"]:
     axes.patch.set_alpha(0)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(colors=_FAINT, labelsize=8.5, length=0)
+    axes.tick_params(which="both", colors=_FAINT, labelsize=8.5, length=0)
     axes.xaxis.label.set_color(_FAINT)
     axes.yaxis.label.set_color(_FAINT)
     axes.set_axisbelow(True)
     return figure, axes
-
-
-def _make_locator() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)
 
 
 def _name_bars(axes: "Axes", rows: Sequence[JobResult], labels: dict[int, str]) -> None:
@@ -248,7 +287,7 @@ def _name_bars(axes: "Axes", rows: Sequence[JobResult], labels: dict[int, str]) 
 def _fit(label: str) -> str:
     """Leaves the keys out where they do not fit: the values are what tells the jobs apart."""
     if len(label) > _LONGEST_NAME:
-        label = " ".join(word.partition("=")[2] or word for word in label.split(" "))
+        label = leave_keys_out(label)
     return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
 
 

@@ -95,9 +95,9 @@ class Monitor:
                 self._announce(row, " ".join(each.lstrip("+") for each in row.overrides))
 
     def _announce(self, row: JobResult, label: str) -> None:
-        seconds = _measure_duration(row)
+        seconds = None if row.outcome is Outcome.REFUSED else _measure_duration(row)
         took = "" if seconds is None else f"  {format_seconds(seconds)}"
-        words = escape_markup(row.error) if row.error else format_bytes(row.total_bytes or 0)
+        words = escape_markup(row.error) if row.error else format_bytes(row.receipt.total_bytes if row.receipt else 0)
         total = f"/{len(self._plan.cells)}" if self._plan.cells else ""
         count = f"[dim]{self._count_ended()}{total}[/]"
         self._console.print(
@@ -134,7 +134,8 @@ class Monitor:
         return self._finished_before + len(self._ended)
 
     def _word_time_left(self) -> str:
-        durations = [seconds for row in self._ended.values() if (seconds := _measure_duration(row)) is not None]
+        ran = [row for row in self._ended.values() if row.outcome is not Outcome.REFUSED]
+        durations = [seconds for row in ran if (seconds := _measure_duration(row)) is not None]
         left = len(self._plan.cells) - self._count_ended()
         if not durations or not left:
             return ""
@@ -151,7 +152,8 @@ def _stamp(cell: SweepJob) -> int | None:
 
 def _is_finished(cell: SweepJob) -> bool:
     row = read_row(Path(cell.directory))
-    return row is not None and row.is_finished and row.recipe_hash == cell.recipe_hash
+    is_over = row is not None and (row.is_finished or row.outcome is Outcome.REFUSED)
+    return is_over and row is not None and row.recipe_hash == cell.recipe_hash
 
 
 def _measure_duration(row: JobResult) -> float | None:

@@ -8,14 +8,17 @@ from typing import Any
 from urllib.parse import quote
 
 from exporter.errors import MissingDependencyError
-from exporter.saving.contents import ContentItem, Omission
 from exporter.storage.own_files import read_end
 from exporter.storage.remote import is_url
 from exporter.storage.remote.addresses import is_known
 from exporter.storage.sidecars import locate_receipt
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.results import LOG, JobResult, Outcome
-from exporter.sweeps.showing.table import COLUMNS, CSV, JSON, Sweep
+from exporter.sweeps.showing.collecting import Sweep
+from exporter.sweeps.showing.columns import Value, word_score
+from exporter.sweeps.showing.comparing import describe_beside, describe_measuring, join_numbers
+from exporter.sweeps.showing.files import CSV, JSON
+from exporter.sweeps.showing.words import FRONT_MARK, PLAIN_MARKS, word_front
 from exporter.text.showing import escape_lines
 
 REPORT = "report.html"
@@ -26,11 +29,12 @@ _EXTRA = "'keras-exporter[report]'"
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A figure in the table: as a number to sort by, in words, and whether it is the best of its column."""
+    """A cell of the table: what to sort by, in words, whether it is the best of its column, and no figure."""
 
-    value: float | None
+    value: Value
     words: str
     is_best: bool
+    is_text: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,7 @@ class _Job:
     log: str
     log_text: str
     config: str
-    held: tuple[ContentItem, ...]
-    left_out: tuple[Omission, ...]
+    beside: str
 
 
 def write_report(sweep: Sweep) -> Path:
@@ -82,12 +85,19 @@ def write_report(sweep: Sweep) -> Path:
         plan=sweep.plan,
         command=shlex.join(["exporter", *sweep.plan.command]),
         counts=counts,
-        columns=COLUMNS,
+        columns=sweep.columns,
         jobs=_describe_jobs(sweep),
         winners=_describe_winners(sweep),
         charts=draw_charts(sweep),
         files=(JSON, CSV),
-        marks={"proven": "✓", "written": "!", "failed": "✗", "missing": "·"},
+        marks={outcome.value: mark for outcome, mark in PLAIN_MARKS.items()},
+        front=sweep.front,
+        front_mark=FRONT_MARK,
+        front_words=word_front(sweep.has_scores),
+        measuring=[(words, join_numbers(numbers)) for words, numbers in describe_measuring(sweep.rows)],
+        beside=describe_beside(sweep.beside),
+        word_score=word_score,
+        is_all_refused=sweep.is_all_refused,
     )
     path = Path(sweep.plan.directory) / REPORT
     replace_text(path, page)
@@ -102,15 +112,14 @@ def _make_showable(value: Any) -> Any:
 
 
 def _describe_jobs(sweep: Sweep) -> list[_Job]:
-    winners = sweep.find_winners()
+    winners, beside = sweep.find_winners(), sweep.beside
     jobs = []
     for row, label in zip(sweep.rows, sweep.labels, strict=True):
         directory = sweep.find_directory(row)
         cells = []
-        for column in COLUMNS:
-            figure = column.read(row)
-            words = "" if figure is None else column.word(figure)
-            cells.append(_Cell(figure, words, row.number in winners.get(column.key, ())))
+        for column in sweep.columns:
+            is_best = row.number in winners.get(column.key, ())
+            cells.append(_Cell(column.read(row), column.write(row), is_best, column.is_text))
         jobs.append(
             _Job(
                 row=row,
@@ -122,8 +131,7 @@ def _describe_jobs(sweep: Sweep) -> list[_Job]:
                 log=_link(directory / LOG, sweep) if (directory / LOG).exists() else "",
                 log_text=_read_end(directory / LOG) if row.outcome is Outcome.FAILED else "",
                 config=_read_end(directory / ".hydra" / "config.yaml"),
-                held=row.held,
-                left_out=row.left_out,
+                beside=join_numbers(beside[row.number]) if row.number in beside else "",
             )
         )
     return jobs
@@ -137,9 +145,9 @@ def _describe_winners(sweep: Sweep) -> list[dict[str, Any]]:
         {
             "title": column.best,
             "names": [labels[number] for number in found[column.key]],
-            "figure": column.word(column.read(rows[found[column.key][0]]) or 0),
+            "figure": column.write(rows[found[column.key][0]]),
         }
-        for column in COLUMNS
+        for column in sweep.columns
         if column.key in found
     ]
 

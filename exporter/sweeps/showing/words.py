@@ -4,12 +4,25 @@ from collections.abc import Sequence
 
 from exporter.sweeps.records.results import Outcome
 
-MARKS = {
-    Outcome.PROVEN: "[bold green]✓[/]",
-    Outcome.WRITTEN: "[bold yellow]![/]",
-    Outcome.FAILED: "[bold red]✗[/]",
-    Outcome.MISSING: "[dim]·[/]",
+# As plain text; the terminal gives them colours.
+PLAIN_MARKS = {
+    Outcome.PROVEN: "✓",
+    Outcome.WRITTEN: "!",
+    Outcome.REFUSED: "\N{EN DASH}",
+    Outcome.FAILED: "✗",
+    Outcome.MISSING: "·",
 }
+_STYLES = {
+    Outcome.PROVEN: "bold green",
+    Outcome.WRITTEN: "bold yellow",
+    Outcome.REFUSED: "dim",
+    Outcome.FAILED: "bold red",
+    Outcome.MISSING: "dim",
+}
+MARKS = {outcome: f"[{_STYLES[outcome]}]{mark}[/]" for outcome, mark in PLAIN_MARKS.items()}
+
+# Of a row that no other one beats in everything that is compared.
+FRONT_MARK = "◆"
 
 _LONGEST = 1e10  # seconds that are worth to be said in hours: three centuries
 
@@ -40,6 +53,27 @@ def format_seconds(seconds: float, rough: bool = False) -> str:
                 else f"{scaled:.2f} {unit}"
             )
     return ""
+
+
+def leave_keys_out(label: str) -> str:
+    """Shortens the name of a job where there is little room: the values are what tells the jobs apart."""
+    return " ".join(word.partition("=")[2] or word for word in label.split(" "))
+
+
+def name_keys(labels: Sequence[str]) -> str:
+    """Names what the values of `leave_keys_out` are of, a line each; `job` where the jobs differ in other keys."""
+    keys = {tuple(word.partition("=")[0] for word in label.split(" ")) for label in labels}
+    return "\n".join(keys.pop()) if len(keys) == 1 and all("=" in label for label in labels) else "job"
+
+
+def word_front(has_scores: bool) -> str:
+    """Says what the jobs are that no other job beats.
+
+    Args:
+        has_scores: Whether they were compared by their scores on labelled data, too.
+    """
+    figures = "bytes, median latency and accuracy" if has_scores else "bytes and median latency"
+    return f"no other job is at least as good in {figures}"
 
 
 def shorten_overrides(jobs: Sequence[Sequence[str]]) -> list[str]:

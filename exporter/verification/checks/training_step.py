@@ -10,6 +10,7 @@ from exporter.models.training.batches import TrainingBatch
 from exporter.models.training.steps import take_step
 from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
 from exporter.verification.comparing.comparisons import check_variables, find_changed, measure_difference
@@ -17,7 +18,7 @@ from exporter.verification.comparing.facts import describe_variables, read_value
 from exporter.verification.comparing.reference import TRAINING_STEP, Reference, Step
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Trains the loaded model for one step; describes its variables then, and gives the values that are asked for."""
     asked = question.facts
     specs = Inputs.from_json(asked["specs"])

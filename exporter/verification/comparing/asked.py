@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from exporter.models.predictions import Predictor, describe_tensors
 from exporter.processes.arrays import Array
 from exporter.saving.contents import Endpoint, Tensor
 from exporter.saving.graph.inputs import Inputs
+from exporter.typing.tensorflow import ConcreteFunction
 from exporter.verification.comparing.calls import name_answers
 
 
@@ -49,7 +49,7 @@ class EndpointInputs:
     batches: tuple[tuple[Array, ...], ...]
     why_none: str = ""
     moves_state: bool = False
-    function: Any = None
+    function: ConcreteFunction | None = None
     by_sample: bool = True
 
     def describe(self, predictor: Predictor) -> Endpoint:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.processes.arrays import Array, is_same, largest_difference
@@ -22,8 +21,8 @@ def measure_difference(first: Array, second: Array) -> float | None:
 def check_variables(
     name: str,
     paths: Sequence[str],
-    expected: Mapping[str, Sequence[Any]],
-    received: Mapping[str, Sequence[Any]],
+    expected: Mapping[str, Sequence[object]],
+    received: Mapping[str, Sequence[object]],
     differences: Mapping[str, float | None],
     kind: CheckKind,
 ) -> Check:
@@ -56,7 +55,7 @@ def check_variables(
     return Check(name, False, figure, names, difference=furthest, kind=kind)
 
 
-def find_changed(expected: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
+def find_changed(expected: Mapping[str, object], received: Mapping[str, object]) -> list[str]:
     """Finds the paths that stand on both sides, with other values."""
     return [path for path in expected if path in received and expected[path] != received[path]]
 
@@ -71,7 +70,7 @@ def report_unread(error: str) -> Check:
     return Check("state", False, "the loaded model's state cannot be read", error, kind=CheckKind.STATE)
 
 
-def check_equal(name: str, expected: Any, received: Any, detail: str) -> Check:
+def check_equal(name: str, expected: object, received: object, detail: str) -> Check:
     """Compares plain data; `detail` says what it is."""
     differences = find_differences(expected, received)
     if not differences:

@@ -4,10 +4,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
-
 from exporter.artifacts.records import Check
 from exporter.saving.contents import Omission
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import Answer, Ask, Comparison, Message
 from exporter.verification.comparing.comparisons import report_unread
 from exporter.verification.comparing.reference import Reference
@@ -16,7 +15,7 @@ from exporter.verification.comparing.reference import Reference
 class Described(Comparison):
     """Compares two descriptions; one that could not be made is reported as such."""
 
-    def __init__(self, reference: Reference, describe: Callable[[keras.Model, bool], dict[str, Any]]) -> None:
+    def __init__(self, reference: Reference, describe: Callable[[Model, bool], dict[str, Any]]) -> None:
         """Describes nothing yet.
 
         Args:
@@ -43,5 +42,7 @@ class Described(Comparison):
             yield from self.compare_facts(self._expected, answer.facts, ask)
 
     @abstractmethod
-    def compare_facts(self, ours: Mapping[str, Any], theirs: Mapping[str, Any], ask: Ask) -> Iterator[Check | Omission]:
+    def compare_facts(
+        self, ours: Mapping[str, object], theirs: Mapping[str, object], ask: Ask
+    ) -> Iterator[Check | Omission]:
         """Compares two descriptions that are there."""

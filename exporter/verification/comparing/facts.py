@@ -11,15 +11,16 @@ from exporter.processes.arrays import Array
 from exporter.saving.state.collecting import State, collect, collect_state, digest, to_array
 from exporter.saving.state.resources import Table
 from exporter.saving.state.tree import join, walk
+from exporter.typing.keras import Model
 
 
-def make_plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_plain(facts: Mapping[str, object]) -> dict[str, Any]:
     """Returns facts as the other process would read them: what JSON cannot say is told by the name of its class."""
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: type(value).__name__))
     return plain
 
 
-def find_revived(model: keras.Model) -> list[str]:
+def find_revived(model: Model) -> list[str]:
     """Finds the layers of a model that live on without their code, as the functions that were saved of them.
 
     Args:
@@ -36,7 +37,7 @@ def find_revived(model: keras.Model) -> list[str]:
     ]
 
 
-def describe_variables(model: keras.Model) -> dict[str, Any]:
+def describe_variables(model: Model) -> dict[str, Any]:
     """Describes the values of every variable of a model and its optimizer.
 
     Args:
@@ -56,14 +57,14 @@ def describe_state(state: State) -> dict[str, Any]:
     } | {path: _describe_table(table) for path, table in state.tables.items()}
 
 
-def _describe_table(table: Table) -> list[Any]:
+def _describe_table(table: Table) -> list[object]:
     checksum = hashlib.sha256()
     for name, content in sorted(table.to_files().items()):
         checksum.update(f"{name} {len(content)}\n".encode() + content)
     return [checksum.hexdigest(), f"{table.key_dtype} to {table.value_dtype}", [len(table.export()[0])]]
 
 
-def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: bool = True) -> dict[str, Array]:
+def read_values(model: Model, paths: Sequence[str], include_optimizer: bool = True) -> dict[str, Array]:
     """Reads the values of some of the model's variables.
 
     Args:
@@ -78,7 +79,7 @@ def read_values(model: keras.Model, paths: Sequence[str], include_optimizer: boo
     return {path: to_array(variables[path]) for path in paths if path in variables}
 
 
-def find_differences(expected: Any, received: Any, path: str = "") -> list[str]:
+def find_differences(expected: object, received: object, path: str = "") -> list[str]:
     """Finds where two pieces of plain data differ.
 
     Args:

@@ -7,13 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.config import VerifyMode
-from exporter.errors import ExportError, Fault, ModelError, UsageError
+from exporter.errors import ExporterError, ExportError, Fault, ModelError, UsageError
 from exporter.models.predictions import Predictor, format_leaves
 from exporter.models.randomness import choose_seed, generators_seeded
 from exporter.models.training.batches import TrainingBatch, make_batch
@@ -23,11 +22,14 @@ from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
 from exporter.saving.formats import find_format
 from exporter.saving.formats.format import KERAS
-from exporter.saving.graph.signatures import find_captured, name_outputs
+from exporter.saving.graph.signatures import find_captured, kept_to_its_weights, name_outputs
 from exporter.saving.layout.names import CONFIG
 from exporter.saving.private_api import is_op_determinism_enabled
 from exporter.saving.state.collecting import to_array
-from exporter.text.showing import find_first_line, list_first
+from exporter.text.failures import describe_failure
+from exporter.text.showing import list_first
+from exporter.typing.keras import Model, Variable
+from exporter.typing.structures import Nested
 from exporter.verification.comparing.asked import VerificationInputs
 from exporter.verification.comparing.calls import variables_kept
 from exporter.verification.comparing.comparisons import compare_outputs, find_unsteady, leave_unproven
@@ -73,7 +75,7 @@ class Reference:
 
     def __init__(
         self,
-        model: keras.Model,
+        model: Model,
         staged: Path,
         inputs: VerificationInputs,
         *,
@@ -97,7 +99,7 @@ class Reference:
         self.seed = choose_seed()
         self.seeds_operations = is_op_determinism_enabled()  # TensorFlow refuses random ones without a seed
         self.random: tuple[str, ...] = ()
-        self.answers: list[Any] = []
+        self.answers: list[Nested[Array]] = []
 
     @property
     def way(self) -> str:
@@ -110,7 +112,7 @@ class Reference:
         batches = self.inputs.batches
         return max(range(len(batches)), key=lambda number: len(batches[number][0]))
 
-    def describe_run(self) -> dict[str, Any]:
+    def describe_run(self) -> dict[str, object]:
         """Says as plain data how the artifact's model shall be run: as this one is."""
         return {"eager": self.is_eager, "seed": self.seed, "operations": self.seeds_operations}
 
@@ -135,20 +137,22 @@ class Reference:
         """
         try:
             self.answers = self._answer(self.inputs.batches)
+        except ExporterError:
+            raise
         except Exception as error:  # the code may be anybody's, and run in a graph only
             if not self.is_eager or not self.may_trace:
                 raise self._explain_refusal(error) from error
-            self.is_eager = False
-            self.ask()
+            self._run_in_graphs()
             return
         [again] = self._answer([self.inputs.batches[self.largest]], self.seed + 1)
         self.random = find_unsteady(self._name([self.answers[self.largest]]), self._name([again]))
-        if self.random and not self.seeds_operations:
+        # What is traced under a seed keeps it, and would answer the same for ever, where the saved functions do not.
+        if self.random and not self.seeds_operations and self.is_eager:
             self.seeds_operations = True
             self.answers = self._answer(self.inputs.batches)
 
     def _explain_refusal(self, error: Exception) -> ExportError | UsageError:
-        text = f"{type(error).__name__}: {find_first_line(error)}"
+        text = describe_failure(error)
         if self.inputs.data is not None:
             return UsageError(
                 [Fault("verify.data", f"the model does not take the arrays of '{self.inputs.data}': {text}")]
@@ -168,8 +172,12 @@ class Reference:
         """
         if self.is_eager and self.may_trace and set(revived) != set(find_revived(self.model)):
             # Saved functions give other last bits than the same operations one by one.
-            self.is_eager = False
-            self.ask()
+            self._run_in_graphs()
+
+    def _run_in_graphs(self) -> None:
+        self.is_eager = False
+        self.seeds_operations = is_op_determinism_enabled()
+        self.ask()
 
     def in_graphs(self) -> "Reference":
         """Returns the same that is run in graphs, and was not asked yet."""
@@ -196,16 +204,17 @@ class Reference:
         """Asks the model once more, with another seed; returns as `name_answers` does."""
         return self._name(self._answer(self.inputs.batches, self.seed + 1))
 
-    def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Any]:
+    def _answer(self, batches: Sequence[Sequence[Array]], seed: int | None = None) -> list[Nested[Array]]:
         eager = Predictor(self.model, self.inputs.takes, eager=True)
         predictor = eager if self.is_eager else self.inputs.predictor
         answers = []
-        for batch in batches:
-            with self.seeded(seed):
-                answers.append(predictor.answer(batch))
+        with kept_to_its_weights(self.model):
+            for batch in batches:
+                with self.seeded(seed):
+                    answers.append(predictor.answer(batch))
         return answers
 
-    def _name(self, answers: Sequence[Any]) -> dict[str, Array]:
+    def _name(self, answers: Sequence[Nested[Array]]) -> dict[str, Array]:
         return {
             f"{number}/{name}": array
             for number, answer in enumerate(answers)
@@ -265,7 +274,7 @@ class Reference:
                 return self.take_step(is_eager)
             except Exception as error:  # the loss and the step may be anybody's code
                 failure = error
-        text = f"{type(failure).__name__}: {find_first_line(failure)}"
+        text = describe_failure(failure)
         if self.inputs.targets:
             message = f"the model cannot be trained on the arrays of '{self.inputs.data}': {text}"
             raise UsageError([Fault("verify.data", message)]) from failure
@@ -296,5 +305,5 @@ class Reference:
         return leave_unproven(f"a {TRAINING_STEP}", f"{why}{remedy}")
 
 
-def _has_missing(variable: keras.Variable) -> bool:
+def _has_missing(variable: Variable) -> bool:
     return bool(np.isnan(to_array(variable).astype(np.float32)).any())

@@ -49,6 +49,7 @@ class Case:
         predicts: Whether its predictions could tell more than its weights.
         stock_formats: Those that Keras's own reader opens: the archive and its twin in the SavedModel are one layout,
             so the archive stands for both where a case is about nothing but values in it.
+        in_graphs: Whether it always goes on in graphs: run one by one, its operations fail or add up in another order.
     """
 
     build: Callable[[], keras.Model]
@@ -61,6 +62,7 @@ class Case:
     spoil: Callable[[keras.Model], None] | None = None
     predicts: bool = True
     stock_formats: tuple[str, ...] = ("h5", "tf", "keras")
+    in_graphs: bool = False
 
 
 CASES: dict[str, Case] = {}

@@ -33,7 +33,10 @@ def _add(
         first = layers.Dense(2) if loss_is_scaled else layers.Embedding(5, 2, name="embedding")
         parts = [first, layers.Flatten(), layers.Dense(3, "tanh", name="hidden"), layers.Dense(2, name="last")]
         model = keras.Sequential([keras.Input((3,), dtype=None if loss_is_scaled else "int32"), *parts])
-        return compiled(model, optimizer=make())
+        compiled(model, optimizer=make())
+        # If the first step made the slots, Keras would trace it twice.
+        model.optimizer.build(model.trainable_variables)
+        return model
 
     def make_data() -> Data:
         return Data(numbers(3) if loss_is_scaled else classes(5, 3), numbers(2, seed=1))

@@ -76,7 +76,7 @@ def quantized_to_int4() -> keras.Model:
     return compiled(_quantized("int4"))
 
 
-@case(regression(16, outputs=16))
+@case(regression(16, outputs=16), in_graphs=True)
 def quantized_to_float8() -> keras.Model:
     model = keras.Sequential([keras.Input((16,)), layers.Dense(16, "relu"), layers.Dense(16)])
     model.quantize("float8")

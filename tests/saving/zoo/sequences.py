@@ -24,7 +24,7 @@ def stateful_bidirectional_lstm() -> keras.Model:
     return compiled(keras.Sequential([keras.Input(batch_shape=(BATCH, 4, 3)), recurrent, layers.Dense(2)]))
 
 
-@case(regression(4, 3))
+@case(regression(4, 3), in_graphs=True)
 def bidirectional() -> keras.Model:
     forward = layers.LSTM(3, return_sequences=True, dropout=0.1)
     backward = layers.GRU(3, return_sequences=True, go_backwards=True)
@@ -38,7 +38,7 @@ def convolutional_lstm() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((3, 6, 6, 1)), recurrent, layers.Flatten(), layers.Dense(2)]))
 
 
-@case(regression(4, 3))
+@case(regression(4, 3), in_graphs=True)
 def stacked_cells() -> keras.Model:
     cells = [layers.LSTMCell(3, dropout=0.2), layers.GRUCell(2), layers.SimpleRNNCell(2)]
     return compiled(keras.Sequential([keras.Input((4, 3)), layers.RNN(cells), layers.Dense(2)]))

@@ -13,6 +13,7 @@ from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import (
     Check,
     CheckKind,
+    Phase,
 )
 from exporter.artifacts.versions import read_versions
 from exporter.errors import ArtifactError
@@ -63,6 +64,16 @@ def test_kinds_are_told_by_the_names_of_the_version_before() -> None:
     assert {each.what: each.kind for each in receipt.left_out} == left_out
 
 
+def test_phases_are_told_by_the_words_of_the_version_before() -> None:
+    words = ["start TensorFlow", "build the model", "trace the endpoints", "write the artifact", "prove it"]
+    words += ["measure it", "publish it"]
+    fields = json.loads(RECEIPT.to_json()) | {"seconds": dict.fromkeys(words, 0.5)}
+    receipt = Receipt.from_json(json.dumps(fields))
+    assert list(receipt.seconds) == list(Phase)
+    assert [phase.words for phase in receipt.seconds] == words
+    assert list(json.loads(receipt.to_json())["seconds"]) == [phase.value for phase in Phase]
+
+
 @pytest.mark.parametrize(
     ("kind", "is_offered"),
     [
@@ -96,13 +107,15 @@ def test_what_is_measured_is_told_by_kind_and_not_by_name() -> None:
         pytest.param({"checks": [{**CHECK, "kind": "more"}]}, id="an unknown kind of check"),
         pytest.param({"left_out": [1]}, id="what is left out is a number"),
         pytest.param({"left_out": [{"what": "it", "why": "it is", "kind": {}}]}, id="an unknown kind of omission"),
+        pytest.param({"seconds": {"bake it": 1.0}}, id="an unknown phase"),
+        pytest.param({"seconds": [1.0]}, id="durations without phases"),
     ],
 )
 def test_a_damaged_outcome_is_refused(damage: dict[str, Any]) -> None:
     cell = SweepJob(number=0, overrides=(), recipe_hash="", filepath="/model", format="tf", directory="/job")
     row = json.loads(describe_success(cell, RECEIPT).to_json())
     with pytest.raises(ArtifactError, match=r"^The row is damaged: .*\. Run its job again\.$"):
-        JobResult.from_json(json.dumps({**row, **damage}))
+        JobResult.from_json(json.dumps({**row, "receipt": {**row["receipt"], **damage}}))
     with pytest.raises(
         ArtifactError, match=r"^The receipt is damaged: .*\. Export the model again to get a new one\.$"
     ):
@@ -144,6 +157,11 @@ def test_what_is_no_receipt_is_refused(text: str, message: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         Receipt.from_json(text)
     assert str(caught.value) == message
+
+
+def test_a_receipt_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"^This is not a receipt: .* Expected the JSON that an export writes"):
+        Receipt.from_json("[" * 100_000)
 
 
 def test_a_wrong_type_inside_is_refused() -> None:

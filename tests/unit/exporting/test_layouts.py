@@ -18,6 +18,7 @@ from exporter.exporting.destinations import versions
 from exporter.exporting.destinations.choosing import choose_destination, find_target
 from exporter.exporting.destinations.local import Destination
 from exporter.storage import staging
+from exporter.storage.remote import show_urls
 
 
 def make_config(filepath: Path, overwrite: bool = True, **layout: Any) -> ExportConfig:
@@ -132,6 +133,26 @@ def test_a_model_is_no_directory_of_versions(tmp_path: Path, name: str, remedy: 
         f"{tmp_path / name} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
         f"{remedy.format(folder=tmp_path)}"
     )
+
+
+@pytest.mark.parametrize("root", [pytest.param("{}", id="disk"), pytest.param("file://{}", id="store")])
+def test_the_latest_version_is_the_newest_that_is_complete(tmp_path: Path, root: str) -> None:
+    url = root.format(tmp_path / "model")
+    config = replace(make_config(tmp_path, version="auto"), filepath=url)
+
+    def find_latest() -> str | None:
+        place = choose_destination(config)
+        try:
+            latest = place.find_latest()
+            return None if latest is None else f"{show_urls(str(latest))} {(latest / 'saved_model.pb').read_text()}"
+        finally:
+            place.close()
+
+    assert find_latest() is None
+    make_versions(tmp_path / "model", "2", "10", "v11")
+    (tmp_path / "model" / "12").mkdir()
+    (tmp_path / "model" / "12" / "keras_metadata.pb").touch()
+    assert find_latest() == f"{url}/10 old"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from exporter.saving.configuration.configurations import Config
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config
 
 # `compile` understands these for itself, by the shape of the output.
 _SHAPE_DEPENDENT_METRICS = ("accuracy", "acc", "crossentropy", "ce")
@@ -14,7 +15,7 @@ _SHAPE_DEPENDENT_METRICS = ("accuracy", "acc", "crossentropy", "ce")
 _LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 
 
-def legacy_model_config(config: Config, model: keras.Model) -> Config:
+def legacy_model_config(config: Config, model: Model) -> Config:
     """Returns the configuration of a model with what the stock reader does not find elsewhere.
 
     It looks a class up by its name alone, also a registered one, and it has no place for the files of a layer.
@@ -27,7 +28,7 @@ def legacy_model_config(config: Config, model: keras.Model) -> Config:
     return legacy
 
 
-def _include_vocabularies(config: Config, model: keras.Model) -> None:
+def _include_vocabularies(config: Config, model: Model) -> None:
     layers = {layer.name: layer for layer in model.layers}
     for node in config["config"].get("layers", ()):
         layer = layers.get(node["config"].get("name"))

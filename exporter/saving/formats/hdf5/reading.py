@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import h5py
-import keras
 import numpy as np
 
 from exporter.errors import ArtifactError
@@ -21,9 +21,12 @@ from exporter.saving.requests import LoadRequest
 from exporter.saving.safety.hdf5_objects import check_hdf5
 from exporter.saving.safety.memory import limit_variables
 from exporter.saving.state.collecting import Array
+from exporter.typing.hdf5 import File, Group
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config
 
 
-def _read_bytes(group: h5py.Group, name: str, place: Path | str) -> bytes:
+def _read_bytes(group: Group, name: str, place: Path | str) -> bytes:
     with damage_explained(place, name):
         return bytes(np.asarray(find_dataset(group, name, place)[()], dtype=np.uint8).tobytes())
 
@@ -31,7 +34,7 @@ def _read_bytes(group: h5py.Group, name: str, place: Path | str) -> bytes:
 def read_hdf5(
     source: Path | h5py.File,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     """Loads an HDF5 file that we or Keras wrote; see `exporter.load_model`."""
     if isinstance(source, h5py.File):
         return _read_open_hdf5(source, source.filename, request)
@@ -57,7 +60,7 @@ def open_hdf5_weights(path: Path) -> Iterator[StoredArrays]:
 
 
 @contextmanager
-def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+def _open_hdf5(path: Path) -> Iterator[File]:
     """Opens a file whose structure is held against its checksum first, if it has one."""
     with path.open("rb") as content:
         is_whole = check_footer(content, path)
@@ -72,10 +75,10 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _read_open_hdf5(
-    file: h5py.File,
+    file: File,
     place: Path | str,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     stored = check_hdf5(file, place, (*LEGACY, OURS))  # a caller's own file may hold other things
     with damage_explained(place):
         is_ours = OURS in file or OURS in file.attrs
@@ -85,7 +88,7 @@ def _read_open_hdf5(
         return read_stock(file, place, request)
 
 
-def _read_checksums(file: h5py.File, place: Path | str) -> tuple[Checksums, h5py.Group]:
+def _read_checksums(file: File, place: Path | str) -> tuple[Checksums, Group]:
     """Reads the checksums of a file of ours, and returns the group in which they are."""
     with damage_explained(place):
         ours = file.get(OURS)
@@ -95,10 +98,10 @@ def _read_checksums(file: h5py.File, place: Path | str) -> tuple[Checksums, h5py
 
 
 def _read_ours(
-    file: h5py.File,
+    file: File,
     place: Path | str,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     checksums, ours = _read_checksums(file, place)
 
     def read_part(name: str) -> bytes:
@@ -126,4 +129,4 @@ def _read_ours(
     )
     record = StateRecord.from_json(read_part("state"))
     config = parse_json(read_part("config"), f"The configuration of {place}")
-    return revive_state(config, record, reader, request)
+    return revive_state(cast(Config, config), record, reader, request)  # it refuses what is no mapping

@@ -1,42 +1,43 @@
-"""A model from an HDF5 file that Keras 3 or Keras 2 wrote."""
+"""A model from an HDF5 file that Keras 1, 2 or 3 wrote."""
 
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.faults import keras_explained
-from exporter.saving.formats.hdf5.configurations import resolve_names
 from exporter.saving.formats.parts.weights_file import StoredArrays
 from exporter.saving.layout.checksums import damage_explained
 from exporter.saving.layout.documents import parse_json
-from exporter.saving.private_api import (
-    SafeModeScope,
-    compile_args_from_training_config,
-    decode_legacy_json,
-    keras_option_scope,
-    load_weights_from_hdf5_group,
-    model_from_config,
-)
-from exporter.saving.rebuilding.deferral import defer_initialization
-from exporter.saving.rebuilding.model_configuration import count_layers
+from exporter.saving.legacy.freezing import freeze_as_stored
+from exporter.saving.legacy.loading import build_model, check_vocabularies, compile_model, restore_optimizer
+from exporter.saving.legacy.parts.findings import warn_of_loss
+from exporter.saving.legacy.slots import StoredLayer, restore_keras_1, restore_slots
+from exporter.saving.legacy.weights import assign_weights, find_layers, finish_layers, list_trainable
+from exporter.saving.private_api import load_weights_from_hdf5_group
 from exporter.saving.requests import LoadRequest
+from exporter.saving.state.collecting import Array
+from exporter.typing.hdf5 import File, Group
+from exporter.typing.keras import Model, Optimizer, Variable
+from exporter.typing.structures import Config
 
-# What the stock reader does not read of the outermost object.
-_NOT_READ = ("module", "registered_name")
-
-# What Keras 2 writes of an optimizer and Keras 3 does not take.
-_GONE_ARGUMENTS = ("jit_compile", "is_legacy_optimizer")
+_WEIGHTS = "model_weights"
+_SLOTS = "optimizer_weights"
+# Keras 2 up to 2.0.5 trained variables in the order of their names: `_make_train_function` in its engine/training.py.
+_SORTED = re.compile(r"2\.0\.[0-5]$")
+# Keras before 2.4 did not write that a model inside of another one is frozen.
+_UNWRITTEN = re.compile(r"[12]\.[0-3]\.")
+_ADAPTED = "Save the model as `.keras` with the version that wrote this file: that holds them."
 
 
 def read_stock(
-    file: h5py.File,
+    file: File,
     place: Path | str,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     """Loads a file that Keras wrote, with what was checked in the place of what it would read again."""
     with damage_explained(place):
         if "model_config" not in file.attrs:
@@ -44,111 +45,122 @@ def read_stock(
                 f"{place} holds no model, only {', '.join(sorted(file)) or 'nothing'}: it has no attribute "
                 "`model_config`. A file of weights alone needs the model: use `model.load_weights`."
             )
-        given = {**keras.saving.get_custom_objects(), **request.custom_objects}
         texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
+        parts = [part for part in (file, file.get(_WEIGHTS)) if isinstance(part, h5py.Group)]
+        version, backend = (
+            next(filter(None, (_read_text(part, name) for part in parts)), "") for name in ("keras_version", "backend")
+        )
+    version = version or "1"  # Keras 1 before 1.1 wrote none
     configs = {name: parse_json(text, f"The attribute {name!r} of {place}") for name, text in texts.items()}
-    body, config = configs["model_config"], configs.get("training_config") if request.compile else None
+    body, training = configs["model_config"], configs.get("training_config") if request.compile else None
     if not isinstance(body, dict):
         raise ArtifactError(f"The attribute 'model_config' of {place} is damaged: it is no mapping.")
-    if not isinstance(config, (dict, type(None))):
+    if not isinstance(training, (dict, type(None))):
         raise ArtifactError(f"The attribute 'training_config' of {place} is damaged: it is no mapping.")
-    # The reader of the outermost object looks at nothing but its class_name.
-    request.check([{key: value for key, value in body.items() if key not in _NOT_READ}, config])
-    later = defer_initialization(count_layers(body))
-    with keras_explained(place), keras_option_scope(use_legacy_config=True), SafeModeScope(request.safe_mode), later:
-        # What was checked is what is read, and not the file again.
-        model = model_from_config(decode_legacy_json(texts["model_config"]), custom_objects=given)
-        load_weights_from_hdf5_group(file["model_weights"], model)
-    if config is not None:
-        config["optimizer_config"] = _translate_optimizer(config.get("optimizer_config"))
-        with keras_explained(place, (ValueError,)):  # a name that Keras does not know
-            for key, module in (
-                ("loss", keras.losses),
-                ("metrics", keras.metrics),
-                ("weighted_metrics", keras.metrics),
-            ):
-                config[key] = resolve_names(config.get(key), module)
-        with keras_explained(place), SafeModeScope(request.safe_mode):
-            model.compile(**compile_args_from_training_config(config, request.custom_objects))
-    if model.compiled and "optimizer_weights" in file:
-        _restore_stock_optimizer(file, model, place)
+    model = build_model(body, version, place, request)
+    arrays = StoredArrays(file, None, place)
+    stored = _Stored(body, version, backend)
+    _load_weights(arrays, model, stored)
+    check_vocabularies(model, place, _ADAPTED)
+    if training is not None:
+        compile_model(model, training, version, place, request)
+        if _SLOTS in file:
+            _restore_optimizer(arrays, model, stored)
+        else:
+            warn_of_loss("The file does not hold the optimizer's state, which begins anew.")
     return model
 
 
-def _translate_optimizer(config: Any) -> Any:
-    """Returns an optimizer's configuration as Keras 3 takes it.
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the file says of the model.
 
-    Keras 2 writes `Custom>Adam`, for which Keras 3 makes an Adam with default arguments without a word, and it writes
-    arguments that are gone.
+    Attributes:
+        config: Its configuration.
+        version: The version of Keras that wrote it.
+        backend: What it computed with.
+        layers: The layers with weights.
+        by_name: The variables by their names in the file.
     """
-    if not isinstance(config, dict) or not isinstance(config.get("config"), dict) or "module" in config:
-        return config
-    name = str(config.get("class_name")).removeprefix("Custom>")
-    if not hasattr(keras.optimizers, name):
-        return config
-    arguments = {key: value for key, value in config["config"].items() if key not in _GONE_ARGUMENTS}
-    if not arguments.get("decay", True):
-        del arguments["decay"]
-    return {**config, "class_name": name, "config": arguments}
+
+    config: Config
+    version: str
+    backend: str
+    layers: list[StoredLayer] = field(default_factory=list)
+    by_name: dict[str, Variable] = field(default_factory=dict)
 
 
-def _restore_stock_optimizer(file: h5py.File, model: keras.Model, place: Path | str) -> None:
-    """Gives the optimizer the state that Keras 3 or Keras 2 left in the file.
-
-    Keras builds the optimizer for the model's direct variables, of which a Sequential or Functional model has none;
-    a freshly compiled one is built for all of them, in the order in which they were saved.
-    """
-    names = _read_weight_names(file, place)
+def _load_weights(arrays: StoredArrays, model: Model, stored: _Stored) -> None:
+    """Loads the weights, and notes what they are called."""
+    file, place = arrays.file, arrays.place
+    with damage_explained(place, _WEIGHTS):
+        group = file[_WEIGHTS]
+        has_own = "top_level_model_weights" in group and len(group["top_level_model_weights"])
+    layers = find_layers(model, stored.config)
+    if not layers or has_own:
+        with keras_explained(place):
+            load_weights_from_hdf5_group(group, model)
+        return
+    for name in _read_names(group, "layer_names", place, _WEIGHTS):
+        with damage_explained(place, name):
+            listed = group[name]
+        names = _read_names(listed, "weight_names", place, f"{_WEIGHTS}/{name}")
+        if not names:
+            continue
+        if name not in layers:
+            raise ArtifactError(f"{place} has weights for a layer {name!r}, which its configuration lacks.")
+        stored.layers.append(StoredLayer(*layers[name], names))
+        values = [(each, arrays.read(f"{_WEIGHTS}/{name}/{each}")) for each in names]
+        with keras_explained(place):
+            stored.by_name.update(assign_weights(*layers[name], values, stored.version, stored.backend))
+    given = {each.layer.name for each in stored.layers}
+    lacking = [layer.name for layer, _ in layers.values() if layer.weights and layer.name not in given]
+    if lacking:
+        raise ArtifactError(f"{place} has no weights for {', '.join(map(repr, lacking))}: the file is incomplete.")
     with keras_explained(place):
-        optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-    by_keras_2 = bool(names) and names[0].endswith(":0")
-    # Keras 2 keeps the learning rate in the configuration only.
-    left_out = {id(optimizer._learning_rate)} if by_keras_2 else set()
-    if len(names) > len(optimizer.variables) - len(left_out):  # more than the counters: it has trained
-        with keras_explained(place):
-            optimizer.build(model.trainable_variables)
-    variables = [variable for variable in optimizer.variables if id(variable) not in left_out]
-    if by_keras_2:
-        names = _order_as_keras_3(names, optimizer) if len(variables) > 1 else names[:1]  # plain SGD has unused slots
-    arrays = StoredArrays(file, None, place)
-    values = [arrays.read(f"optimizer_weights/{name}") for name in names]
-    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-        raise ArtifactError(
-            f"{place} holds {len(values)} optimizer variables, which do not fit the {len(variables)} of a "
-            f"{type(optimizer).__name__} for this model. Load it with compile=False and compile it anew."
-        )
-    for variable, value in zip(variables, values, strict=True):
-        with keras_explained(place):
-            variable.assign(value)
-    model.optimizer = optimizer
+        finish_layers(model)
 
 
-def _read_weight_names(file: h5py.File, place: Path | str) -> list[str]:
-    """Reads the names of the optimizer's variables, which stand in numbered attributes where there are many."""
-    found: dict[int, Any] = {}
-    with damage_explained(place, "optimizer_weights"):
-        for attribute, value in file["optimizer_weights"].attrs.items():
-            number = attribute.removeprefix("weight_names")
-            if number.isdigit() or attribute == "weight_names":
+def _restore_optimizer(arrays: StoredArrays, model: Model, stored: _Stored) -> None:
+    names = _read_names(arrays.file[_SLOTS], "weight_names", arrays.place, _SLOTS)
+
+    def read(name: str) -> Array:
+        return arrays.read(f"{_SLOTS}/{name}")
+
+    if _UNWRITTEN.match(stored.version):
+        frozen = freeze_as_stored(model, [shape for name in names if (shape := np.shape(read(name)))])
+        if frozen:
+            warn_of_loss(
+                f"The file does not say that {', '.join(frozen)} was frozen: its optimizer has no slots for it."
+            )
+
+    def restore(optimizer: Optimizer) -> None:
+        if stored.version.startswith("1"):
+            restore_keras_1(optimizer, stored.layers, names, read, stored.version, stored.backend)
+        else:
+            variables = list_trainable(model, stored.config)
+            if _SORTED.match(stored.version):
+                own = {id(variable): name for name, variable in stored.by_name.items()}
+                variables.sort(key=lambda variable: own.get(id(variable), ""))
+            restore_slots(optimizer, variables, names, read, stored.by_name)
+
+    restore_optimizer(model, names, arrays.place, restore)
+
+
+def _read_text(group: Group, name: str) -> str:
+    value = group.attrs.get(name, "")
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _read_names(group: Group, attribute: str, place: Path | str, what: str) -> list[str]:
+    """Reads names, which stand in numbered attributes where there are many."""
+    found: dict[int, list[str | bytes]] = {}
+    with damage_explained(place, what):
+        for key, value in group.attrs.items():
+            number = key.removeprefix(attribute)
+            if key.startswith(attribute) and (number.isdigit() or not number):
                 found[int(number or 0)] = np.atleast_1d(value).tolist()
     names = [name for number in sorted(found) for name in found[number]]
     if not all(isinstance(name, (str, bytes)) for name in names):
-        raise ArtifactError(f"{place} is damaged: the optimizer's variables have names that are no texts.")
+        raise ArtifactError(f"{place} is damaged: variables of {what} have names that are no texts.")
     return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
-
-
-def _order_as_keras_3(names: list[str], optimizer: keras.optimizers.Optimizer) -> list[str]:
-    """Puts the slots of an optimizer from before TensorFlow 2.11 into the order of today.
-
-    It listed one kind of slot for all variables, then the next (`Adam/dense/kernel/m:0`); today the first two kinds
-    stand side by side for each variable, except RMSprop's.
-    """
-    if not names[0].endswith("/iter:0") or isinstance(optimizer, keras.optimizers.RMSprop):
-        return names
-    kinds: dict[str, list[str]] = {}
-    for name in names[1:]:
-        kinds.setdefault(name.rpartition("/")[2], []).append(name)
-    slots = list(kinds.values())
-    if len(slots) > 1:
-        slots[:2] = [[name for pair in zip(slots[0], slots[1], strict=False) for name in pair]]
-    return [names[0], *(name for kind in slots for name in kind)]

@@ -10,9 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
@@ -27,6 +25,8 @@ from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import Array, State, collect, to_array
 from exporter.saving.state.replicas import add_replicas
 from exporter.saving.state.tree import join
+from exporter.typing.hdf5 import Group
+from exporter.typing.keras import Model, Variable
 
 # The attribute of our name says that the group of our name belongs to the file.
 _ATTRIBUTES = ("model_config", "training_config", "keras_version", "backend", OURS)
@@ -44,7 +44,7 @@ _WIDER = {
 }
 
 
-def explain_unheld(model: keras.Model) -> str | None:
+def explain_unheld(model: Model) -> str | None:
     """Says why the legacy layout cannot hold a model that has a configuration; None if it can."""
     if isinstance(model, keras.Sequential) or type(model)._obj_type(model) == "Functional":
         return None
@@ -114,7 +114,7 @@ class _Writer:
         self._paths = {id(variable): path for path, variable in state.variables.items()}
         self._placed: dict[int, Stored] = {}
 
-    def write_list(self, group: str, variables: Iterable[keras.Variable]) -> None:
+    def write_list(self, group: str, variables: Iterable[Variable]) -> None:
         """Writes the variables under their Keras paths, and the list of names that gives their order."""
         written = self._datasets.add_group(group)
         names = _Names()
@@ -122,7 +122,7 @@ class _Writer:
             self._write(f"{group}/{names.take(variable.path)}", variable)
         self.write_names(written, "weight_names", names.taken)
 
-    def write_names(self, group: h5py.Group, attribute: str, names: list[str]) -> None:
+    def write_names(self, group: Group, attribute: str, names: list[str]) -> None:
         """Writes names as an attribute of a group, or as several where one object's header is too small for them."""
         array = np.asarray([name.encode() for name in names]) if names else np.asarray([], dtype="S1")
         chunks = max(1, -(-array.nbytes // _HEADER_LIMIT))
@@ -145,7 +145,7 @@ class _Writer:
                     stored = self._datasets.add(f"{OURS}/entries/{path}", partial(_convert_entry, value))
                 self.index[path] = f"/{stored.path}"
 
-    def _write(self, name: str, variable: keras.Variable) -> None:
+    def _write(self, name: str, variable: Variable) -> None:
         known = self._placed.get(id(variable))
         if known is not None:
             self._datasets.link(name, known)  # tied weights
@@ -156,7 +156,7 @@ class _Writer:
             self.index[path] = f"/{stored.path}"
 
 
-def _convert_entry(value: Any) -> Array:
+def _convert_entry(value: object) -> Array:
     return _widen(np.asarray(keras.ops.convert_to_numpy(value)))
 
 
@@ -207,7 +207,7 @@ def _number(name: str, is_free: Callable[[str], bool]) -> str:
     return next(numbered for number in itertools.count(1) if is_free(numbered := f"{name}_{number}"))
 
 
-def _write_model_weights(group: h5py.Group, model: keras.Model, writer: _Writer) -> None:
+def _write_model_weights(group: Group, model: Model, writer: _Writer) -> None:
     group.attrs["backend"] = keras.backend.backend()
     group.attrs["keras_version"] = keras.__version__
     writer.write_names(group, "layer_names", [layer.name for layer in model.layers])

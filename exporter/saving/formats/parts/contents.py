@@ -2,17 +2,16 @@
 
 from collections.abc import Collection
 from functools import partial
-from typing import Any
 
-import keras
-
-from exporter.saving.configuration.configurations import Config
+from exporter.saving.compatibility.history import find_oldest_keras, show_version
 from exporter.saving.configuration.dependencies import describe_dependencies, find_dependencies
 from exporter.saving.contents import ContentItem, Contents, Omission, format_bytes
 from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, count_bytes, to_array
 from exporter.saving.state.kinds import OPTIMIZER, Kind, find_kind, is_below, list_outermost
 from exporter.text.showing import describe_if_possible
+from exporter.typing.keras import Model, Optimizer, Variable
+from exporter.typing.structures import Config
 
 
 def describe_contents(
@@ -39,7 +38,7 @@ def describe_contents(
     model = request.model
     # The compiled one is known by its address also before it is built, when it has no variables but its counters.
     optimizers = dict.fromkeys((OPTIMIZER, *list_outermost(state.optimizers)))
-    groups: dict[Kind, list[keras.Variable]] = {kind: [] for kind in Kind}
+    groups: dict[Kind, list[Variable]] = {kind: [] for kind in Kind}
     for path, variable in state.variables.items():
         groups[find_kind(path, optimizers)].append(variable)
 
@@ -66,7 +65,8 @@ def describe_contents(
         held.append(ContentItem("lookup tables", _describe_tables(state)))
     dependencies = find_dependencies(config)
     left_out += describe_dependencies(dependencies, traced)
-    return Contents(tuple(held), tuple(left_out), {}, dependencies)
+    oldest = show_version(find_oldest_keras(config)) if config else ""
+    return Contents(tuple(held), tuple(left_out), {}, dependencies, oldest)
 
 
 def count(number: int, noun: str) -> str:
@@ -74,7 +74,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _describe_class(model: keras.Model) -> str:
+def _describe_class(model: Model) -> str:
     return f"{type(model).__name__} of {count(len(model.layers), 'layer')}"
 
 
@@ -90,7 +90,7 @@ def _describe_optimizers(state: State, optimizers: Collection[str]) -> list[Cont
     return held
 
 
-def _describe_progress(optimizer: keras.optimizers.Optimizer) -> str:
+def _describe_progress(optimizer: Optimizer) -> str:
     # A variable of several devices has no number of its own; its tensor has.
     return f"{type(optimizer).__name__} at step {to_array(optimizer.iterations).item()}"
 
@@ -100,7 +100,7 @@ def _describe_tables(state: State) -> str:
     return f"{count(len(state.tables), 'table')}, {entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
-def _describe_tensors(variables: list[keras.Variable]) -> str:
+def _describe_tensors(variables: list[Variable]) -> str:
     return f"{count(len(variables), 'tensor')}, {format_bytes(sum(map(count_bytes, variables)))}"
 
 
@@ -112,7 +112,7 @@ def _describe_compile(config: Config) -> str:
     return "; ".join(parts) or "optimizer only"
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, dict) and "class_name" not in value:
@@ -122,7 +122,7 @@ def _listed(value: Any) -> list[str]:
     return [_name(value)]
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     if isinstance(value, dict) and "class_name" in value:
         inner = value.get("config")
         return str(inner) if value["class_name"] == "function" else str(value["class_name"])

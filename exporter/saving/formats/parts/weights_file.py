@@ -5,13 +5,11 @@ The layout is that of `keras.src.saving.saving_lib`: the variables of the object
 offset of the file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
@@ -23,9 +21,11 @@ from exporter.saving.layout.names import WEIGHTS
 from exporter.saving.private_api import DiskIOStore, H5IOStore, load_saved_state, safe_get_h5_dataset
 from exporter.saving.state.collecting import Array, State, to_array
 from exporter.saving.state.tree import join
+from exporter.typing.hdf5 import Dataset, File, Group
+from exporter.typing.keras import Layer, Model
 
 
-def find_dataset(group: h5py.Group, path: str, place: Path | str) -> h5py.Dataset:
+def find_dataset(group: Group, path: str, place: Path | str) -> Dataset:
     """Finds a dataset whose values lie in the file itself.
 
     Args:
@@ -41,11 +41,12 @@ def find_dataset(group: h5py.Group, path: str, place: Path | str) -> h5py.Datase
             dataset), or it declares far more bytes than it stores.
     """
     try:
-        return safe_get_h5_dataset(group, path.strip("/"))
+        dataset: Dataset = safe_get_h5_dataset(group, path.strip("/"))
     except KeyError:
         raise ArtifactError(f"{place} lacks {path!r}: the file is incomplete.") from None
     except ValueError as error:
         raise ArtifactError(f"{place} is refused for {path!r}: {error}") from error
+    return dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class StoredArrays:
         place: The artifact, for errors.
     """
 
-    file: h5py.File
+    file: File
     checksums: Checksums | None
     place: Path | str
 
@@ -130,7 +131,7 @@ def write_weights(datasets: Datasets, state: State) -> dict[str, Stored]:
     return placed
 
 
-def _convert(value: Any) -> Array:
+def _convert(value: object) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
@@ -155,34 +156,46 @@ class Entries(Mapping[str, Array]):
         return len(self._group)
 
 
+# Tells where something is.
+Find = Callable[[str], str]
+
+
 class _OpenStore(H5IOStore):
     """Keras's way to the weights, over a file that was checked."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: File, find: Find | None) -> None:
         self._file = file
+        self._find = find
         super().__init__(WEIGHTS)
 
-    def _get_h5_file(self, path_or_io: Any, mode: Any = None) -> h5py.File:
+    def get(self, path: str) -> object:
+        return super().get(path if self._find is None else self._find(path))
+
+    def _get_h5_file(self, path_or_io: object, mode: object = None) -> File:
         return self._file
 
 
-def load_as_keras(model: keras.Model, file: h5py.File, assets: DiskIOStore | None = None) -> None:
-    """Gives a model what Keras itself reads of a weights file.
+def load_as_keras(
+    model: Model | Layer, file: File, assets: DiskIOStore | None = None, place: str = "", find: Find | None = None
+) -> None:
+    """Gives a model, or a layer, what Keras itself reads of a weights file.
 
     Args:
-        model: A built model.
+        model: It, built.
         file: The file, open and checked.
         assets: The files of layers; None for those of none.
+        place: Where its variables are in the file.
+        find: Tells where in the file it is what Keras looks for; None if it is there.
 
     Raises:
         ValueError: It is not the file of such a model.
     """
-    faults: dict[int, tuple[Any, Exception]] = {}
+    faults: dict[int, tuple[object, Exception]] = {}
     load_saved_state(
         model,
-        weights_store=_OpenStore(file),
+        weights_store=_OpenStore(file, find),
         assets_store=assets,
-        inner_path="",
+        inner_path=place,
         visited_saveables=set(),
         failed_saveables=set(),
         error_msgs=faults,

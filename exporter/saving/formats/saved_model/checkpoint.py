@@ -13,10 +13,9 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.faults import LOAD_FAULTS
 from exporter.saving.layout.checksums import damage_explained
+from exporter.saving.layout.tensor_bundle import OBJECT_GRAPH
 from exporter.saving.rebuilding.record import StateRecord
 from exporter.saving.state.collecting import Array
-
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from tensorflow.core.framework import graph_debug_info_pb2
 from tensorflow.core.protobuf import fingerprint_pb2, meta_graph_pb2, saved_model_pb2, trackable_object_graph_pb2
 
 from exporter.saving.formats.parts.weights_file import write_weights
-from exporter.saving.formats.saved_model.checkpoint import OBJECT_GRAPH
 from exporter.saving.formats.saved_model.save_options import keeps_replicas
 from exporter.saving.graph.gradients import settle_gradients
 from exporter.saving.graph.names import canonicalize_names
@@ -18,16 +17,17 @@ from exporter.saving.graph.saver import add_saver
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.datasets import Stored, lay_out_file, write_file
 from exporter.saving.layout.names import DATA, DEBUG_INFO, FINGERPRINT, GRAPH, INDEX
-from exporter.saving.layout.tensor_bundle import KEY_SUFFIX, BundleEntry, encode_string, write_index
+from exporter.saving.layout.tensor_bundle import KEY_SUFFIX, OBJECT_GRAPH, BundleEntry, encode_string, write_index
 from exporter.saving.private_api import Trackable, make_fingerprint, write_graph
 from exporter.saving.state.collecting import State
+from exporter.typing.tensorflow import ConcreteFunction, SaveOptions, TFVariable
 
 
 def write_graph_and_variables(
-    build_root: Callable[..., Any],
+    build_root: Callable[..., object],
     staged: Path,
-    endpoints: Mapping[str, Any],
-    options: tf.saved_model.SaveOptions,
+    endpoints: Mapping[str, ConcreteFunction],
+    options: SaveOptions,
     state: State,
     checksums: Checksums,
 ) -> str | None:
@@ -73,12 +73,13 @@ def _canonicalize(meta_graph: meta_graph_pb2.MetaGraphDef, staged: Path) -> None
     file.write_bytes(debug_info.SerializeToString(deterministic=True))
 
 
-def _without_saver(options: tf.saved_model.SaveOptions) -> tf.saved_model.SaveOptions:
+def _without_saver(options: SaveOptions) -> SaveOptions:
     fields = {name: getattr(options, name) for name in options.__slots__}
-    return tf.saved_model.SaveOptions(**{**fields, "experimental_skip_saver": True})
+    options = tf.saved_model.SaveOptions(**{**fields, "experimental_skip_saver": True})
+    return options
 
 
-def _find_reason_for_tensorflow(options: tf.saved_model.SaveOptions) -> str | None:
+def _find_reason_for_tensorflow(options: SaveOptions) -> str | None:
     if options.experimental_sharding_callback is not None:
         return "experimental_sharding_callback spreads the variables over several"
     if options.experimental_io_device is not None:
@@ -88,7 +89,7 @@ def _find_reason_for_tensorflow(options: tf.saved_model.SaveOptions) -> str | No
     return None
 
 
-def _serializes_itself(node: Any) -> bool:
+def _serializes_itself(node: object) -> bool:
     """Whether a checkpoint holds something of the object beyond variables, such as a mutable table's rows."""
     if not isinstance(node, Trackable):
         return False
@@ -101,7 +102,7 @@ def _serializes_itself(node: Any) -> bool:
     )
 
 
-def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, tf.Variable]]) -> bytes:
+def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, TFVariable]]) -> bytes:
     """Returns the object graph of a checkpoint: that of the SavedModel, with each variable's key."""
     described = trackable_object_graph_pb2.TrackableObjectGraph()
     for number, node in enumerate(object_graph.nodes):
@@ -120,7 +121,7 @@ def _describe_checkpoint(object_graph: Any, variables: Mapping[int, tuple[str, t
 def _write_checkpoint(
     directory: Path,
     state: State,
-    variables: Mapping[int, tuple[str, tf.Variable]],
+    variables: Mapping[int, tuple[str, TFVariable]],
     object_graph: bytes,
     checksums: Checksums,
 ) -> None:

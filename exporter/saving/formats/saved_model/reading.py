@@ -2,39 +2,43 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import keras
 import tensorflow as tf
 
 from exporter.errors import ArtifactError
+from exporter.saving.contents import Omission, note_lost
 from exporter.saving.formats.keras_archive import read_keras_directory
 from exporter.saving.formats.saved_model.checkpoint import Checkpoint
+from exporter.saving.formats.saved_model.choosing import choose, choose_graph
+from exporter.saving.formats.saved_model.keras_2.metadata import name_lost, read_metadata
+from exporter.saving.formats.saved_model.keras_2.rebuilding import rebuild_keras_2
 from exporter.saving.functions.records import Functions
 from exporter.saving.layout.checksums import Checksums, damage_explained
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.names import ASSETS, CHECKSUMS, CONFIG, FUNCTIONS, GRAPH, OWN_CONFIG, SHARDS, STATE
 from exporter.saving.rebuilding.record import StateReader, StateRecord, revive_state
 from exporter.saving.requests import LoadRequest
-from exporter.saving.revival.foreign import revive_foreign
+from exporter.saving.revival.foreign.reviving import revive_foreign
 from exporter.saving.revival.models import revive_model
 from exporter.saving.safety.files import check_directory
 from exporter.saving.safety.graphs.operations import check_graph
 from exporter.saving.safety.memory import limit_variables
+from exporter.text.showing import join_lines
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config
 
 
 def read_saved_model(
     path: Path,
     request: LoadRequest,
-) -> keras.Model:
+) -> Model:
     """Loads a SavedModel directory that we or Keras wrote; see `exporter.load_model`."""
     check_directory(path)
+    if request.endpoint is not None or request.tags is not None:
+        return _read_endpoint(path, request)
     if not (path / STATE).is_file():
-        if (path / CONFIG).is_file():
-            return read_keras_directory(path, request)
-        if request.safe_mode:
-            check_graph(path / GRAPH)
-        return revive_foreign(path)
+        return read_keras_directory(path, request) if (path / CONFIG).is_file() else _read_endpoint(path, request)
     with damage_explained(path, CHECKSUMS, (OSError,)):
         sealed = (path / CHECKSUMS).read_bytes()
     checksums = Checksums.from_json(sealed, path)
@@ -48,7 +52,10 @@ def read_saved_model(
     own_config = next((place for place in (CONFIG, OWN_CONFIG) if (path / place).is_file()), None)
     if own_config is None and {CONFIG, OWN_CONFIG} & checksums.parts.keys():
         raise ArtifactError(f"{path} lacks its configuration: it is incomplete.")
-    config = None if own_config is None else parse_json(read(own_config), f"{path}, {own_config}")
+    written = None if own_config is None else parse_json(read(own_config), f"{path}, {own_config}")
+    if not isinstance(written, dict | None):
+        raise ArtifactError(f"{path}, {own_config} is damaged: expected a mapping, received {type(written).__name__}.")
+    config = cast(Config | None, written)
     if FUNCTIONS in checksums.parts:
         functions = Functions.from_json(read(FUNCTIONS))
         needs = {name for unit in functions.units for name in unit.needs}
@@ -76,6 +83,32 @@ def read_saved_model(
     )
     with limit_variables(_count_stored(path) if request.safe_mode else None):
         return revive_state(config, record, reader, request)
+
+
+def _read_endpoint(path: Path, request: LoadRequest) -> Model:
+    """Makes a model of what an endpoint computes."""
+    if request.safe_mode:
+        check_graph(path / GRAPH)
+    lost: tuple[Omission, ...] = ()
+    if request.endpoint is None:
+        graph, tags = choose_graph(path, request.tags)
+        metadata = read_metadata(path, graph) if tags is None else None
+        if metadata is not None:
+            try:
+                with limit_variables(_count_stored(path) if request.safe_mode else None):
+                    return rebuild_keras_2(path, metadata, request)
+            except ArtifactError as error:
+                lost = name_lost(graph, request, join_lines(error))
+        elif tags is None:
+            lost = name_lost(graph, request, "tf.saved_model.save keeps no configuration of them.")
+    choice = choose(path, request.endpoint, request.tags)
+    foreign = revive_foreign(path, choice.endpoint, choice.tags)
+    others = tuple(
+        Omission(f"trace of {choice.endpoint}", f"it was traced for {each} too, which the model does not take")
+        for each in foreign.others
+    )
+    note_lost(foreign.model, (*lost, *others))
+    return foreign.model
 
 
 def load_graph(path: Path, tags: Sequence[str], safe_mode: bool) -> Any:

@@ -7,13 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from exporter.saving.functions.records import FunctionsHolder
 from exporter.saving.graph.signatures import find_captured
 from exporter.saving.private_api import AutoTrackable
 from exporter.saving.state.collecting import State
 from exporter.saving.state.kinds import Kind, find_kind
+from exporter.typing.keras import Model
+from exporter.typing.tensorflow import ConcreteFunction, LookupTable, TFVariable
 
 
-def make_root(model: keras.Model, state: State, traced: Sequence[Any], functions: Any, whole: bool) -> Any:
+def make_root(
+    model: Model, state: State, traced: Sequence[ConcreteFunction], functions: FunctionsHolder | None, whole: bool
+) -> object:
     """Makes the object whose attributes `tf.saved_model.load` gives back.
 
     It is not the model itself: TensorFlow would rename the model's inputs, and converters leave its variables
@@ -45,10 +50,10 @@ def make_root(model: keras.Model, state: State, traced: Sequence[Any], functions
     return root
 
 
-def _find_captured(root: Any, functions: Iterable[Any]) -> list[tf.Variable]:
+def _find_captured(root: Any, functions: Iterable[ConcreteFunction]) -> list[TFVariable]:
     """Finds the variables that functions use beyond the state, such as those of metrics."""
     known = {id(variable) for variable in root.exporter.state.values()}
-    captured: dict[int, tf.Variable] = {}
+    captured: dict[int, TFVariable] = {}
     for function in functions:
         # A function has its variables in an order of chance, and what it captures in the order of its use.
         variables = {id(variable.handle): variable for variable in function.variables if id(variable) not in known}
@@ -58,7 +63,7 @@ def _find_captured(root: Any, functions: Iterable[Any]) -> list[tf.Variable]:
     return list(captured.values())
 
 
-def list_functions(holder: Any) -> Iterator[Any]:
+def list_functions(holder: FunctionsHolder) -> Iterator[ConcreteFunction]:
     """Gives the concrete functions that a model lives on as."""
     for unit in holder.units.values():
         yield unit.inference.get_concrete_function()
@@ -69,7 +74,7 @@ def list_functions(holder: Any) -> Iterator[Any]:
             yield getattr(holder, name).get_concrete_function()
 
 
-def trace_attachments(model: keras.Model) -> dict[str, Any]:
+def trace_attachments(model: Model) -> dict[str, ConcreteFunction]:
     """Traces the attached functions whose shapes are known, as TensorFlow will do when it saves them."""
     return {
         name: value.get_concrete_function()
@@ -78,7 +83,7 @@ def trace_attachments(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
+def _find_attachments(model: Model) -> Iterator[tuple[str, object]]:
     """Finds what a user attached to the model: functions, variables, tables, assets, modules."""
     own = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimizer, keras.metrics.Metric, keras.losses.Loss)
     for owner in type(model).__mro__:
@@ -96,7 +101,7 @@ def _find_attachments(model: keras.Model) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _find_resources(functions: Iterable[Any]) -> list[Any]:
+def _find_resources(functions: Iterable[ConcreteFunction]) -> list[LookupTable]:
     """Finds the lookup tables that functions use, wherever they were made: TensorFlow wants them in the object graph.
 
     Others stay out, such as the table in which a text layer counts tokens while it adapts.
@@ -106,7 +111,7 @@ def _find_resources(functions: Iterable[Any]) -> list[Any]:
 
 
 @contextmanager
-def tables_kept(functions: Iterable[Any]) -> Iterator[None]:
+def tables_kept(functions: Iterable[ConcreteFunction]) -> Iterator[None]:
     """Takes back the names that TensorFlow gives to tables when it saves them: the next trace would hold them."""
     tables = [vars(table) for table in _find_resources(functions)]
     names = [table.get("_table_name") for table in tables]

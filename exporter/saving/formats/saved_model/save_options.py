@@ -5,13 +5,10 @@ What can be said without TensorFlow is said by functions that do not import it: 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ArgumentError, ModelError
 from exporter.text.showing import describe_value
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from exporter.typing.tensorflow import ConcreteFunction, SaveOptions
 
 # The part of TensorFlow's grammar of op names that stands before `>`.
 _NAMESPACE = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -49,12 +46,12 @@ def explain_device(device: str) -> str | None:
     return f"received {describe_value(device)}; expected {expected}"
 
 
-def keeps_replicas(options: "tf.saved_model.SaveOptions") -> bool:
+def keeps_replicas(options: SaveOptions) -> bool:
     """Returns whether every replica's variables of a distributed model are written, on devices of their own."""
     return bool(options.experimental_variable_policy._expand_distributed_variables())
 
 
-def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
+def check_save_options(options: SaveOptions) -> None:
     """Checks what TensorFlow would only stumble on while it writes.
 
     Args:
@@ -69,7 +66,7 @@ def check_save_options(options: "tf.saved_model.SaveOptions") -> None:
         raise ArgumentError("`options` cannot be used.", *faults[:3], *more)
 
 
-def _find_faults(options: "tf.saved_model.SaveOptions") -> Iterator[tuple[str, str]]:
+def _find_faults(options: SaveOptions) -> Iterator[tuple[str, str]]:
     import tensorflow as tf
 
     tags = options.extra_tags
@@ -92,7 +89,7 @@ def _find_faults(options: "tf.saved_model.SaveOptions") -> Iterator[tuple[str, s
         yield "experimental_io_device", message
 
 
-def _find_device_fault(device: Any) -> str | None:
+def _find_device_fault(device: object) -> str | None:
     import tensorflow as tf
 
     if not isinstance(device, str):
@@ -110,7 +107,7 @@ def _find_device_fault(device: Any) -> str | None:
     return f"received {describe_value(device)}, and there is no such device here. Devices: {', '.join(names)}"
 
 
-def check_namespaces(functions: Mapping[str, Any], allowed: Sequence[str] | None) -> None:
+def check_namespaces(functions: Mapping[str, ConcreteFunction], allowed: Sequence[str] | None) -> None:
     """Finds custom operations that TensorFlow would refuse to save.
 
     An operation of a library other than TensorFlow's own is named `Namespace>Operation`.
@@ -143,7 +140,7 @@ def check_namespaces(functions: Mapping[str, Any], allowed: Sequence[str] | None
     )
 
 
-def _list_operations(function: Any) -> Iterator[str]:
+def _list_operations(function: ConcreteFunction) -> Iterator[str]:
     """Lists the operations of a concrete function and of the functions that it calls."""
     definition = function.graph.as_graph_def()
     for node in definition.node:

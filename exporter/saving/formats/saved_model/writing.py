@@ -13,22 +13,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import keras
 import tensorflow as tf
 
-from exporter.saving.configuration.configurations import Config
-from exporter.saving.contents import SERVING_DEFAULT, TWIN, ContentItem, Contents, Omission
+from exporter.saving.compatibility.graphs import find_oldest_tensorflow
+from exporter.saving.compatibility.history import show_version
+from exporter.saving.contents import SERVING_DEFAULT, TWIN, ContentItem, Contents, Omission, OmissionKind
 from exporter.saving.formats.keras_archive import write_metadata
 from exporter.saving.formats.parts.contents import describe_contents
 from exporter.saving.formats.saved_model.graph_and_variables import write_fingerprint, write_graph_and_variables
 from exporter.saving.formats.saved_model.root import list_functions, make_root, tables_kept, trace_attachments
 from exporter.saving.formats.saved_model.save_options import check_namespaces, keeps_replicas
-from exporter.saving.functions.records import Functions
+from exporter.saving.functions.records import Functions, FunctionsHolder
 from exporter.saving.functions.tracing import trace_functions
 from exporter.saving.graph.captures import explain_lost, find_lost, refuse_unholdable
-from exporter.saving.graph.endpoints import read_endpoints
+from exporter.saving.graph.endpoints import describe_endpoints, read_meta_graph
 from exporter.saving.graph.inputs import describe_inputs
 from exporter.saving.graph.signatures import canonicalize, holds_tables, trace_serving, undo_call_effects
 from exporter.saving.layout.checksums import Checksums
@@ -50,6 +50,9 @@ from exporter.saving.rebuilding.record import StateRecord, describe_state, save_
 from exporter.saving.requests import SaveRequest
 from exporter.saving.state.collecting import State, collect, hold_captured
 from exporter.saving.state.replicas import add_replicas, on_one_device
+from exporter.typing.keras import Model
+from exporter.typing.structures import Config, Nested
+from exporter.typing.tensorflow import ConcreteFunction, Resource, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,11 @@ class _Traced:
 
     state: State
     config: Config | None
-    endpoints: Mapping[str, Any]
-    functions: tuple[Any, Functions] | None
+    endpoints: Mapping[str, ConcreteFunction]
+    functions: tuple[FunctionsHolder, Functions] | None
     left_out: tuple[Omission, ...] = ()
 
-    def list_functions(self) -> list[Any]:
+    def list_functions(self) -> list[ConcreteFunction]:
         """Lists the functions that it lives on as."""
         return list(list_functions(self.functions[0])) if self.functions else []
 
@@ -141,7 +144,9 @@ def _write_directory(request: SaveRequest, traced: _Traced) -> Contents:
     (staged / CHECKSUMS).write_bytes(checksums.to_json())
 
     contents = _describe(request, traced, assets, no_twin)
-    return replace(contents, signatures=read_endpoints(staged))
+    meta_graph = read_meta_graph(staged)
+    oldest = show_version(find_oldest_tensorflow(meta_graph.graph_def))
+    return replace(contents, signatures=describe_endpoints(meta_graph), oldest_tensorflow=oldest)
 
 
 def _write_configuration(
@@ -156,7 +161,8 @@ def _write_configuration(
         (staged / WEIGHTS).symlink_to(DATA)
         return ()
     (staged / OWN_CONFIG).write_bytes(checksums.add_part(OWN_CONFIG, json.dumps(config).encode()))
-    return (Omission(TWIN, f"stock keras.models.load_model needs one data file, and {reason}"),)
+    why = f"stock keras.models.load_model needs one data file, and {reason}"
+    return (Omission(TWIN, why, kind=OmissionKind.TWIN),)
 
 
 def _describe(
@@ -172,7 +178,7 @@ def _describe(
             Omission(name, f"{why}. Without the code of {type(request.model).__name__} a loaded model refuses it")
             for name, why in described.lost.items()
         )
-    return replace(contents, held=held, left_out=left_out)
+    return replace(contents, held=held, left_out=left_out, oldest_keras="" if no_twin else contents.oldest_keras)
 
 
 def _list_traced(functions: Functions) -> set[str]:
@@ -180,14 +186,14 @@ def _list_traced(functions: Functions) -> set[str]:
     return {name.rpartition(">")[2] for unit in functions.units for name in unit.needs}
 
 
-def _hold_lost(model: keras.Model, lost: Sequence[Any]) -> Omission:
+def _hold_lost(model: Model, lost: Sequence[object]) -> Omission:
     """Makes what only the functions of a model lead to part of its state.
 
     Raises:
         ModelError: It is neither a variable nor a table.
     """
     refuse_unholdable(model, lost)
-    hold_captured(model, lost)
+    hold_captured(model, cast(Sequence[Resource], lost))
     why = (
         f"the model uses {explain_lost(lost)}, which is no attribute of the model or of a layer. The artifact holds "
         "the model as TensorFlow functions instead. Keep it as an attribute of the layer that uses it, to have the "
@@ -204,8 +210,9 @@ def _describe_functions(functions: Functions) -> ContentItem:
     return ContentItem("functions", f"{', '.join(kinds)}: it lives on without the code of {', '.join(needs)}")
 
 
-def _get_inference(holder: Any) -> Callable[..., Any]:
-    def call(*tensors: Any) -> Any:
+def _get_inference(holder: FunctionsHolder) -> Callable[..., Nested[Tensor]]:
+    def call(*tensors: Tensor) -> Nested[Tensor]:
+        outputs: Nested[Tensor]
         outputs, _ = holder.units["model"].inference(*tensors)
         return outputs
 

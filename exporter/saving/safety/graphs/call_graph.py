@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from exporter.saving.safety.graphs.constants import get_attribute
+from exporter.typing.messages import AttrEntry, GraphDef, NodeDef
 
 # The body that is no function: the graph itself.
 GRAPH = ""
@@ -41,17 +41,17 @@ class CallGraph:
         callers: Where each function is named.
     """
 
-    bodies: dict[str, Sequence[Any]]
+    bodies: dict[str, Sequence[NodeDef]]
     arguments: dict[str, dict[str, int]]
     repeated: list[tuple[str, str]] = field(default_factory=list)
     calls: dict[str, list[str]] = field(default_factory=dict)
     callers: dict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
-    _nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _nodes: dict[str, Mapping[str, NodeDef]] = field(default_factory=dict)
     _users: defaultdict[str, list[str]] | None = None
     _variables: Counter[bytes] | None = None
 
     @classmethod
-    def read(cls, graph: Any) -> "CallGraph":
+    def read(cls, graph: GraphDef) -> "CallGraph":
         """Reads a message `GraphDef`."""
         read = cls({GRAPH: graph.node}, {GRAPH: {}})
         for function in graph.library.function:
@@ -70,7 +70,7 @@ class CallGraph:
                 read.repeated += [(body, name) for name, count in counted.items() if count > 1]
         return read
 
-    def _note_calls(self, body: str, node: Any) -> Iterator[str]:
+    def _note_calls(self, body: str, node: NodeDef) -> Iterator[str]:
         if node.op in self.bodies:  # the name of a function may stand for the operation
             self.callers[node.op].append(Call(body, node.name, list(map(name_node, list_inputs(node)))))
             yield node.op
@@ -81,12 +81,12 @@ class CallGraph:
             if name in self.bodies:
                 yield name
 
-    def list_called(self, node: Any) -> list[str]:
+    def list_called(self, node: NodeDef) -> list[str]:
         """Returns the functions that a node names, once for every time."""
         named = [node.op, *(name for _, name in _list_functions(node.attr))]
         return [name for name in named if name in self.bodies]
 
-    def get_nodes(self, body: str) -> Mapping[str, Any]:
+    def get_nodes(self, body: str) -> Mapping[str, NodeDef]:
         """Returns the nodes of a body by name."""
         return self._nodes[body]
 
@@ -153,7 +153,7 @@ class CallGraph:
         return ordered, list(dict.fromkeys(recursive))
 
 
-def name_variable(node: Any) -> bytes:
+def name_variable(node: NodeDef) -> bytes:
     """Returns the name under which a handle finds its variable."""
     shared = get_attribute(node, "shared_name")
     return shared.s if shared is not None and shared.s else str(node.name).encode()
@@ -164,12 +164,12 @@ def name_node(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def list_inputs(node: Any) -> list[str]:
+def list_inputs(node: NodeDef) -> list[str]:
     """Returns the inputs of a node that are tensors."""
     return [name for name in node.input if not name.startswith("^")]
 
 
-def _list_functions(attributes: Any) -> Iterator[tuple[str, str]]:
+def _list_functions(attributes: Sequence[AttrEntry]) -> Iterator[tuple[str, str]]:
     """Gives every function that attributes name, also those inside of others, with the name of the attribute."""
     waiting = [(entry.key, entry.value) for entry in attributes]
     while waiting:

@@ -3,14 +3,15 @@
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any
+
+from exporter.typing.messages import AttrValue, NodeDef, TensorShapeProto
 
 _STRING, _INT32, _INT64 = 7, 3, 9
 # The bytes of one element, by `DataType`; what is smaller than a byte takes one, and a string's object 24.
 _SIZES = {1: 4, 2: 8, 3: 4, 5: 2, 7: 24, 8: 8, 9: 8, 13: 4, 14: 2, 15: 2, 16: 2, 17: 2, 18: 16, 19: 2, 22: 4, 23: 8}
 
 
-def get_attribute(node: Any, name: str) -> Any:
+def get_attribute(node: NodeDef, name: str) -> AttrValue | None:
     """Returns the value of an attribute, or None."""
     found = None
     for entry in node.attr:  # the last one counts
@@ -19,7 +20,7 @@ def get_attribute(node: Any, name: str) -> Any:
     return found
 
 
-def count_elements(shape: Any) -> int:
+def count_elements(shape: TensorShapeProto) -> int:
     """Returns how many elements a message `TensorShapeProto` has; a size that is not known counts as one."""
     return math.prod(max(dim.size, 1) for dim in shape.dim)
 
@@ -29,13 +30,13 @@ def get_size(dtype: int) -> int:
     return _SIZES.get(dtype, 1)
 
 
-def read_strings(node: Any) -> Sequence[bytes] | None:
+def read_strings(node: NodeDef | None) -> Sequence[bytes] | None:
     """Returns the strings of a constant, or None for anything else."""
     value = None if node is None or node.op != "Const" else get_attribute(node, "value")
     return value.tensor.string_val if value is not None and value.tensor.dtype == _STRING else None
 
 
-def read_integers(node: Any) -> list[int] | None:
+def read_integers(node: NodeDef | None) -> list[int] | None:
     """Returns the numbers of a constant of at most 254 integers, or None for anything else."""
     value = None if node is None or node.op != "Const" else get_attribute(node, "value")
     if value is None or value.tensor.dtype not in (_INT32, _INT64):

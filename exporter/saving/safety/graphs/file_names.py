@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from exporter.saving.safety.graphs.call_graph import GRAPH, CallGraph, list_inputs, name_node, name_variable
 from exporter.saving.safety.graphs.constants import read_strings
+from exporter.typing.messages import NodeDef
 
 _ASKING = frozenset({"ReadVariableOp", "VarIsInitializedOp"})
 _CHOOSING = frozenset({"Select", "SelectV2"})
@@ -144,7 +144,7 @@ class Source:
                 return None
         return assigned
 
-    def _adds_ending(self, body: str, node: Any) -> bool:
+    def _adds_ending(self, body: str, node: NodeDef) -> bool:
         """Tells whether what is joined to a name leads into no other directory."""
         nodes = self.graph.get_nodes(body)
         added = [nodes.get(name_node(tensor)) for tensor in list_inputs(node)[1:]]

@@ -1,15 +1,15 @@
 """What of a SavedModel runs while TensorFlow loads it, before anybody calls the model."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from exporter.saving.layout.messages import AssetFileDef, VariableDef
 from exporter.saving.safety.graphs.call_graph import GRAPH, CallGraph, list_inputs, name_node
 from exporter.saving.safety.graphs.constants import count_elements, get_attribute, get_size, read_integers
+from exporter.typing import messages
 
-_INIT_SIGNATURE = "__saved_model_init_op"
+INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = frozenset({"saved_model_main_op", "legacy_init_op", "table_initializer"})
 _LOCAL_VARIABLES = "local_variables"
 _ASSETS = "saved_model_assets"
@@ -51,7 +51,7 @@ class Start:
     functions: frozenset[str]
 
 
-def find_start(meta_graph: Any, graph: CallGraph) -> Start:
+def find_start(meta_graph: messages.MetaGraphDef, graph: CallGraph) -> Start:
     """Finds what loading runs, for both readers: of the object graph, and of the graph itself.
 
     Args:
@@ -74,21 +74,21 @@ def find_start(meta_graph: Any, graph: CallGraph) -> Start:
     return Start(frozenset(nodes), frozenset(graph.find_called(functions)))
 
 
-def find_initializers(meta_graph: Any) -> set[str]:
+def find_initializers(meta_graph: messages.MetaGraphDef) -> set[str]:
     """Names the nodes that initialize what is no variable of the checkpoint."""
     heads = []
     for entry in meta_graph.signature_def:
-        if entry.key == _INIT_SIGNATURE:
+        if entry.key == INIT_SIGNATURE:
             heads += [output.value.name for output in entry.value.outputs]
-    for entry in meta_graph.collection_def:
-        if entry.key in _INIT_COLLECTIONS:
-            heads += entry.value.node_list.value
-        elif entry.key == _LOCAL_VARIABLES:
-            heads += [VariableDef.FromString(value).initializer_name for value in entry.value.bytes_list.value]
+    for collection in meta_graph.collection_def:
+        if collection.key in _INIT_COLLECTIONS:
+            heads += collection.value.node_list.value
+        elif collection.key == _LOCAL_VARIABLES:
+            heads += [VariableDef.FromString(value).initializer_name for value in collection.value.bytes_list.value]
     return set(map(name_node, heads))
 
 
-def list_assets(meta_graph: Any) -> tuple[list[Any], list[Any]]:
+def list_assets(meta_graph: messages.MetaGraphDef) -> tuple[list[messages.AssetFileDef], list[messages.AssetFileDef]]:
     """Lists the assets, as messages `AssetFileDef`.
 
     Returns:
@@ -105,22 +105,22 @@ def list_assets(meta_graph: Any) -> tuple[list[Any], list[Any]]:
     return (own, collected) if own else (collected, [])
 
 
-def find_endpoints(meta_graph: Any) -> set[str]:
+def find_endpoints(meta_graph: messages.MetaGraphDef) -> set[str]:
     """Names the nodes whose values endpoints return."""
     return {
         name_node(output.value.name)
         for entry in meta_graph.signature_def
-        if entry.key != _INIT_SIGNATURE
+        if entry.key != INIT_SIGNATURE
         for output in entry.value.outputs
     }
 
 
-def find_fed(meta_graph: Any) -> set[str]:
+def find_fed(meta_graph: messages.MetaGraphDef) -> set[str]:
     """Names the nodes in whose place endpoints take what they are asked."""
     return {name_node(taken.value.name) for entry in meta_graph.signature_def for taken in entry.value.inputs}
 
 
-def list_concrete(objects: Any, number: int) -> list[str]:
+def list_concrete(objects: Sequence[messages.SavedGraphObject], number: int) -> list[str]:
     """Returns the functions that an object of the object graph stands for."""
     if not 0 <= number < len(objects):
         return []
@@ -129,7 +129,7 @@ def list_concrete(objects: Any, number: int) -> list[str]:
     return [name for name in names if name]
 
 
-def find_usurpers(meta_graph: Any) -> Iterator[tuple[str, str]]:
+def find_usurpers(meta_graph: messages.MetaGraphDef) -> Iterator[tuple[str, str]]:
     """Finds the children that would be called in place of TensorFlow's own methods while it loads.
 
     Returns:
@@ -143,7 +143,7 @@ def find_usurpers(meta_graph: Any) -> Iterator[tuple[str, str]]:
                 yield child.local_name, names[0] if names else ""
 
 
-def claim_slots(meta_graph: Any) -> int:
+def claim_slots(meta_graph: messages.MetaGraphDef) -> int:
     """Returns how many bytes the slots of optimizers claim: TensorFlow fills them with zeros to restore them."""
     objects = meta_graph.object_graph_def.nodes
     numbers = [slot.original_variable_node_id for owner in objects for slot in owner.slot_variables]
@@ -151,7 +151,7 @@ def claim_slots(meta_graph: Any) -> int:
     return sum(get_size(each.dtype) * count_elements(each.shape) for each in variables)
 
 
-def count_bytes(node: Any, graph: CallGraph, body: str) -> int | None:
+def count_bytes(node: messages.NodeDef, graph: CallGraph, body: str) -> int | None:
     """Counts what a node makes while the file is loaded.
 
     Returns:
@@ -188,13 +188,13 @@ _DENSE = frozenset({"MutableDenseHashTable", "MutableDenseHashTableV2", "Anonymo
 _COUNTED = frozenset({"Fill", "Range", *_ADDING, *_DENSE})
 
 
-def claim_constant(node: Any) -> int:
+def claim_constant(node: messages.NodeDef) -> int:
     """Returns how many bytes a constant claims: a file may hold one number for all of them."""
     value = get_attribute(node, "value")
     return claim_count(node) * get_size(value.tensor.dtype) if value is not None else 0
 
 
-def claim_count(node: Any) -> int:
+def claim_count(node: messages.NodeDef) -> int:
     """Returns how many elements a constant claims."""
     value = get_attribute(node, "value")
     return count_elements(value.tensor.tensor_shape) if value is not None else 0

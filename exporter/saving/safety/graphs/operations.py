@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -30,6 +29,7 @@ from exporter.saving.safety.graphs.loading import (
     list_assets,
 )
 from exporter.saving.safety.graphs.registry import SAVER, TABLE_FILES, read_registry
+from exporter.typing import messages
 
 _UNKNOWN = "is none of the operations of TensorFlow that only compute"
 _SAVER_ONLY = "saves or restores files elsewhere than in the saver"
@@ -68,7 +68,7 @@ class Harm:
         return f"{self.operation}{where} {self.reason}"
 
 
-def find_harms(saved_model: Any) -> tuple[Harm, ...]:
+def find_harms(saved_model: messages.SavedModel) -> tuple[Harm, ...]:
     """Finds what a graph from somewhere else may not hold.
 
     Args:
@@ -77,13 +77,16 @@ def find_harms(saved_model: Any) -> tuple[Harm, ...]:
     Returns:
         Each operation once for every function that it is in.
     """
-    return tuple(dict.fromkeys(harm for graph in saved_model.meta_graphs for harm in _Inspection(graph).find()))
+    graphs = saved_model.meta_graphs
+    # TensorFlow 1 adds the graphs of a file one by one, each with a saver of its own beside those of the ones before.
+    savers = {name_node(graph.saver_def.filename_tensor_name) for graph in graphs} - {""}
+    return tuple(dict.fromkeys(harm for graph in graphs for harm in _Inspection(graph, savers).find()))
 
 
 class _Inspection:
-    """One look at a message `MetaGraphDef`."""
+    """One look at a message `MetaGraphDef`, with the nodes that name the files of the savers."""
 
-    def __init__(self, meta_graph: Any) -> None:
+    def __init__(self, meta_graph: messages.MetaGraphDef, savers: set[str]) -> None:
         self._meta_graph = meta_graph
         self._graph = CallGraph.read(meta_graph.graph_def)
         self._start: Start = find_start(meta_graph, self._graph)
@@ -105,10 +108,9 @@ class _Inspection:
             for entry in objects.concrete_functions
         }
         paths = {name_node(asset.tensor_info.name) for asset in list_assets(meta_graph)[0]}
-        prefix = {name_node(meta_graph.saver_def.filename_tensor_name)} - {""}
         self._assets = Source(self._graph, callers, paths, bound, may_add=False, may_be_served=True)
-        self._saved = Source(self._graph, callers, prefix, {}, may_add=True, may_be_served=False)
-        self._restored = Source(self._graph, callers, prefix, {}, may_add=False, may_be_served=False)
+        self._saved = Source(self._graph, callers, savers, {}, may_add=True, may_be_served=False)
+        self._restored = Source(self._graph, callers, savers, {}, may_add=False, may_be_served=False)
         # What restores is no part of these, and what saves of neither.
         self._run = served | self._graph.find_ancestors(GRAPH, find_initializers(meta_graph))
 
@@ -129,7 +131,7 @@ class _Inspection:
             yield Harm(what, None, f"would be called as {name}, which TensorFlow uses while it loads")
         yield from self._find_growth()
 
-    def _judge(self, body: str, node: Any) -> str | None:
+    def _judge(self, body: str, node: messages.NodeDef) -> str | None:
         """Returns why a node is refused, or None."""
         registry = read_registry()
         family = registry.family_of.get(node.op)
@@ -150,7 +152,7 @@ class _Inspection:
             return _WHILE_LOADED
         return None
 
-    def _is_of_saver(self, body: str, node: Any) -> bool:
+    def _is_of_saver(self, body: str, node: messages.NodeDef) -> bool:
         if body == GRAPH and node.name in self._run:
             return False
         if node.op in _RESTORING:
@@ -159,7 +161,7 @@ class _Inspection:
         names = node.input[:2] if node.op == "MergeV2Checkpoints" else node.input[:1]
         return bool(names) and all(self._saved.gives(body, name) for name in names)
 
-    def _takes_asset(self, body: str, node: Any) -> bool:
+    def _takes_asset(self, body: str, node: messages.NodeDef) -> bool:
         return len(node.input) > 1 and self._assets.gives(body, node.input[1])
 
     def _find_growth(self) -> Iterator[Harm]:
@@ -198,7 +200,7 @@ class _Inspection:
                 yield Harm(what, None, f"would make more than {MAX_BYTES:,} bytes while the file is loaded")
 
 
-def _is_asset(saved: Any) -> bool:
+def _is_asset(saved: messages.SavedGraphObject) -> bool:
     others = (
         "user_object",
         "function",
@@ -212,7 +214,7 @@ def _is_asset(saved: Any) -> bool:
 
 
 @contextmanager
-def read_graphs(path: Path) -> Iterator[Any]:
+def read_graphs(path: Path) -> Iterator[messages.SavedModel]:
     """Reads a SavedModel; what is found to be damaged inside is an error that says so.
 
     Args:

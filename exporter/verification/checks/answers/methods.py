@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from exporter.artifacts.records import Check, CheckKind
@@ -16,7 +15,8 @@ from exporter.models.training.steps import preserve_model
 from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs, build_structure
-from exporter.text.showing import find_first_line
+from exporter.text.failures import describe_failure
+from exporter.typing.keras import Model
 from exporter.verification.comparing.asked import MethodInputs
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
@@ -25,7 +25,7 @@ from exporter.verification.comparing.facts import describe_variables
 from exporter.verification.comparing.reference import Reference
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Calls the method of the loaded model; `has` says whether it has one, `variables` what they are afterwards."""
     asked = question.facts
     takes = Inputs.from_json(asked["takes"])
@@ -42,7 +42,7 @@ def _flatten(takes: Inputs) -> Inputs:
 
 
 def _call(
-    model: keras.Model, method: str, keywords: Sequence[str], specs: Inputs, arrays: Sequence[Array], eager: bool
+    model: Model, method: str, keywords: Sequence[str], specs: Inputs, arrays: Sequence[Array], eager: bool
 ) -> dict[str, Array] | None:
     """Calls a method of the model's own.
 
@@ -94,7 +94,7 @@ class _Method(Comparison):
         try:
             self._expected = self._call()
         except Exception as error:  # the method may be anybody's code
-            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
+            why = f"the model itself cannot do it on this batch: {describe_failure(error)}"
             self._expected = leave_unproven(self._name, why)
 
     def _call(self, seed: int | None = None) -> _Called:

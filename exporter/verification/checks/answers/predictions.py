@@ -1,7 +1,6 @@
 """Whether both models predict the same for every batch."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from exporter.artifacts.records import Check, CheckKind
 from exporter.config import VerifyMode
@@ -11,6 +10,7 @@ from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs
 from exporter.saving.graph.signatures import name_outputs
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import (
     Answer,
     Ask,
@@ -33,7 +33,7 @@ def ask_predictions(reference: Reference, numbers: list[int]) -> Message:
     return Message(facts, name_batches(inputs.takes, batches))
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Predicts the batches with the loaded model."""
     asked = question.facts
     inputs = Inputs.from_json(asked["inputs"])

@@ -1,7 +1,6 @@
 """Whether both models answer what users call: `predict` and `evaluate`, with the steps that a model has of its own."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 
@@ -13,7 +12,10 @@ from exporter.models.training.steps import compiled_anew, preserve_model
 from exporter.processes.arrays import Array
 from exporter.saving.contents import Omission
 from exporter.saving.graph.inputs import Inputs, build_structure
-from exporter.text.showing import find_first_line
+from exporter.text.failures import describe_failure
+from exporter.typing.keras import Model
+from exporter.typing.structures import Nested
+from exporter.typing.tensorflow import Tensor
 from exporter.verification.comparing.base import Answer, Ask, CheckType, Comparison, Effect, Message
 from exporter.verification.comparing.batches import name_batches, read_batches
 from exporter.verification.comparing.comparisons import leave_unproven
@@ -27,7 +29,7 @@ _CALLS = {_PREDICT: "predict", _EVALUATE: "test_on_batch"}
 _PARTS = ("x", "y", "sample_weight")
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Calls the method of the loaded model."""
     asked = question.facts
     specs = Inputs.from_json(asked["specs"])
@@ -36,7 +38,7 @@ def answer(model: Any, question: Message) -> Message:
         return Message(arrays=_call(model, asked["method"], specs, arrays, asked["eager"]))
 
 
-def _call(model: keras.Model, method: str, specs: Inputs, arrays: Sequence[Array], eager: bool) -> dict[str, Array]:
+def _call(model: Model, method: str, specs: Inputs, arrays: Sequence[Array], eager: bool) -> dict[str, Array]:
     """Calls `model.predict`, or what `model.evaluate` calls for each batch.
 
     Args:
@@ -61,7 +63,7 @@ def _call(model: keras.Model, method: str, specs: Inputs, arrays: Sequence[Array
         return _name_arrays(found)
 
 
-def _name_arrays(found: Any) -> dict[str, Array]:
+def _name_arrays(found: Nested[Tensor]) -> dict[str, Array]:
     return {
         f"0/{'_'.join(map(str, path)) or 'output'}": convert_output(value)
         for path, value in keras.tree.flatten_with_path(found)
@@ -87,7 +89,7 @@ class _Use(Comparison):
         try:
             self._expected = self._call()
         except Exception as error:  # the step may be anybody's code
-            why = f"the model itself cannot do it on this batch: {type(error).__name__}: {find_first_line(error)}"
+            why = f"the model itself cannot do it on this batch: {describe_failure(error)}"
             self._expected = leave_unproven(self._method, why)
 
     def _call(self, seed: int | None = None) -> dict[str, Array]:

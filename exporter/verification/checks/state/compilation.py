@@ -4,24 +4,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
-
 from exporter.artifacts.records import Check
 from exporter.saving.contents import Omission
 from exporter.saving.private_api import to_snake_case
 from exporter.saving.rebuilding.compilation import ARGUMENTS, serialize_compile_config, serialize_compile_extras
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import Ask, CheckType, Message
 from exporter.verification.comparing.comparisons import check_equal
 from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import make_plain
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Describes how the loaded model is compiled."""
     return Message(describe_compilation(model))
 
 
-def describe_compilation(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
+def describe_compilation(model: Model, include_optimizer: bool = True) -> dict[str, Any]:
     """Describes how a model is compiled, as plain data.
 
     Args:
@@ -34,7 +33,7 @@ def describe_compilation(model: keras.Model, include_optimizer: bool = True) -> 
     return make_plain({"compile": _describe(model) if include_optimizer and model.compiled else None})
 
 
-def _describe(model: keras.Model) -> dict[str, Any]:
+def _describe(model: Model) -> dict[str, Any]:
     extras = {} if hasattr(model, "saved_compile_config") else serialize_compile_extras(model) or {}
     return {
         **_leave_out_automatic_names({name: value for name, value in extras.items() if name == ARGUMENTS}),
@@ -45,7 +44,7 @@ def _describe(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def _leave_out_automatic_names(node: Any) -> Any:
+def _leave_out_automatic_names(node: object) -> Any:
     """Returns a compile configuration without the names that Keras numbers by what else the process has made."""
     if isinstance(node, Mapping):
         kept = {key: _leave_out_automatic_names(value) for key, value in node.items()}

@@ -10,18 +10,19 @@ from exporter.saving.contents import Omission
 from exporter.saving.rebuilding.acquired import collect_acquired
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.policies import find_policy
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import Ask, CheckType, Message
 from exporter.verification.comparing.comparisons import check_equal
 from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import find_revived, make_plain
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Describes the layers of the loaded model."""
     return Message(_describe(model))
 
 
-def _describe(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
+def _describe(model: Model, include_optimizer: bool = True) -> dict[str, Any]:
     """Describes the layers of a model.
 
     Args:

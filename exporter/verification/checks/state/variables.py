@@ -3,24 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
-
 from exporter.artifacts.records import Check, CheckKind
 from exporter.saving.contents import Omission
 from exporter.saving.state.collecting import collect
 from exporter.saving.state.kinds import Kind, find_kind
+from exporter.typing.keras import Model
 from exporter.verification.comparing.base import Ask, CheckType, Message
 from exporter.verification.comparing.comparisons import check_variables, find_changed, measure_difference
 from exporter.verification.comparing.described import Described
 from exporter.verification.comparing.facts import describe_state, make_plain, read_values
 
 
-def answer(model: Any, question: Message) -> Message:
+def answer(model: Model, question: Message) -> Message:
     """Describes the variables of the loaded model, and gives the values of those that are asked for."""
     return Message(_describe(model), read_values(model, question.facts["paths"]))
 
 
-def _describe(model: keras.Model, include_optimizer: bool = True) -> dict[str, Any]:
+def _describe(model: Model, include_optimizer: bool = True) -> dict[str, Any]:
     """Describes the variables, and says which of them belong to optimizers, and which are lookup tables."""
     state = collect(model, include_optimizer)
     return make_plain(

@@ -1,0 +1,1 @@
+"""The pages of `exporter inspect` and `exporter diff`."""

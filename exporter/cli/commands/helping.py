@@ -1,0 +1,62 @@
+"""Explains a topic, a command or a key; without one, lists the topics."""
+
+import argparse
+import shlex
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+
+from exporter.cli.help import TOPICS, Rows, list_rows
+from exporter.errors import Fault, UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("topic", metavar="TOPIC", nargs="*", help="a topic, a command or a key")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    from exporter.cli.commands import COMMANDS, run_command
+
+    topic = "-".join(arguments.topic).replace("_", "-").lower()
+    typed = " ".join(arguments.topic)
+    if not topic:
+        topics = [("commands", "what there is beside the export itself"), *((name, TOPICS[name][0]) for name in TOPICS)]
+        _print(
+            [*topics, ("COMMAND", "a command"), ("KEY", "a key, such as save_format or verify.mode")], "exporter help "
+        )
+    elif topic == "commands":
+        _print([(name, _summarize(module)) for name, module in COMMANDS.items()], "exporter ")
+    elif topic in TOPICS:
+        _print(list_rows(topic))
+    elif typed in COMMANDS:
+        return run_command([typed, "--help"])
+    elif rows := _find_keys(typed):
+        _print(rows)
+    else:
+        known = ["commands", *TOPICS, *COMMANDS, *(key for key, _ in list_rows("keys") if key)]
+        near = get_close_matches(typed, known, n=1)
+        meant = f"; did you mean {shlex.join(['exporter', 'help', near[0]])}?" if near else "; see exporter help"
+        raise UsageError([Fault(typed, f"there is no such topic, command or key{meant}", "the command line")])
+    return 0
+
+
+def _find_keys(name: str) -> Rows:
+    """Finds the lines of a key and of those below it."""
+    rows = list_rows("keys")
+    begun = [key == name or key.startswith((f"{name}.", f"{name}=")) for key, _ in rows]
+    # A line without a name belongs to the one before it.
+    return [row for number, row in enumerate(rows) if begun[number] or (not row[0] and begun[number - 1])]
+
+
+def _summarize(module: str) -> str:
+    """Gives the first paragraph of what a command says of itself."""
+    text = import_module(f"exporter.cli.commands.{module}").__doc__ or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def _print(rows: Rows, prefix: str = "") -> None:
+    from exporter.text.page import Page, make_console
+
+    Page(make_console(sys.stdout)).rows([(f"{prefix}{name}" if name else "", text) for name, text in rows])

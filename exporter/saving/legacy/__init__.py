@@ -1,0 +1,1 @@
+"""Models of older Keras: their configurations, weights and optimizers in today's terms."""

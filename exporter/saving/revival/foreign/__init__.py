@@ -1,0 +1,1 @@
+"""Models of what a SavedModel of any writer and any age computes."""

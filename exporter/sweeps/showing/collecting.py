@@ -1,0 +1,160 @@
+"""The rows of a sweep, read from the disk, whatever happened to the processes that wrote them."""
+
+import math
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from exporter.errors import ArtifactError, UsageError
+from exporter.storage.own_files import read_bytes
+from exporter.sweeps.records.plans import Plan
+from exporter.sweeps.records.progress import read_progress
+from exporter.sweeps.records.results import (
+    EXIT_CODES,
+    ROW,
+    STOPPED,
+    JobResult,
+    Outcome,
+    SweepJob,
+    describe_death,
+    describe_missing,
+    load_row,
+)
+from exporter.sweeps.showing.columns import Column, list_columns
+from exporter.sweeps.showing.comparing import find_beside, find_best_rows
+from exporter.sweeps.showing.words import shorten_overrides
+from exporter.text.showing import find_first_line
+
+_LONGEST_REASON = 10_000
+_DIGITS = 10  # no number of a job has as many
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep with its rows.
+
+    Attributes:
+        plan: What was to be done.
+        rows: What became of it, by the jobs' numbers.
+        labels: A short name for each row.
+    """
+
+    plan: Plan
+    rows: tuple[JobResult, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of the jobs' own; those that were refused only count where nothing else was asked for."""
+        if self.is_all_refused:
+            return UsageError.exit_code
+        counting = (row.exit_code for row in self.rows if row.outcome is not Outcome.REFUSED)
+        return max(counting, key=EXIT_CODES.index, default=0)
+
+    @property
+    def is_all_refused(self) -> bool:
+        """Whether no job asked for what its format has."""
+        return bool(self.rows) and self.count(Outcome.REFUSED) == len(self.rows)
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns that say something to a person."""
+        return list_columns(self.rows, self.labels)
+
+    @property
+    def front(self) -> list[int]:
+        """The numbers of the jobs that no other one beats in bytes, median latency and accuracy at once.
+
+        Empty where fewer than two were measured.
+        """
+        return find_best_rows(self.rows) if sum(row.measurements is not None for row in self.rows) > 1 else []
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether a job was judged on labelled data."""
+        return any(row.score is not None for row in self.rows)
+
+    @property
+    def beside(self) -> dict[int, tuple[int, ...]]:
+        """Number of a job that was not measured alone -> those that ran on the same machine meanwhile."""
+        return find_beside(self.rows)
+
+    def count(self, outcome: Outcome) -> int:
+        """Counts the jobs with an outcome."""
+        return sum(row.outcome is outcome for row in self.rows)
+
+    def find_winners(self) -> dict[str, list[int]]:
+        """Finds the best of each column.
+
+        Returns:
+            Key of the column -> the numbers of the jobs with an artifact that share the best figure; a column in which
+            all are equal, or only one has a figure, has no winner.
+        """
+        winners = {}
+        for column in self.columns:
+            figures = {row.number: column.find_figure(row) for row in self.rows if row.is_finished}
+            known = {
+                number: figure for number, figure in figures.items() if figure is not None and math.isfinite(figure)
+            }
+            if len(set(known.values())) > 1:
+                winners[column.key] = [number for number, figure in known.items() if figure == min(known.values())]
+        return winners
+
+    def word_command(self, row: JobResult) -> str:
+        """Returns the command line that runs the job of a row alone."""
+        return shlex.join(["exporter", *self.plan.job_command, *row.overrides])
+
+    def find_directory(self, row: JobResult) -> Path:
+        """Returns the directory of the job of a row."""
+        cells = {cell.number: cell.directory for cell in self.plan.cells}
+        return Path(cells.get(row.number, str(Path(self.plan.directory) / str(row.number))))
+
+
+def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:
+    """Reads the rows of a sweep.
+
+    Args:
+        plan: The sweep; where it names no jobs, every row below its directory belongs to it.
+        was_interrupted: Whether that is why a job may have no row.
+
+    Returns:
+        A row for each job: one that has written none has ended without a result, or was not run.
+    """
+    rows = [_find_row(cell, plan, was_interrupted) for cell in plan.cells]
+    if not plan.cells:
+        found = [_read_found(file.parent) for file in Path(plan.directory).glob(f"*/{ROW}")]
+        rows = sorted((row for row in found if row is not None), key=lambda row: row.number)
+    return Sweep(plan, tuple(rows), tuple(shorten_overrides([row.overrides for row in rows])))
+
+
+def _read_found(directory: Path) -> JobResult | None:
+    """Reads the row of a job that no plan names: a sweeper has chosen it, and its directory has its number."""
+    number = int(directory.name) if directory.name.isdecimal() and len(directory.name) < _DIGITS else None
+    try:
+        row = load_row(directory)
+    except ArtifactError as error:
+        cell = SweepJob(
+            number=number or 0, overrides=(), recipe_hash="", filepath="", format="tf", directory=str(directory)
+        )
+        return describe_death(cell, str(error))
+    return row if row is None or number is None else replace(row, number=number)
+
+
+def _find_row(cell: SweepJob, plan: Plan, was_interrupted: bool) -> JobResult:
+    directory = Path(cell.directory)
+    try:
+        row = load_row(directory)
+    except ArtifactError as error:
+        return describe_death(cell, str(error))
+    if row is not None and row.recipe_hash == cell.recipe_hash:
+        return replace(row, number=cell.number, overrides=cell.overrides)  # whatever the file says of them
+    progress = read_progress(directory)
+    if progress is not None:
+        during = f" during `{progress.phase}`" if progress.phase else ""
+        how = f"interrupted{during}" if was_interrupted else f"ended without a result{during} (killed?)"
+        return describe_death(cell, how, progress.host, progress.started)
+    try:
+        why = find_first_line(read_bytes(Path(plan.directory) / STOPPED, _LONGEST_REASON).decode(errors="replace"))
+    except OSError:
+        why = "not run"
+    return describe_missing(cell, why)

@@ -1,0 +1,1 @@
+"""What artifacts of any format answer, each through its own runtime."""

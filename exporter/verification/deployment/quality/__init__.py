@@ -1,0 +1,1 @@
+"""Real data: what an artifact is calibrated with, and what it is judged on."""

@@ -1,0 +1,1 @@
+"""Whether a new artifact is worse than the one that it is to take the place of."""
