@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_package_and_its_yaml(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     yaml = {f"exporter/{name}" for folder in ("conf", "recipes") for name in list_files(folder, ".yaml")}
-    data = {str(file.relative_to(ROOT)) for file in (ROOT / "exporter" / "data").iterdir()}
+    data = {file for file in list_files("exporter/data", "") if (ROOT / file).is_file()}
     expected = list_files("exporter", ".py") | {"exporter/py.typed"} | yaml | data
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "keras_exporter-0.1.0.dist-info/licenses/LICENSE" in names

@@ -1,4 +1,4 @@
-"""The README's commands for stores, with their words, against servers that the environment names."""
+"""The commands of the page about stores, with their words, against servers that the environment names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from exporter.cli.composing import compose
 from exporter.exporting.job import run_export
 from exporter.exporting.session import ExportSession
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-[BLOCK] = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "s3://my-bucket" in block]
+PAGE = (Path(__file__).parent.parent / "exporter/data/help/stores.md").read_text(encoding="utf-8")
+[BLOCK] = [block for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) if "s3://my-bucket" in block]
 COMMANDS = [shlex.split(line) for line in BLOCK.strip().splitlines()]
 
 

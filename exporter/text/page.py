@@ -40,9 +40,19 @@ class Page:
         self._console = console
 
     def rows(self, pairs: list[tuple[str, str]]) -> None:
-        """Prints names, each with a text that is broken where the terminal ends."""
+        """Prints names, each with a text that is broken where the terminal ends; below it where the names are long."""
+        from rich.padding import Padding
         from rich.table import Table
 
+        if max((len(name) for name, _ in pairs), default=0) > self._console.width // 2:
+            grid = Table.grid()
+            for name, text in pairs:
+                if name:
+                    grid.add_row(f"[bold]{escape_markup(name)}[/]")
+                if text:
+                    grid.add_row(Padding(escape_markup(text), (0, 0, 0, 4)))
+            self._grid(grid)
+            return
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True, style="bold")
         grid.add_column(overflow="fold")

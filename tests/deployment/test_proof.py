@@ -30,7 +30,7 @@ REFUSED = {
 }
 
 
-# The others are rows of the table in the README.
+# The others are rows of the table of `exporter help deployment`.
 @pytest.mark.parametrize("name", ["convolutional", "branches", "recurrent"])
 def test_what_is_sound_is_proven(bench: Bench, save_format: DeployedFormat, name: str, place: Place) -> None:
     model, target = make(name), place(save_format)

@@ -16,7 +16,7 @@ from .models import make
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "exporter" / "data" / "help" / "deployment.md"
 BLOCK = re.compile(r"<!-- conversions -->\n(.*?)<!-- /conversions -->", re.DOTALL)
 HEADER = ("model", *(each.name for each in DEPLOYED))
 
@@ -95,6 +95,6 @@ def make_table(bench: Bench, folder: Path) -> str:
 
 
 def test_the_table_says_what_converts(bench: Bench, tmp_path: Path) -> None:
-    found = BLOCK.search(README.read_text(encoding="utf-8"))
+    found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found
     assert found[1].strip() == make_table(bench, tmp_path).strip()

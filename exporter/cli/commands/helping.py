@@ -3,43 +3,54 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
 
-from exporter.cli.help import TOPICS, Rows, list_rows
+from exporter.cli.help import Rows, list_rows
+from exporter.cli.help.pages import list_sections, list_topics, name_topic, read_page
 from exporter.errors import Fault, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("topic", metavar="TOPIC", nargs="*", help="a topic, a command or a key")
+    parser.add_argument("topic", metavar="TOPIC", nargs="*", help="a topic, a section of one, a command or a key")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     from exporter.cli.commands import COMMANDS, run_command
 
-    topic = "-".join(arguments.topic).replace("_", "-").lower()
     typed = " ".join(arguments.topic)
+    topic = name_topic(typed)
     if not topic:
-        topics = [("commands", "what there is beside the export itself"), *((name, TOPICS[name][0]) for name in TOPICS)]
-        _print(
-            [*topics, ("COMMAND", "a command"), ("KEY", "a key, such as save_format or verify.mode")], "exporter help "
-        )
+        others = [("COMMAND", "a command"), ("KEY", "a key, such as save_format or verify.mode")]
+        topics = {**list_topics(), "commands": "What there is beside the export itself."}
+        _print([*sorted(topics.items()), *others], "exporter help ")
     elif topic == "commands":
         _print([(name, _summarize(module)) for name, module in COMMANDS.items()], "exporter ")
-    elif topic in TOPICS:
-        _print(list_rows(topic))
+    elif topic in list_topics():
+        _show(read_page(topic))
     elif typed in COMMANDS:
         return run_command([typed, "--help"])
     elif rows := _find_keys(typed):
         _print(rows)
+    elif section := list_sections().get(topic):
+        _show(section)
     else:
-        known = ["commands", *TOPICS, *COMMANDS, *(key for key, _ in list_rows("keys") if key)]
-        near = get_close_matches(typed, known, n=1)
+        near = get_close_matches(typed, list_words(), n=1) or get_close_matches(topic, list_words(), n=1)
         meant = f"; did you mean {shlex.join(['exporter', 'help', near[0]])}?" if near else "; see exporter help"
         raise UsageError([Fault(typed, f"there is no such topic, command or key{meant}", "the command line")])
     return 0
+
+
+def list_words() -> Iterator[str]:
+    """Gives all that can be asked for: topics and their sections, commands and keys."""
+    from exporter.cli.commands import COMMANDS
+
+    yield from ("commands", *list_topics(), *COMMANDS)
+    yield from (key for key, _ in list_rows("keys") if key)
+    yield from list_sections()
 
 
 def _find_keys(name: str) -> Rows:
@@ -60,3 +71,10 @@ def _print(rows: Rows, prefix: str = "") -> None:
     from exporter.text.page import Page, make_console
 
     Page(make_console(sys.stdout)).rows([(f"{prefix}{name}" if name else "", text) for name, text in rows])
+
+
+def _show(text: str) -> None:
+    from exporter.cli.help.showing import show_page
+    from exporter.text.page import make_console
+
+    show_page(text, make_console(sys.stdout))

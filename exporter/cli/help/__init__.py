@@ -1,5 +1,6 @@
-"""The pages of `exporter --help` and `exporter help TOPIC`, derived from what they describe.
+"""What `exporter --help` and `exporter help` print: pages that ship as Markdown, with lists of what there is.
 
+A list is derived from what it describes; the file of a page holds it as well, for its readers elsewhere.
 Importing this imports neither Hydra nor TensorFlow.
 """
 
@@ -9,19 +10,21 @@ from typing import cast
 
 Rows = list[tuple[str, str]]
 
-# By name: what the topic is, and its module below this one, with `list_rows() -> Rows`.
-TOPICS = {
-    "keys": ("everything that KEY=VALUE can set, and the options of groups", "keys"),
-    "formats": ("what save_format can be, and who opens it", "formats"),
-    "exit-codes": ("what the number means with which the command ends", "exit_codes"),
+# By name, the module below this one with `list_rows() -> Rows`.
+LISTS = {
+    "exit-codes": "exit_codes",
+    "formats": "formats",
+    "keys": "keys",
+    "recipes": "recipes",
+    "transforms": "transforms",
 }
 
 
-def list_rows(topic: str) -> Rows:
-    """Gives the lines of a topic: what is described, and the description.
+def list_rows(name: str) -> Rows:
+    """Gives the lines of a list: what is described, and the description.
 
     Args:
-        topic: One of `TOPICS`.
+        name: One of `LISTS`.
     """
-    module = import_module(f"{__name__}.{TOPICS[topic][1]}")
+    module = import_module(f"{__name__}.{LISTS[name]}")
     return cast(Callable[[], Rows], module.list_rows)()

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable
 
-from exporter.cli.help import TOPICS
+from exporter.cli.help.pages import list_topics
 from exporter.saving.formats import FORMATS
 
 WIDTH, HEIGHT = 80, 24
@@ -24,7 +24,6 @@ usage: exporter [MODEL | RECIPE.yaml | MODULE:NAME] [-o PATH] [KEY=VALUE ...]
 
 flags     -o PATH           where the artifact goes; the suffix is the format
           -cn NAME, -cd DIR a recipe by its name; a directory of your own ones
-          -m                a sweep; with resume=true only what is missing
           --cfg job         print the config, and run nothing; --version
 {lists}"""
 
@@ -38,11 +37,13 @@ def write_front_page(commands: Iterable[str]) -> str:
     lists = {
         "formats": ", ".join(FORMATS),
         "commands": ", ".join(commands),
-        "more": "exporter help COMMAND, " + ", ".join(f"exporter help {topic}" for topic in TOPICS),
+        "help": f"exporter help TOPIC | COMMAND | KEY; topics: {', '.join(list_topics())}",
     }
     return _PAGE.format(lists="".join(_write_list(name, text) for name, text in lists.items()))
 
 
 def _write_list(name: str, text: str) -> str:
-    lines = textwrap.wrap(text, WIDTH - 1, initial_indent=f"{name:<10}", subsequent_indent=" " * 10)
+    lines = textwrap.wrap(
+        text, WIDTH - 1, initial_indent=f"{name:<10}", subsequent_indent=" " * 10, break_on_hyphens=False
+    )
     return "".join(f"{line}\n" for line in lines)

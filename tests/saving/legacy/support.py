@@ -1,6 +1,6 @@
 """What older versions of Keras wrote, and how much of it comes back; `files/gen_*.txt` made it with them.
 
-`python -m saving.legacy.support` prints the README's table: writer, form, kind, and what is kept.
+`python -m saving.legacy.support` prints the table of `exporter help old-models`: writer, form, kind, and what is kept.
 """
 
 import warnings
@@ -169,7 +169,7 @@ def read_slots(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def list_table() -> Iterator[str]:
-    """Gives the table of the README: what is kept of the files of each writer, in each form."""
+    """Gives the table of the page `old-models`: what is kept of the files of each writer, in each form."""
     yield "| writer | form | comes in exactly | partly, or refused |"
     yield "| --- | --- | --- | --- |"
     groups: dict[tuple[str, str], list[Case]] = {}

@@ -7,7 +7,7 @@ import pytest
 import exporter
 from exporter.artifacts.json_schemas import RECIPE_SCHEMA
 from exporter.cli.commands import COMMANDS, run_command
-from exporter.cli.help.purposes import read_purpose
+from exporter.cli.help.recipes import read_purpose
 from exporter.config.directories import RECIPES_DIRECTORY
 
 

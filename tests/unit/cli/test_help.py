@@ -6,8 +6,9 @@ import pytest
 
 from exporter import errors
 from exporter.cli.commands import COMMANDS, run_command
-from exporter.cli.help import TOPICS, list_rows
+from exporter.cli.help import list_rows
 from exporter.cli.help.front import HEIGHT, WIDTH, write_front_page
+from exporter.cli.help.pages import list_topics
 from exporter.config import JobConfig, VerifyConfig, read_keys
 from exporter.config.directories import CONFIG_DIRECTORY
 from exporter.saving.formats import FORMATS
@@ -18,7 +19,7 @@ def test_the_first_page_is_one_screen() -> None:
     assert len(lines) < HEIGHT  # the prompt takes a line
     assert max(map(len, lines)) < WIDTH
     words = " ".join(lines).replace(",", " ").split()
-    assert {*COMMANDS, *FORMATS, *TOPICS} <= set(words)
+    assert {*COMMANDS, *FORMATS, *list_topics()} <= set(words)
 
 
 def test_every_key_and_every_option_is_described() -> None:
@@ -43,10 +44,12 @@ def test_every_exit_code_of_an_error_is_described() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        pytest.param([], "exporter help exit-codes", id="topics"),
+        pytest.param([], "exporter help troubleshooting", id="topics"),
         pytest.param(["commands"], "exporter rerun", id="commands"),
-        pytest.param(["exit", "codes"], "nothing was published", id="two words"),
+        pytest.param(["exit", "codes"], "nothing was published", id="a section"),
         pytest.param(["exit_codes"], "nothing was published", id="underscore"),
+        pytest.param(["Quantisation"], "max_accuracy_drop", id="a capital"),
+        pytest.param(["sweeps"], "hydra/launcher=joblib", id="a page"),
         pytest.param(["diff"], "usage: exporter diff ", id="a command"),
         pytest.param(["layout"], "layout=tf_serving", id="a group"),
         pytest.param(["verify.batch_sizes"], "each is predicted and compared", id="a key"),
@@ -62,6 +65,8 @@ def test_a_topic_is_shown(words: list[str], text: str, capsys: pytest.CaptureFix
     ("word", "remedy"),
     [
         pytest.param("verfy.mode", "did you mean exporter help verify.mode?", id="near"),
+        pytest.param("sweep", "did you mean exporter help sweeps?", id="a topic"),
+        pytest.param("exitcodes", "did you mean exporter help exit-codes?", id="a section"),
         pytest.param("zzz", "see exporter help", id="far"),
     ],
 )

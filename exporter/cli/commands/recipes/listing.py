@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from exporter.cli.help.purposes import read_purpose
+from exporter.cli.help.recipes import read_purpose
 from exporter.config.checking import suggest
 from exporter.config.directories import RECIPES_DIRECTORY
 from exporter.errors import ExportError, Fault, TargetExistsError, UsageError
