@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -96,12 +97,13 @@ def read_versions_of(directory: Path) -> tuple[NumberedVersion, ...]:
     if os.path.exists(directory / GRAPH):
         raise ArtifactError(
             f"{directory} is a SavedModel itself and no directory of versions. See it with: exporter inspect "
-            f"{directory}"
+            f"{shlex.quote(str(directory))}"
         )
     if not numbers:
         what = "holds no numbered versions" if os.path.isdir(directory) else "is no directory of versions"
         raise ArtifactError(
-            f"{directory} {what}. Expected directories 1, 2, ... as layout=tf_serving filepath={directory} writes them."
+            f"{directory} {what}. Expected directories 1, 2, ... as layout=tf_serving "
+            f"{shlex.quote(f'filepath={directory}')} writes them."
         )
     servable = list_numbers(directory)
     return tuple(_read_version(directory, number, servable[-1:] == [number]) for number in reversed(numbers))

@@ -168,7 +168,7 @@ ROOMS: dict[str, str] = {
     "sweeps.records": "text errors saving.layout storage storage.remote saving.formats config artifacts exporting",
     "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
     "sweeps": "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.showing",
-    "cli.help": "errors saving.formats config artifacts sources",
+    "cli.help": "text errors saving.formats config artifacts transforms sources",
     "cli": (
         "text errors processes storage storage.remote saving.formats config artifacts sources exporting.destinations "
         "exporting sweeps.records sweeps cli.help"
@@ -181,8 +181,9 @@ ROOMS: dict[str, str] = {
     "cli.commands": (
         "text errors processes saving.contents saving.layout storage storage.remote saving.formats config artifacts "
         "artifacts.inspection artifacts.inspection.showing verification.deployment verification.environments "
-        "verification verification.answers exporting cli.help cli cli.rerunning"
+        "verification verification.answers exporting cli cli.rerunning"
     ),
+    "cli.commands.explaining": "text errors saving.formats config cli.help cli.commands",
     "cli.commands.versions": (
         "text saving.contents storage.remote artifacts artifacts.inspection.showing exporting.destinations cli.commands"
     ),

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from exporter.errors import ExporterError, UsageError, print_error
 from exporter.storage.remote import show_urls
@@ -26,7 +26,8 @@ COMMANDS = {
     "predict": "predicting",
     "recipes": "recipes.listing",
     "check": "recipes.checking",
-    "help": "helping",
+    "help": "explaining.helping",
+    "completion": "explaining.completing",
 }
 
 
@@ -49,14 +50,8 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit code of the process.
     """
     name, *others = arguments
-    command = import_module(f"exporter.cli.commands.{COMMANDS[name]}")
-    parser = _Parser(
-        prog=f"exporter {name}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.add_arguments(parser)
+    command = _import_command(name)
+    parser = make_parser(name)
     try:
         code: int = command.run(parser.parse_intermixed_args(others))
         sys.stdout.flush()
@@ -72,3 +67,24 @@ def run_command(arguments: Sequence[str]) -> int:
         print("exporter: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """Makes the parser of a command.
+
+    Args:
+        name: Its name.
+    """
+    command = _import_command(name)
+    parser = _Parser(
+        prog=f"exporter {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def _import_command(name: str) -> Any:
+    return import_module(f"exporter.cli.commands.{COMMANDS[name]}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any, get_args, get_origin
@@ -71,7 +72,7 @@ def _explain_unknown(unknown: list[str], artifact: Artifact) -> str:
         )
     return (
         f"The recipe inside {artifact.path} has keys that no exporter up to this one, {ours}, knows ({listed}): it was "
-        f"changed by hand. Export the model without it: exporter model=file model.filepath={artifact.path}"
+        f"changed by hand. Export the model without it: {shlex.join(['exporter', str(artifact.path)])}"
     )
 
 

@@ -6,6 +6,7 @@ environment that was not allowed, it contacts nobody, and where it is written to
 """
 
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -103,7 +104,7 @@ def _check_source(recipe: Mapping[str, object], path: Path) -> None:
         raise ExportError(
             f"{path} was made from a live model, {show(live['live'])} {show(live.get('name', ''))}, which no "
             "recipe can build. Run the program that made it, or export the artifact itself again: "
-            f"exporter model=file model.filepath={path}"
+            f"{shlex.join(['exporter', str(path)])}"
         )
     if "model" not in recipe:
         raise ArtifactError(f"The recipe inside {path} does not say where the model comes from. Say it: model=OPTION")
@@ -135,7 +136,7 @@ def _read_recipe(artifact: Artifact) -> dict[str, Any]:
     if recipe is None:
         raise ArtifactError(
             f"{artifact.path} holds no recipe: it was written by {artifact.writer}, and not by an export of this "
-            f"package. Export it: exporter model=file model.filepath={artifact.path}"
+            f"package. Export it: {shlex.join(['exporter', str(artifact.path)])}"
         )
     message = _find_strange(recipe) or find_too_long(list(list_strings(recipe)))
     if message is not None:

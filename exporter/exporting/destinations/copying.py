@@ -5,6 +5,7 @@ go with them. All is done under the lock of the directory, so that no export rem
 """
 
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Callable
@@ -86,8 +87,8 @@ def promote(artifact: Path, directory: Path, shown: str) -> PublishedCopy:
     if not (artifact / MANIFEST).is_file():
         raise ArtifactError(
             f"{artifact} has no manifest to hold its files against: it was not exported by `exporter`, or was damaged. "
-            f"Export it anew to have one: exporter model=file model.filepath={artifact} layout=tf_serving "
-            f"filepath={directory}"
+            "Export it anew to have one: "
+            f"{shlex.join(['exporter', str(artifact), '-o', str(directory), 'layout=tf_serving'])}"
         )
     return _publish(directory, lambda: artifact, lambda _: shown)
 
@@ -100,10 +101,11 @@ def _check_artifact(artifact: Path, directory: Path) -> None:
         raise ArgumentError(f"{artifact} is no artifact. Give the path of a SavedModel that was exported.")
     if not found.is_served:
         served = join_nouns(each.name for each in FORMATS.values() if each.is_served)
-        again = f"model=file model.filepath={artifact}" if found.holds_model else f"rerun {artifact}"
+        again = [] if found.holds_model else ["rerun"]
+        settings = [f"save_format={served}", "layout=tf_serving", f"filepath={directory}"]
         raise ArgumentError(
-            f"{artifact} is {found.noun}, which no server of versions takes. Export the model as one: exporter {again} "
-            f"save_format={served} layout=tf_serving filepath={directory}"
+            f"{artifact} is {found.noun}, which no server of versions takes. Export the model as one: "
+            f"{shlex.join(['exporter', *again, str(artifact), *settings])}"
         )
 
 
@@ -113,7 +115,7 @@ def _choose_older(directory: Path, to: int | None) -> Path:
     if not older:
         raise ArgumentError(
             f"{directory} has one version, {newest}, and none to go back to. Publish another one with: exporter "
-            f"promote ARTIFACT {directory}"
+            f"promote ARTIFACT {shlex.quote(str(directory))}"
         )
     if to == newest:
         raise ArgumentError(f"{directory / str(to)} is the newest version already. Give an older one: {_list(older)}.")

@@ -39,7 +39,7 @@ def test_a_copy_runs_and_is_never_overwritten(
     monkeypatch.chdir(tmp_path)
     assert run_command(["recipes", "digits", "--copy"]) == 0
     assert capsys.readouterr().out == (
-        "my_digits.yaml is yours to edit. It runs with\n  exporter --config-dir . -cn my_digits\n"
+        "my_digits.yaml is yours to edit. It runs with\n  exporter my_digits.yaml\n"
         "Many editors complete and check it with this line at its top:\n"
         f"  # yaml-language-server: $schema={RECIPE_SCHEMA}\n"
     )
@@ -54,7 +54,7 @@ def test_a_copy_runs_and_is_never_overwritten(
     assert copy.read_bytes() == edited
     assert run_command(["recipes", "digits", "--copy", "of mine/own.yaml"]) == 0
     assert (tmp_path / "of mine" / "own.yaml").read_bytes() == (RECIPES_DIRECTORY / "digits.yaml").read_bytes()
-    assert "exporter --config-dir 'of mine' -cn own" in capsys.readouterr().out
+    assert "exporter 'of mine/own.yaml'\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from exporter.cli.commands.helping import list_words
+from exporter.cli.commands.explaining.helping import list_words
 from exporter.cli.help import LISTS
 from exporter.cli.help.pages import LIST, PAGES_DIRECTORY, fill_lists, list_sections, list_topics, name_topic, read_page
 from exporter.cli.help.showing import show_page

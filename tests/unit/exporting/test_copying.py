@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from exporter.artifacts.manifest import check_integrity
 from exporter.artifacts.numbered_versions import list_numbers
 from exporter.artifacts.receipt import Receipt
 from exporter.cli.commands import run_command
+from exporter.cli.shorthands import expand
 from exporter.exporting.destinations.copying import promote, roll_back
 from exporter.storage.digests import record_files
 from exporter.storage.sidecars import name_receipt, name_request, name_signature
@@ -193,14 +195,15 @@ def test_a_version_that_cannot_be_gone_back_to(
 def test_one_version_has_none_before_it_until_another_is_promoted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served, artifact = tmp_path / "served", copy_artifact(tmp_path / "trained")
+    served, artifact = tmp_path / "my models", copy_artifact(tmp_path / "trained")
     assert run_command(["rollback", str(served)]) == 3
     assert "holds no versions to roll back" in capsys.readouterr().err
     copy_artifact(served / "1")
     assert run_command(["rollback", str(served)]) == 3
     error = capsys.readouterr().err
-    assert error.endswith(f"Publish another one with: exporter promote ARTIFACT {served}\n")
-    assert run_command(["promote", str(artifact), str(served)]) == 0
+    program, *words = shlex.split(error.partition("Publish another one with: ")[2])
+    assert (program, words[1]) == ("exporter", "ARTIFACT")
+    assert run_command([words[0], str(artifact), *words[2:]]) == 0
     assert run_command(["rollback", str(served)]) == 0
 
 
@@ -279,11 +282,13 @@ def test_what_others_wrote_can_be_gone_back_to(foreign: Path, capsys: pytest.Cap
 
 
 def test_what_others_wrote_is_not_promoted(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["promote", str(foreign), str(tmp_path / "new")]) == 3
-    assert capsys.readouterr().err.endswith(
-        f"exporter model=file model.filepath={foreign} layout=tf_serving filepath={tmp_path / 'new'}\n"
-    )
-    assert not (tmp_path / "new").exists()
+    new = tmp_path / "a new one"
+    assert run_command(["promote", str(foreign), str(new)]) == 3
+    words = shlex.split(capsys.readouterr().err.partition("to have one: ")[2])
+    assert words == ["exporter", str(foreign), "-o", str(new), "layout=tf_serving"]
+    expansion = expand([words[1], words[4]], [words[3]])
+    assert [each.partition("=")[0] for each in expansion.overrides] == ["model", "model.filepath", "layout", "filepath"]
+    assert not new.exists()
 
 
 def test_a_manifest_that_is_gone_is_damage(served: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,9 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     _write_new(target, text)
     from exporter.artifacts.json_schemas import RECIPE_SCHEMA
 
-    folder = shlex.quote(str(target.parent))
     print_line(f"{target} is yours to edit. It runs with")
-    print_line(f"  exporter --config-dir {folder} -cn {shlex.quote(target.stem)}")
+    print_line(f"  {shlex.join(['exporter', str(target)])}")
     print("Many editors complete and check it with this line at its top:")
     print(f"  # yaml-language-server: $schema={RECIPE_SCHEMA}")
     return 0

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         topics = {**list_topics(), "commands": "What there is beside the export itself."}
         _print([*sorted(topics.items()), *others], "exporter help ")
     elif topic == "commands":
-        _print([(name, _summarize(module)) for name, module in COMMANDS.items()], "exporter ")
+        _print([(name, summarize(module)) for name, module in COMMANDS.items()], "exporter ")
     elif topic in list_topics():
         _show(read_page(topic))
     elif typed in COMMANDS:
@@ -61,8 +61,12 @@ def _find_keys(name: str) -> Rows:
     return [row for number, row in enumerate(rows) if begun[number] or (not row[0] and begun[number - 1])]
 
 
-def _summarize(module: str) -> str:
-    """Gives the first paragraph of what a command says of itself."""
+def summarize(module: str) -> str:
+    """Gives the first paragraph of what a command says of itself.
+
+    Args:
+        module: Of the command.
+    """
     text = import_module(f"exporter.cli.commands.{module}").__doc__ or ""
     return " ".join(text.partition("\n\n")[0].split())
 
