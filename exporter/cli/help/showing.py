@@ -33,6 +33,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\([\w-]+\.md\)")
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # The share of the width that the columns in front of the last one may take, which are not broken.
 _SHARE = 0.5
+_INDENT = 2
 
 
 def show_page(text: str, console: Console) -> None:
@@ -91,7 +92,7 @@ class _Table(TableElement):
         widths = [max(row[column].cell_len for row in [head, *rows]) for column in range(len(head))]
         room = options.max_width - 2 * (len(head) - 1)
         if sum(widths) > room and sum(widths[:-1]) > _SHARE * room:
-            yield Group(*(block for row in rows for block in _stack(head, row)))
+            yield Group(*(block for row in rows for block in _stack(head, row, options.max_width)))
             return
         table = Table.grid(padding=(0, 2, 0, 0))
         for number in range(len(head)):
@@ -109,13 +110,17 @@ def _read_row(row: "TableRowElement") -> list[Text]:
     return [cell.content.copy() for cell in row.cells]
 
 
-def _stack(head: list[Text], row: list[Text]) -> Iterator[Text | Padding]:
+def _stack(head: list[Text], row: list[Text], width: int) -> Iterator[Text | Padding]:
+    """Writes a row as its first cell, and below it the others with their names, on one line where they have room."""
     first, *others = row
     first.stylize("bold")
     yield first
-    for name, cell in zip(head[1:], others, strict=True):
-        if cell:
-            yield Padding(Text.assemble(name, ": ", cell) if name else cell, (0, 0, 0, 2))
+    named = [
+        Text.assemble(name, ": ", cell) if name else cell for name, cell in zip(head[1:], others, strict=True) if cell
+    ]
+    together = Text("   ").join(named)
+    for line in [together] if together.cell_len <= width - _INDENT else named:
+        yield Padding(line, (0, 0, 0, _INDENT))
 
 
 class _Prose(Markdown):
