@@ -1,6 +1,7 @@
 """Artifacts that are made again from the recipe inside them, which may be a stranger's."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from exporter import ArtifactError, ExportError, UsageError
 from exporter.artifacts.manifest import write_manifest
 from exporter.cli.commands import run_command
 from exporter.cli.rerunning import plan_rerun
+from exporter.cli.shorthands import expand
 from exporter.storage.digests import digest_files, record_files
 
 _INSIDE = Path("assets.extra", "exporter")
@@ -45,7 +47,7 @@ def change(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.chdir(tmp_path)
 
     def write(**changes: Any) -> Path:
-        copy = tmp_path / "copy"
+        copy = tmp_path / "a copy"
         shutil.copytree(artifact, copy, symlinks=True)
         recipe = yaml.safe_load((copy / _INSIDE / "recipe.yaml").read_text())
         (copy / _INSIDE / "recipe.yaml").write_text(yaml.safe_dump({**recipe, **changes}))
@@ -179,6 +181,14 @@ def test_what_is_trusted_may_be_named(change: Callable[..., Path], monkeypatch: 
 def test_what_cannot_be_made_again(changes: dict[str, Any], message: str, change: Callable[..., Path]) -> None:
     with pytest.raises((ArtifactError, ExportError), match=message):
         plan_rerun(change(**changes))
+
+
+def test_the_artifact_of_a_live_model_is_exported_by_its_path(change: Callable[..., Path]) -> None:
+    path = change(model={"live": "keras.Sequential", "name": "mine"})
+    with pytest.raises(ExportError) as caught:
+        plan_rerun(path)
+    program, *words = shlex.split(str(caught.value).partition("export the artifact itself again: ")[2])
+    assert (program, expand(words).source) == ("exporter", path)
 
 
 def test_every_fault_of_the_recipe_is_named(change: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

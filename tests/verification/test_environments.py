@@ -224,13 +224,13 @@ def test_what_has_another_answer_each_time_is_left_out(newer: Path, tmp_path: Pa
 
 
 def test_what_is_no_environment_is_said_before_anything_starts(newer: Path, tmp_path: Path) -> None:
-    empty, broken, bare = (tmp_path / name for name in ("empty", "broken", "bare"))
+    empty, broken, bare = (tmp_path / name for name in ("empty", "broken", "a bare one"))
     empty.mkdir()
     (broken / "bin").mkdir(parents=True)
     (broken / "bin" / "python").write_text("#!/bin/sh\necho it is out of order >&2\nexit 3\n")
     (broken / "bin" / "python").chmod(0o755)
     subprocess.run([sys.executable, "-m", "venv", bare], check=True)
-    asked = [str(each) for each in (tmp_path / "nowhere", empty, broken, bare)]
+    asked = [str(each) for each in (tmp_path / "no where", empty, broken, bare)]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
 
     with pytest.raises(UsageError) as caught:
@@ -239,7 +239,8 @@ def test_what_is_no_environment_is_said_before_anything_starts(newer: Path, tmp_
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
         (
             "verify.environments[0]",
-            f"'{asked[0]}' is no directory; expected that of an environment, such as `python -m venv {asked[0]}` makes",
+            f"'{asked[0]}' is no directory; expected that of an environment, such as "
+            f"`python -m venv '{asked[0]}'` makes",
         ),
         (
             "verify.environments[1]",
@@ -249,7 +250,7 @@ def test_what_is_no_environment_is_said_before_anything_starts(newer: Path, tmp_
         (
             "verify.environments[3]",
             f"'{asked[3]}' has no onnxruntime, which opens save_format=onnx; "
-            f"install it there: {asked[3]}/bin/python -m pip install onnxruntime",
+            f"install it there: '{asked[3]}/bin/python' -m pip install onnxruntime",
         ),
     ]
     remedy = caught.value.faults[3].message.partition("install it there: ")[2]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -18,10 +19,11 @@ def explain_model_among_versions(directory: str) -> str:
     Args:
         directory: Its path or URL.
     """
-    parent, _, name = directory.rpartition("/")
+    above, _, name = directory.rpartition("/")
+    parent = above or "."
     remedy = f"Choose another `filepath`, or move it to {directory}/1."
     if VERSION.fullmatch(name):
-        remedy = f"Give the directory that it is in: filepath={parent or '.'}."
+        remedy = f"Give the directory that it is in: {shlex.quote(f'filepath={parent}')}."
     return f"{directory} is a SavedModel itself, and layout=tf_serving needs a directory of versions. {remedy}"
 
 

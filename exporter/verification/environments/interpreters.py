@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def find_environment(directory: str, save_format: Format) -> Environment:
     shown = escape(directory)
     if not root.is_dir():
         raise ArgumentError(
-            f"{shown!r} is no directory; expected that of an environment, such as `python -m venv {shown}` makes"
+            f"{shown!r} is no directory; expected that of an environment, such as "
+            f"`python -m venv {shlex.quote(shown)}` makes"
         )
     python = next((root / place for place in _PLACES if (root / place).exists()), None)
     if python is None:
@@ -74,7 +76,7 @@ def find_environment(directory: str, save_format: Format) -> Environment:
         missing = OPENED_BY[wanted[0]][0].replace("_", "-")
         raise ArgumentError(
             f"{shown!r} has no {missing}, which opens save_format={save_format.name}; "
-            f"install it there: {escape(str(python))} -m pip install {missing}"
+            f"install it there: {escape(shlex.quote(str(python)))} -m pip install {missing}"
         )
     return Environment(shown, python, readers)
 

@@ -122,16 +122,17 @@ def test_a_number_that_has_appeared_meanwhile_is_not_replaced(tmp_path: Path) ->
     ("name", "remedy"),
     [
         pytest.param("model", "Choose another `filepath`, or move it to {folder}/model/1.", id="name"),
-        pytest.param("3", "Give the directory that it is in: filepath={folder}.", id="version"),
+        pytest.param("3", "Give the directory that it is in: 'filepath={folder}'.", id="version"),
     ],
 )
 def test_a_model_is_no_directory_of_versions(tmp_path: Path, name: str, remedy: str) -> None:
-    make_versions(tmp_path, name)
+    folder = tmp_path / "my models"
+    make_versions(folder, name)
     with pytest.raises(ArgumentError) as caught:
-        choose_destination(make_config(tmp_path / name, version="auto"))
+        choose_destination(make_config(folder / name, version="auto"))
     assert str(caught.value) == (
-        f"{tmp_path / name} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
-        f"{remedy.format(folder=tmp_path)}"
+        f"{folder / name} is a SavedModel itself, and layout=tf_serving needs a directory of versions. "
+        f"{remedy.format(folder=folder)}"
     )
 
 
