@@ -44,7 +44,7 @@ def test_every_exit_code_of_an_error_is_described() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        pytest.param([], "exporter help troubleshooting", id="topics"),
+        pytest.param([], "troubleshooting  What each exit code", id="topics"),
         pytest.param(["commands"], "exporter rerun", id="commands"),
         pytest.param(["exit", "codes"], "nothing was published", id="a section"),
         pytest.param(["exit_codes"], "nothing was published", id="underscore"),

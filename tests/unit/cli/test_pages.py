@@ -24,6 +24,7 @@ WIDTHS = (60, 100, 120)
 def test_a_page_has_a_title_a_summary_and_lists_of_what_there_is(topic: str) -> None:
     text = read_page(topic)
     assert re.match(r"# [^\n]+\n\n[^\n]+\.\n\n", text)
+    assert len(list_topics()[topic]) <= 62  # one line of a terminal, with the name
     assert fill_lists(text) == text, "python -m exporter.cli.help.pages"
 
 

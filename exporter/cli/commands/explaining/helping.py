@@ -24,9 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     typed = " ".join(arguments.topic)
     topic = name_topic(typed)
     if not topic:
-        others = [("COMMAND", "a command"), ("KEY", "a key, such as save_format or verify.mode")]
+        others = [("COMMAND", "A command."), ("KEY", "A key, such as save_format or verify.mode.")]
+        print("exporter help WORD explains one of these, or a section of their pages:\n")
         topics = {**list_topics(), "commands": "What there is beside the export itself."}
-        _print([*sorted(topics.items()), *others], "exporter help ")
+        _print([*sorted(topics.items()), *others])
     elif topic == "commands":
         _print([(name, summarize(module)) for name, module in COMMANDS.items()], "exporter ")
     elif topic in list_topics():
