@@ -166,8 +166,14 @@ ROOMS: dict[str, str] = {
         "saving.formats config saving artifacts models models.endpoints verification exporting.destinations exporting"
     ),
     "sweeps.records": "text errors saving.layout storage storage.remote saving.formats config artifacts exporting",
-    "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
-    "sweeps": "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.showing",
+    "sweeps.tables": "text errors saving.contents storage sweeps.records",
+    "sweeps.showing": (
+        "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records sweeps.tables"
+    ),
+    "sweeps": (
+        "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.tables "
+        "sweeps.showing"
+    ),
     "cli.help": "errors saving.formats config artifacts sources",
     "cli": (
         "text errors processes storage storage.remote saving.formats config artifacts sources exporting.destinations "
@@ -183,6 +189,7 @@ ROOMS: dict[str, str] = {
         "artifacts.inspection artifacts.inspection.showing verification.deployment verification.environments "
         "verification verification.answers exporting cli.help cli cli.rerunning"
     ),
+    "cli.commands.sweeps": "text sweeps.tables sweeps.showing",
     "cli.commands.versions": (
         "text saving.contents storage.remote artifacts artifacts.inspection.showing exporting.destinations cli.commands"
     ),
