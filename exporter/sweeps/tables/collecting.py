@@ -72,14 +72,14 @@ class Sweep:
     def models(self) -> dict[str, list[JobResult]]:
         """Name of a model -> its rows: an artifact is compared with others of its model.
 
-        One, without a name, where the sweep has one model, or no model has two artifacts.
+        One, without a name, where one model alone has artifacts, or none has two.
         """
         swept = find_swept([row.overrides for row in self.rows])
         models: dict[str, list[JobResult]] = {}
         for row in self.rows:
             models.setdefault(name_model(read_parameters(row.overrides), swept), []).append(row)
-        has_rivals = any(sum(row.is_finished for row in rows) > 1 for rows in models.values())
-        return models if len(models) > 1 and has_rivals else {"": list(self.rows)}
+        counts = [count for rows in models.values() if (count := sum(row.is_finished for row in rows))]
+        return models if len(counts) > 1 and max(counts) > 1 else {"": list(self.rows)}
 
     @property
     def front(self) -> list[int]:
