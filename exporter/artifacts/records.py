@@ -296,11 +296,13 @@ class Loading:
         custom_objects: Where the classes and functions are that are not registered, such as `layers.Gate`, by the name
             in the model's configuration.
         safe_mode: False where the artifact holds code of its maker, such as a Python lambda.
+        libraries: The modules that register operations of the graph, which TensorFlow alone lacks.
     """
 
     imports: tuple[str, ...] = ()
     custom_objects: dict[str, str] = field(default_factory=dict)
     safe_mode: bool = True
+    libraries: tuple[str, ...] = ()
 
     def write_lines(self, filepath: str, reader: str = "exporter") -> list[str]:
         """Writes the lines of Python that load the artifact, in any process.
@@ -315,7 +317,7 @@ class Loading:
             arguments.append(f"custom_objects={{{objects}}}")
         if not self.safe_mode:
             arguments.append("safe_mode=False")
-        modules = dict.fromkeys((*self.imports, reader.partition(".")[0]))
+        modules = dict.fromkeys((*self.libraries, *self.imports, reader.partition(".")[0]))
         return [f"import {', '.join(modules)}", f"model = {reader}.load_model({', '.join(arguments)})"]
 
 

@@ -64,6 +64,8 @@ class _Summary(Page):
             self._pairs("holds", [(holding.what, holding.detail) for holding in receipt.held])
         oldest = {"Keras": receipt.oldest_keras, "TensorFlow": receipt.oldest_tensorflow}
         readers = [f"{name} {version} and newer" for name, version in oldest.items() if version]
+        if readers and receipt.loading.libraries:
+            readers.append(f"with {' and '.join(receipt.loading.libraries)}")
         if readers:
             self._wrapped("opens in", ", ".join(readers))
         if receipt.left_out:
@@ -128,7 +130,8 @@ def _list_commands(receipt: ReceiptFields) -> list[tuple[str, list[str]]]:
         opens = KERAS in readers and all(entry.kind is not OmissionKind.STOCK_KERAS for entry in receipt.left_out)
         return [("load", load), ("or", loading.write_lines(path, "keras.models"))][: 1 + opens]
     # Endpoints use the variables of the loaded object, which live as long as it does.
-    endpoints = ["import tensorflow as tf", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]
+    modules = ", ".join(["tensorflow as tf", *loading.libraries])
+    endpoints = [f"import {modules}", f"served = tf.saved_model.load({path!r})", "endpoints = served.signatures"]
     return [("load", load), ("serve", [*endpoints, *_list_server_commands(receipt)])]
 
 

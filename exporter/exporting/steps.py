@@ -296,7 +296,7 @@ class Export:
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 host=platform.node(),
                 machine=describe_machine(),
-                loading=result.loading,
+                loading=replace(result.loading, libraries=contents.libraries),
                 deployment=result.deployment,
                 oldest_keras=contents.oldest_keras,
                 oldest_tensorflow=contents.oldest_tensorflow,

@@ -147,6 +147,7 @@ class Contents:
         dependencies: What the model needs that is not in the artifact.
         oldest_keras: The oldest release that can open it, of those that were tried; empty where no Keras does.
         oldest_tensorflow: Likewise of TensorFlow, without Keras.
+        libraries: The modules beside TensorFlow that register operations of its graph.
     """
 
     held: tuple[ContentItem, ...]
@@ -155,6 +156,7 @@ class Contents:
     dependencies: tuple[Dependency, ...] = ()
     oldest_keras: str = ""
     oldest_tensorflow: str = ""
+    libraries: tuple[str, ...] = ()
 
 
 def format_bytes(count: float) -> str:

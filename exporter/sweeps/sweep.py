@@ -13,11 +13,11 @@ from exporter.sweeps.records.plans import PLAN, Plan, open_sweep
 from exporter.sweeps.records.progress import find_heartbeat
 from exporter.sweeps.records.results import STOPPED, read_row
 from exporter.sweeps.records.results_store import forget_jobs, receive_jobs, send_files
-from exporter.sweeps.showing.collecting import collect
 from exporter.sweeps.showing.files import CSV, JSON, write_table
 from exporter.sweeps.showing.monitor import Monitor
 from exporter.sweeps.showing.report import REPORT, write_report
 from exporter.sweeps.showing.table import print_table
+from exporter.sweeps.tables.collecting import collect
 from exporter.text.showing import find_first_line
 
 _LAUNCHER_LOG = "launcher.log"

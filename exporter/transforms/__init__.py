@@ -16,6 +16,7 @@ from exporter.transforms.images import (
 )
 from exporter.transforms.outputs import rename, sigmoid, softmax, take_label, threshold, top_k
 from exporter.transforms.records import cast, decode_base64, parse_examples
+from exporter.transforms.texts import tokenize
 
 __all__ = [
     "cast",
@@ -34,5 +35,6 @@ __all__ = [
     "take_label",
     "takes",
     "threshold",
+    "tokenize",
     "top_k",
 ]

@@ -212,12 +212,12 @@ FAULTS = {
         ["-m", "save_format=tf,h5", "model.epochs=1,2"],
         "filepath: job 0 (save_format=tf model.epochs=1) and job 1 (save_format=tf model.epochs=2) "
         "would both write exports/digits; give each its own, such as "
-        "'filepath=exports/${save_format}-${model.epochs}${exporter.suffix:${save_format}}'",
+        "'filepath=\"exports/${save_format}-${model.epochs}${exporter.suffix:${save_format}}\"'",
     ),
     "one path for two options": (
         ["-m", "verify=full,none"],
         "filepath: job 0 (verify=full) and job 1 (verify=none) would both write exports/digits; give each its own, "
-        "such as 'filepath=exports/${hydra:runtime.choices.verify}${exporter.suffix:${save_format}}'",
+        "such as 'filepath=\"exports/${hydra:runtime.choices.verify}${exporter.suffix:${save_format}}\"'",
     ),
 }
 
@@ -370,7 +370,7 @@ RECIPE_FAULTS = {
         "1 fault in mine.yaml",
         [
             "filepath: job 0 (include_optimizer=True) and job 1 (include_optimizer=False) would both write model; "
-            "give each its own, such as 'filepath=exports/${include_optimizer}${exporter.suffix:${save_format}}'",
+            "give each its own, such as 'filepath=\"exports/${include_optimizer}${exporter.suffix:${save_format}}\"'",
         ],
     ),
     "interpolation of itself": (

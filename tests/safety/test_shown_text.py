@@ -32,10 +32,10 @@ from exporter.storage.digests import record_files
 from exporter.storage.logs import DiscreetFormatter
 from exporter.storage.sidecars import name_receipt
 from exporter.sweeps.records.results import Outcome, write_row
-from exporter.sweeps.showing.collecting import collect
 from exporter.sweeps.showing.files import write_table
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import print_table
+from exporter.sweeps.tables.collecting import collect
 
 from .conftest import copy, read_members, write_members
 

@@ -26,9 +26,9 @@ from exporter.saving.formats import FORMATS, find_chosen
 from exporter.sweeps.records.plans import describe_job, make_plan
 from exporter.sweeps.records.results import describe_success, write_row
 from exporter.sweeps.showing import charts
-from exporter.sweeps.showing.collecting import collect
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import print_table
+from exporter.sweeps.tables.collecting import collect
 
 from . import npz_format
 from .format_tests import FormatTests, make_trained

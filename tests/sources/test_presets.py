@@ -60,7 +60,7 @@ def test_says_how_to_install_keras_hub(tmp_path: Path, monkeypatch: pytest.Monke
         sources.file(str(tmp_path / "preset"))
     assert str(caught.value) == (
         f"{tmp_path / 'preset'} is a preset of KerasHub, which cannot be imported: import of keras_hub halted; None in "
-        "sys.modules. Install it: pip install keras-hub"
+        "sys.modules. Install it: pip install 'keras-exporter[hub]'"
     )
 
 

@@ -25,11 +25,11 @@ from exporter.sweeps.records.plans import Plan
 from exporter.sweeps.records.results import JobResult, Outcome, describe_failure, find_objective, write_row
 from exporter.sweeps.showing import table
 from exporter.sweeps.showing.charts import draw_charts
-from exporter.sweeps.showing.collecting import Sweep, collect
-from exporter.sweeps.showing.comparing import describe_beside, describe_measuring, find_beside, find_front
 from exporter.sweeps.showing.files import write_table
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import print_table
+from exporter.sweeps.tables.collecting import Sweep, collect
+from exporter.sweeps.tables.comparing import describe_beside, describe_measuring, find_beside, find_front
 
 from .test_report import make_plan_of, make_row
 
@@ -96,8 +96,10 @@ def test_what_a_deployed_artifact_keeps_of_its_model_has_columns(plan: Plan) -> 
 
 
 def test_the_quantisation_stands_once(plan: Plan) -> None:
-    sweep = Sweep(plan, (make_deployed(plan, 0), make_deployed(plan, 1)), ("quantize=int8 a=1", "quantize=int8 a=2"))
+    rows = [make_deployed(plan, number, overrides=(f"quantize=int{number}",)) for number in (0, 1)]
+    sweep = Sweep(plan, tuple(rows), ("quantize=int0", "quantize=int1"))
     assert "quantize" not in read_titles(sweep)
+    assert [column.title for column in sweep.parameters] == ["quantize"]
 
 
 def test_the_worst_scored_output_is_shown_by_its_metric(plan: Plan) -> None:
@@ -212,8 +214,8 @@ def test_the_front_is_marked_everywhere(plan: Plan, tmp_path: Path, monkeypatch:
     assert sweep.front == [2, 1]
     lines = print_in(sweep, 160, monkeypatch)
     assert [line.split()[:2] for line in lines[5:9]] == [
-        ["0", "save_format=litert"],
-        *(["1", "◆"], ["2", "◆"], ["3", "save_format=h5"] if plan.cells[3].format == "h5" else ["3", "save_format=tf"]),
+        ["0", "litert"],
+        *(["1", "◆"], ["2", "◆"], ["3", "tf"]),
     ]
     assert "◆                     no other job is at least as good in bytes, median latency and accuracy" in lines
     write_table(sweep)

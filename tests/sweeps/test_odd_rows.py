@@ -18,11 +18,11 @@ from exporter.artifacts.records import Check, CheckKind
 from exporter.config import Objective
 from exporter.errors import ArtifactError
 from exporter.sweeps.records.results import ROW, JobResult, Outcome, find_objective
-from exporter.sweeps.showing.collecting import Sweep, collect
 from exporter.sweeps.showing.files import write_table
 from exporter.sweeps.showing.monitor import Monitor
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import print_table
+from exporter.sweeps.tables.collecting import Sweep, collect
 
 from .test_report import make_plan_of, make_row
 

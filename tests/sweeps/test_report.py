@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,12 @@ from exporter.saving.contents import ContentItem, Omission
 from exporter.sweeps.records.plans import Plan, make_plan
 from exporter.sweeps.records.results import JobResult, Outcome, SweepJob, describe_success, find_objective, write_row
 from exporter.sweeps.showing.charts import draw_charts
-from exporter.sweeps.showing.collecting import Sweep, collect
-from exporter.sweeps.showing.comparing import find_front
 from exporter.sweeps.showing.files import write_table
 from exporter.sweeps.showing.report import write_report
 from exporter.sweeps.showing.table import print_table
-from exporter.sweeps.showing.words import format_seconds, shorten_overrides
+from exporter.sweeps.tables.collecting import Sweep, collect
+from exporter.sweeps.tables.comparing import find_front
+from exporter.sweeps.tables.words import format_seconds, shorten_overrides
 
 FORMATS = ("tf", "h5", "keras")
 
@@ -141,8 +142,56 @@ def test_the_printed_table_names_winners_and_commands(sweep: Sweep, capsys: pyte
     lines = printed.splitlines()
     assert lines[1] == "6 jobs: 4 proven, 2 failed"
     assert "smallest              save_format=tf seed=0  20.0 kB" in lines
-    assert "run one again   0  exporter -cn digits_formats save_format=tf seed=0 strict=true" in lines
+    assert "go on         exporter -m seed=0,1 resume=true" in lines
     assert max(map(len, lines[3:11])) <= 120, printed
+    assert lines[3].split()[:3] == ["#", "save_format", "seed"]
+    assert lines[4].split()[:4] == ["0", "◆", "tf", "0"]
+
+
+def test_nothing_goes_on_where_all_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan_of(tmp_path, 2)
+    print_table(Sweep(plan, tuple(map(make_row, plan.cells)), ("a", "b")), "report.html")
+    assert "go on" not in capsys.readouterr().out
+
+
+def make_models(directory: Path) -> Sweep:
+    """Two models in two formats each; of the first one all is smaller."""
+    plan = make_plan_of(directory, 4)
+    names = ("small", "small", "large", "large")
+    rows = [
+        make_row(cell, overrides=(f"model.name={name}", f"save_format={cell.format}"), read=(f"the {name} one",))
+        for cell, name in zip(plan.cells, names, strict=True)
+    ]
+    return Sweep(plan, tuple(rows), tuple(" ".join(row.overrides) for row in rows))
+
+
+def test_the_best_is_the_best_of_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_models(tmp_path)
+    assert sweep.find_winners()["total_bytes"] == [0, 2]
+    assert sweep.front == [0, 1, 2, 3]
+    print_table(sweep, "report.html")
+    lines = capsys.readouterr().out.splitlines()
+    index = lines.index("small")
+    assert lines[index + 1] == "  save_format=tf  smallest, fastest to load, least memory"
+    assert lines[index + 2] == "  save_format=h5  lowest latency"
+    assert lines[index + 3] == "large"
+    assert any(
+        line.endswith("no other job of its model is at least as good in bytes and median latency") for line in lines
+    )
+
+
+def test_the_page_says_what_the_models_are(tmp_path: Path) -> None:
+    page = write_report(make_models(tmp_path)).read_text()
+    assert "<title>small, large: 4 jobs</title>" in page
+    assert "<b>large</b><div>the large one</div><div>weights: 4 tensors, 1.1 kB</div>" in page
+    assert "serving_default: pixels float32 (?, 8, 8, 1) → probabilities float32 of any shape" in page
+
+
+def test_models_of_one_artifact_each_are_compared_with_each_other(tmp_path: Path) -> None:
+    sweep = make_models(tmp_path)
+    sweep = replace(sweep, rows=(sweep.rows[0], sweep.rows[2]), labels=("a", "b"))
+    assert list(sweep.models) == [""]
+    assert sweep.find_winners()["total_bytes"] == [0]
 
 
 def test_the_json_of_the_table(sweep: Sweep) -> None:
@@ -154,8 +203,9 @@ def test_the_json_of_the_table(sweep: Sweep) -> None:
     former = json.loads((Path(__file__).parents[1] / "former" / "rows" / "proven.json").read_text())
     for row in table["rows"]:
         assert row.keys() == former.keys() | {
-            *("command", "directory", "quantize", "deployment", "machine", "on_front", "beside")
+            *("command", "directory", "quantize", "deployment", "machine", "on_front", "beside", "params")
         }
+    assert table["rows"][3]["params"] == {"save_format": "tf", "seed": 1}
     told = ("total_bytes", "held", "left_out", "seconds", "measurements", "peak_memory_bytes")
     assert [table["rows"][4][name] for name in told] == [None, [], [], None, None, None]
 
@@ -377,9 +427,30 @@ def measure_luminance(color: str) -> float:
 
 
 @pytest.mark.xdist_group("browser")
+def test_no_column_is_cut_on_a_desk(page: webdriver.Chrome) -> None:
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    hidden = "const box = document.querySelector('.scroll'); return box.scrollWidth - box.clientWidth"
+    assert page.execute_script(hidden) == 0
+
+
+@pytest.mark.xdist_group("browser")
+def test_a_job_that_failed_says_why_in_its_row(page: webdriver.Chrome) -> None:
+    [row] = [row for row in page.find_elements(By.CSS_SELECTOR, "#jobs tbody tr") if row.text.startswith("4 ")]
+    assert row.find_element(By.CSS_SELECTOR, ".why").text.startswith("not the same <script>")
+
+
+@pytest.mark.xdist_group("browser")
 def test_links_lead_to_the_artifacts(page: webdriver.Chrome, sweep: Sweep) -> None:
     links = [link.get_dom_attribute("href") for link in page.find_elements(By.CSS_SELECTOR, "#job-0 dl a")]
-    assert links == ["out/model%200", "out/model%200.receipt.json"]
+    assert links[0] == "out/model%200"
+    # The others are inside the page, which can be sent to somebody without them.
+    receipt = b64decode(links[1].removeprefix("data:application/json;base64,"))
+    assert receipt.decode() == sweep.rows[0].receipt.to_json()  # type: ignore[union-attr]
+    files = page.find_elements(By.CSS_SELECTOR, "footer a")
+    assert [each.get_dom_attribute("download") for each in files] == ["sweep.json", "sweep.csv"]
+    table = b64decode(files[1].get_dom_attribute("href").removeprefix("data:text/csv;base64,")).decode()
+    assert [row["number"] for row in csv.DictReader(table.splitlines())] == ["0", "1", "2", "3", "4", "5"]
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     pdf = page.execute_cdp_cmd("Page.printToPDF", {})
     assert len(pdf["data"]) > 10_000

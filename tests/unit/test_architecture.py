@@ -31,7 +31,8 @@ ROOMS: dict[str, str] = {
     "saving.configuration": "text errors saving.contents storage.remote",
     "saving.state": "typing errors saving.private_api saving.configuration",
     "saving.graph": (
-        "typing text errors saving.private_api saving.contents saving.layout saving.configuration saving.state"
+        "typing text errors saving.private_api saving.contents saving.layout saving.safety.graphs "
+        "saving.configuration saving.state"
     ),
     "saving.deployment": "errors processes saving.contents saving.layout saving.graph",
     "saving.deployment.runtimes": "errors processes saving.contents saving.layout saving.deployment",
@@ -100,16 +101,16 @@ ROOMS: dict[str, str] = {
         "saving.safety.graphs saving.state saving.deployment.runtimes saving.formats artifacts"
     ),
     "artifacts.inspection.showing": "text saving.contents storage saving.formats artifacts artifacts.inspection",
-    "transforms": "errors",
     "models": "typing text errors processes saving.private_api saving.contents saving.state saving.graph config",
     "models.training": "typing errors processes saving.private_api saving.state saving.graph models",
-    "models.endpoints": (
-        "typing text errors processes saving.private_api saving.state saving.graph saving.formats.saved_model config "
-        "transforms models models.training"
-    ),
     "sources": (
         "text errors saving.layout storage storage.remote saving.safety saving.configuration saving.requests "
         "saving.legacy saving.formats.saved_model saving.formats saving artifacts.inspection models"
+    ),
+    "transforms": "errors sources",
+    "models.endpoints": (
+        "typing text errors processes saving.private_api saving.state saving.graph saving.formats.saved_model config "
+        "transforms models models.training"
     ),
     "verification.comparing": (
         "typing text errors processes saving.private_api saving.contents saving.layout saving.state saving.graph "
@@ -166,8 +167,14 @@ ROOMS: dict[str, str] = {
         "saving.formats config saving artifacts models models.endpoints verification exporting.destinations exporting"
     ),
     "sweeps.records": "text errors saving.layout storage storage.remote saving.formats config artifacts exporting",
-    "sweeps.showing": "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records",
-    "sweeps": "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.showing",
+    "sweeps.tables": "text errors saving.contents storage sweeps.records",
+    "sweeps.showing": (
+        "text errors saving.contents storage storage.remote saving.formats artifacts sweeps.records sweeps.tables"
+    ),
+    "sweeps": (
+        "text errors processes storage storage.remote config artifacts exporting sweeps.records sweeps.tables "
+        "sweeps.showing"
+    ),
     "cli.help": "text errors saving.formats config artifacts transforms sources",
     "cli": (
         "text errors processes storage storage.remote saving.formats config artifacts sources exporting.destinations "
@@ -184,6 +191,7 @@ ROOMS: dict[str, str] = {
         "verification verification.answers exporting cli cli.rerunning"
     ),
     "cli.commands.explaining": "text errors saving.formats config cli.help cli.commands",
+    "cli.commands.sweeps": "text sweeps.tables sweeps.showing",
     "cli.commands.versions": (
         "text saving.contents storage.remote artifacts artifacts.inspection.showing exporting.destinations cli.commands"
     ),

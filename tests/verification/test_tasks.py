@@ -1,5 +1,7 @@
 """Tasks of KerasHub come back with the preprocessor that takes text, and as an endpoint that does."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,14 +64,51 @@ def test_says_which_operation_is_missing(tmp_path: Path) -> None:
     exporter.save_model(classifier, path, save_format="tf", signatures={"prepare": function})
 
     load = f"import exporter\nprint(type(exporter.load_model({str(path)!r})).__name__)"
-    refused, loaded = run(load), run(f"import tensorflow_text\n{load}")
+    refused, loaded = run(f"import sys\nsys.modules['tensorflow_text'] = None\n{load}"), run(load)
 
     operation = refused.stderr.partition("needs the operation '")[2].partition("'")[0]
     assert refused.stderr.rstrip().endswith(
-        f"{path} needs the operation '{operation}', which TensorFlow does not have. Import the library that has it "
-        "before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
+        f"{path} needs the operation '{operation}', which TensorFlow does not have. It is in tensorflow_text, which is "
+        "missing: pip install tensorflow-text"
     )
     assert loaded.stdout.strip() == "BertTextClassifier", loaded.stderr
+
+
+RECIPE = """\
+defaults: [config, override model: custom, _self_]
+model:
+  _target_: keras_hub.models.TextClassifier.from_preset
+  preset: preset
+filepath: exports/classifier
+options:
+  namespace_whitelist: [TFText]
+signatures:
+  classify:
+    preprocess: {_target_: exporter.transforms.tokenize, preset: preset}
+    postprocess: {_target_: exporter.transforms.take_label, labels: [bad, good]}
+"""
+
+
+def test_a_recipe_takes_a_preset_to_an_endpoint_from_text_to_labels(tmp_path: Path) -> None:
+    classifier = make_classifier()
+    classifier.save_to_preset(str(tmp_path / "preset"))
+    (tmp_path / "classify.yaml").write_text(RECIPE)
+    (tmp_path / "x.json").write_text(json.dumps({"inputs": {"text": TEXTS}}))
+    command = [sys.executable, "-m", "exporter"]
+
+    done = subprocess.run([*command, "classify.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "opens in   Keras 3.5.0 and newer, TensorFlow 2.8 and newer, with tensorflow_text" in done.stdout
+    expected = [["bad", "good"][index] for index in np.argmax(classifier.predict(TEXTS, verbose=0), axis=-1)]
+    # The printed lines work as they stand.
+    [served] = re.findall(r"^serve +(import .*)\n +(served = .*)$", done.stdout, re.MULTILINE)
+    ask = f"print(served.signatures['classify'](text=tf.constant({TEXTS!r}))['label'].numpy().tolist())"
+    answered = run("\n".join([*served, ask]))
+    assert answered.stdout.strip() == str([label.encode() for label in expected]), answered.stderr
+    asked = [*command, "predict", "exports/classifier", "--inputs", "x.json", "--endpoint", "classify", "--json"]
+    predicted = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(predicted.stdout)["outputs"]["label"] == expected, predicted.stderr
 
 
 def test_a_language_model_generates_as_an_endpoint(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ COMMANDS = {
     "rollback": "versions.rolling_back",
     "promote": "versions.promoting",
     "predict": "predicting",
+    "sweeps": "sweeps.listing",
+    "compare": "sweeps.comparing",
     "recipes": "recipes.listing",
     "check": "recipes.checking",
     "help": "explaining.helping",

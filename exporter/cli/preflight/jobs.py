@@ -230,18 +230,18 @@ class Preflight:
             first_number, first = writers.setdefault(os.path.realpath(target), (number, job))
             if first is not job:
                 both = f"job {first_number} ({' '.join(first.overrides)}) and job {number} ({' '.join(job.overrides)})"
-                remedy = shlex.quote(f"filepath={self._suggest_filepath(swept)}")
+                remedy = shlex.quote(f"filepath={quote(self._suggest_filepath(swept))}")
                 message = f"{both} would both write {target}; give each its own, such as {remedy}"
                 is_typed = any(each.is_sweep_override() for each in self._faults.given)
                 (self._faults.add_typed if is_typed else self._faults.add_of_recipe)("filepath", message)
                 return
 
     def _suggest_filepath(self, swept: Sequence[Override]) -> str:
-        keys = [
+        keys = dict.fromkeys(
             f"hydra:runtime.choices.{each.key_or_group}" if self._overrides.is_group(each) else each.key_or_group
             for each in swept
             if each.key_or_group != "filepath"
-        ]
+        )
         parts = [f"${{{key}}}" for key in keys]
         return f"exports/{'-'.join(parts) or '${hydra:job.num}'}${{exporter.suffix:${{save_format}}}}"
 

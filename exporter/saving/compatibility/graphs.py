@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,13 +51,21 @@ def find_oldest_tensorflow(graph: Any) -> Version:
     """
     table = read_operation_releases()
     oldest = table.first
-    nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
-    for node in nodes:
+    for node in _list_nodes(graph):
         known = table.since.get(node.op)
         if known is not None:
             needed = [version for name, version in known.items() if not name or name in _list_asking(node.attr)]
             oldest = max([oldest, *needed])
     return oldest
+
+
+def list_operations(graph: Any) -> set[str]:
+    """Lists the operations of a graph and of the functions in it; see `find_oldest_tensorflow`."""
+    return {node.op for node in _list_nodes(graph)}
+
+
+def _list_nodes(graph: Any) -> Iterator[Any]:
+    return itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
 
 
 def _list_asking(attributes: Any) -> set[str]:

@@ -1,17 +1,13 @@
 """What one artifact gives: its functions, its variables as Keras's, and the code that is available."""
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from exporter.errors import ArtifactError
 from exporter.saving.configuration.configurations import find_foreign_names
-from exporter.saving.configuration.faults import LOAD_FAULTS, keras_explained
+from exporter.saving.configuration.faults import keras_explained
 from exporter.saving.functions.records import UnitFunctions, UnitVariable
 from exporter.saving.rebuilding.record import StateRecord
 from exporter.saving.requests import LoadRequest
@@ -105,18 +101,3 @@ def adopt_value(variable: Variable, value: TFVariable, trainable: bool) -> Varia
     variable._shape = tuple(value.shape)
     variable.trainable = trainable
     return variable
-
-
-@contextmanager
-def strange_operations_named(path: Path) -> Iterator[None]:
-    """Says which operation TensorFlow does not know, and where it may be from."""
-    try:
-        yield
-    except LOAD_FAULTS as error:
-        unknown = re.search(r"Op type not registered '([\w>]+)'", str(error))
-        if unknown is None:
-            raise
-        raise ArtifactError(
-            f"{path} needs the operation {unknown[1]!r}, which TensorFlow does not have. Import the library that has "
-            "it before the load; for the tokenizers of KerasHub: pip install tensorflow-text; import tensorflow_text."
-        ) from error

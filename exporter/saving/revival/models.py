@@ -17,6 +17,7 @@ from exporter.saving.configuration.configurations import find_foreign_names
 from exporter.saving.configuration.faults import LOAD_FAULTS
 from exporter.saving.functions.own_code import list_layers
 from exporter.saving.functions.records import Functions
+from exporter.saving.graph.operations import load_with_operations
 from exporter.saving.layout.checksums import damage_explained
 from exporter.saving.layout.names import ASSETS
 from exporter.saving.layout.tensor_bundle import KEY_SUFFIX
@@ -34,7 +35,7 @@ from exporter.saving.revival.calling import Untracked
 from exporter.saving.revival.compilation import compile_revived
 from exporter.saving.revival.function_checks import check_functions
 from exporter.saving.revival.layers import RevivedLayer, RevivedModel, make_unit_class
-from exporter.saving.revival.loaded import Loaded, adopt_value, strange_operations_named
+from exporter.saving.revival.loaded import Loaded, adopt_value
 from exporter.saving.revival.saved_steps import use_saved_prediction
 from exporter.saving.revival.substitutes import Factory, name_substitute
 from exporter.saving.state.collecting import Array, collect, read_array
@@ -62,8 +63,8 @@ def revive_model(
         The model: with its own class and layers where their code is available, and with revived ones elsewhere.
     """
     request.check([record.dtype_policies, record.acquired])
-    with damage_explained(path, "", LOAD_FAULTS), strange_operations_named(path):
-        artifact = tf.saved_model.load(str(path))
+    with damage_explained(path, "", LOAD_FAULTS):
+        artifact = load_with_operations(path, lambda: tf.saved_model.load(str(path)))
     ours = getattr(artifact, "exporter", None)
     holder = getattr(ours, "functions", None)
     units = _read_mapping(holder, "units")

@@ -43,6 +43,11 @@ class Progress:
     host: str
     process: int
 
+    @property
+    def seconds(self) -> float:
+        """How long the job runs already; none where another machine's clock is ahead of this one's."""
+        return max((datetime.now(UTC) - datetime.fromisoformat(self.started)).total_seconds(), 0.0)
+
 
 class ProgressWriter:
     """Tells about an export by a file: a `Reporter` for a process that has no terminal.

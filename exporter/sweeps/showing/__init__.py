@@ -1,1 +1,1 @@
-"""What is shown of a sweep: the table, the page, its charts, and the view while it runs."""
+"""Where a sweep is shown: the table, its files, the page with its charts, and the view while it runs."""

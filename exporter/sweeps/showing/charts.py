@@ -5,16 +5,17 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifacts.records import Check
 from exporter.saving.contents import format_bytes
 from exporter.saving.formats import FORMATS
 from exporter.sweeps.records.results import JobResult
-from exporter.sweeps.showing.collecting import Sweep
-from exporter.sweeps.showing.columns import word_difference, word_score
-from exporter.sweeps.showing.comparing import find_best_rows
-from exporter.sweeps.showing.words import format_seconds, leave_keys_out
+from exporter.sweeps.tables.collecting import Sweep
+from exporter.sweeps.tables.columns import word_difference, word_score
+from exporter.sweeps.tables.comparing import find_best_rows
+from exporter.sweeps.tables.words import format_seconds, leave_keys_out
 from exporter.text.printable import escape
 
 if TYPE_CHECKING:
@@ -56,7 +57,14 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
     measured = [row for row in rows if row.measurements]
     compared = [row for row in sweep.rows if any(check.difference is not None for check in row.checks)]
     labels = {row.number: escape(label) for row, label in zip(sweep.rows, sweep.labels, strict=True)}
-    drawn = ((_draw_bytes, rows), (_draw_seconds, rows), (_draw_front, measured), (_draw_differences, compared))
+    models = [[row for row in rows if row.is_finished] for rows in sweep.models.values()]
+    front = partial(_draw_front, models=[[row for row in rows if row.measurements] for rows in models])
+    drawn = (
+        (partial(_draw_bytes, models=models), rows),
+        (_draw_seconds, rows),
+        (front, measured),
+        (_draw_differences, compared),
+    )
     charts = []
     for draw, shown in drawn:
         if shown:
@@ -69,7 +77,9 @@ def draw_charts(sweep: Sweep) -> list[tuple[str, str, str]]:
     return charts
 
 
-def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_bytes(
+    rows: Sequence[JobResult], labels: dict[int, str], models: Sequence[Sequence[JobResult]]
+) -> tuple[str, str, str]:
     shown = rows[:_MOST_BARS]
     figure, axes = _make_axes(height=0.9 + 0.36 * len(shown))
     values = list(map(_count_bytes, shown))
@@ -81,8 +91,9 @@ def _draw_bytes(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
     _name_bars(axes, shown, labels)
     axes.set_xlim(0, max(values) * 1.22 or 1)
     axes.xaxis.set_visible(False)
-    smallest = min(shown, key=_count_bytes)
-    words = f"Bytes of each artifact; the smallest is {labels[smallest.number]}."
+    smallest = [labels[min(rows, key=_count_bytes).number] for rows in models if rows]
+    one = "the smallest is" if len(smallest) == 1 else "of each model the smallest is"
+    words = f"Bytes of each artifact; {one} {'; '.join(smallest)}.{_word_rest(rows)}"
     return "Size", words, _to_svg(figure)
 
 
@@ -117,23 +128,27 @@ def _draw_seconds(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[st
     axes.set_xlim(0, largest * 1.22 or 1)
     axes.xaxis.set_visible(False)
     _add_legend(axes)
-    return "Time", f"Seconds to {saving}, to load in a fresh process, and to the first answer.", _to_svg(figure)
+    words = f"Seconds to {saving}, to load in a fresh process, and to the first answer.{_word_rest(rows)}"
+    return "Time", words, _to_svg(figure)
 
 
-def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str, str, str]:
+def _draw_front(
+    rows: Sequence[JobResult], labels: dict[int, str], models: Sequence[Sequence[JobResult]]
+) -> tuple[str, str, str]:
     figure, axes = _make_axes(height=3.9)
     points = {
         row.number: (float(_count_bytes(row)), row.measurements.median_seconds) for row in rows if row.measurements
     }
-    front = find_best_rows(rows)
-    axes.plot(
-        [points[number][0] for number in front],
-        [points[number][1] for number in front],
-        color=_FAINT,
-        linewidth=1.2,
-        linestyle="--",
-        zorder=1,
-    )
+    fronts = [find_best_rows(rows) for rows in models if rows]
+    for front in fronts:
+        axes.plot(
+            [points[number][0] for number in front],
+            [points[number][1] for number in front],
+            color=_FAINT,
+            linewidth=1.2,
+            linestyle="--",
+            zorder=1,
+        )
     for name in sorted({row.format for row in rows}, key=_number_format):
         chosen = [points[row.number] for row in rows if row.format == name]
         axes.scatter(
@@ -155,11 +170,13 @@ def _draw_front(rows: Sequence[JobResult], labels: dict[int, str]) -> tuple[str,
     axes.grid(color=_GRID, linewidth=0.8)
     _add_legend(axes)
     figure.draw_without_rendering()  # only then it is known where the points are
-    _name_points(axes, points, rows, front)
+    best = [number for front in fronts for number in front]
+    _name_points(axes, points, rows, best)
     metrics = sorted({escape(row.score.metric) for row in rows if row.score is not None})
-    names = "; ".join(f"{number} {labels[number]}" for number in front)
+    names = "; ".join(f"{number} {labels[number]}" for number in best)
     better = "smaller, faster and of better score" if metrics else "smaller and faster"
-    words = f"No job is at once {better} than one on the dashed line: {names}."
+    of_it = " of its model" if len(fronts) > 1 else ""
+    words = f"No job{of_it} is at once {better} than one on the dashed line: {names}."
     if metrics:
         words += f" Beside each number stands its {' or '.join(metrics)}."
     return "Latency against size", words, _to_svg(figure)
@@ -232,7 +249,7 @@ def _draw_differences(rows: Sequence[JobResult], labels: dict[int, str]) -> tupl
     words = "Largest difference between artifact and model in each check: " + (
         "all are bit-equal." if equal else "a square is bit-equal, a cross with its figure is not."
     )
-    return "Difference per check", words, _to_svg(figure)
+    return "Difference per check", f"{words}{_word_rest(rows)}", _to_svg(figure)
 
 
 def _draw_cell(axes: "Axes", column: int, position: int, check: Check | None) -> None:
@@ -244,6 +261,11 @@ def _draw_cell(axes: "Axes", column: int, position: int, check: Check | None) ->
         axes.scatter(column, position, marker="X", s=70, color=_SERIES[4])
         if check.difference is not None:
             axes.text(column, position + 0.36, word_difference(check.difference), ha="center", color=_INK, fontsize=7.5)
+
+
+def _word_rest(rows: Sequence[JobResult]) -> str:
+    """Says how many jobs a chart of bars has no room for."""
+    return f" The first {_MOST_BARS} of {len(rows)} jobs." if len(rows) > _MOST_BARS else ""
 
 
 def _count_bytes(row: JobResult) -> int:

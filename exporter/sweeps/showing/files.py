@@ -3,15 +3,15 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.results import JobResult
-from exporter.sweeps.showing.collecting import Sweep
-from exporter.sweeps.showing.columns import COLUMNS
+from exporter.sweeps.tables.collecting import Sweep
+from exporter.sweeps.tables.columns import COLUMNS
 from exporter.text.printable import escape
 from exporter.text.showing import write_json
 
@@ -44,7 +44,11 @@ def write_table(sweep: Sweep) -> None:
     Raises:
         OSError: The file system refused.
     """
-    directory = Path(sweep.plan.directory)
+    for name, write in FILES.items():
+        replace_text(Path(sweep.plan.directory) / name, write(sweep))
+
+
+def _write_json(sweep: Sweep) -> str:
     front, beside = sweep.front, sweep.beside
     content = {
         **asdict(sweep.plan),
@@ -56,6 +60,7 @@ def write_table(sweep: Sweep) -> None:
                 **_describe_row(row),
                 "on_front": row.number in front,
                 "beside": beside.get(row.number, ()),
+                "params": {column.title: column.read(row) for column in sweep.parameters},
                 "command": sweep.word_command(row),
                 "directory": str(sweep.find_directory(row)),
             }
@@ -63,8 +68,7 @@ def write_table(sweep: Sweep) -> None:
         ],
     }
     del content["cells"]
-    replace_text(directory / JSON, write_json(_spell_figures(content)))
-    replace_text(directory / CSV, _write_csv(sweep))
+    return write_json(_spell_figures(content))
 
 
 def _describe_row(row: JobResult) -> dict[str, Any]:
@@ -90,10 +94,11 @@ def _write_csv(sweep: Sweep) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = ("number", "overrides", "outcome", "error", "format", "filepath", "sha256", "resumes", "host")
     columns = [column for column in COLUMNS if column.key not in names]
+    parameters = sweep.parameters
     conditions = ("reader", "processor", "int8_instructions")
     front, beside = sweep.front, sweep.beside
     heads = [*names, *(column.key for column in columns), "on_front", *conditions, "beside"]
-    writer.writerow([*heads, "held", "left_out", "command"])
+    writer.writerow([*heads, "held", "left_out", "command", *map(_neutralise, (each.key for each in parameters))])
     for row in sweep.rows:
         plain = {**_describe_row(row), "overrides": " ".join(row.overrides)}
         cells = [
@@ -104,6 +109,7 @@ def _write_csv(sweep: Sweep) -> str:
             " ".join(map(str, beside.get(row.number, ()))),
             *("; ".join(each["what"] for each in plain[name]) for name in ("held", "left_out")),
             sweep.word_command(row),
+            *(column.read(row) for column in parameters),
         ]
         writer.writerow(map(_neutralise, cells))
     return text.getvalue()
@@ -127,3 +133,7 @@ def _neutralise(cell: Any) -> Any:
         return cell
     text = escape(cell)
     return f"'{text}" if text.startswith(_COMPUTED) else text
+
+
+# What the table is written into, and by which function.
+FILES: dict[str, Callable[[Sweep], str]] = {JSON: _write_json, CSV: _write_csv}

@@ -5,7 +5,7 @@ It looks at the files of the jobs and at nothing else, so it shows a job on anot
 
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -14,7 +14,9 @@ from exporter.saving.contents import format_bytes
 from exporter.sweeps.records.plans import Plan
 from exporter.sweeps.records.progress import Progress, read_progress
 from exporter.sweeps.records.results import ROW, JobResult, Outcome, SweepJob, read_row
-from exporter.sweeps.showing.words import MARKS, format_seconds, shorten_overrides
+from exporter.sweeps.showing.remaining import estimate_remaining
+from exporter.sweeps.tables.parameters import read_parameters
+from exporter.sweeps.tables.words import MARKS, format_seconds, shorten_overrides
 from exporter.text.page import escape_markup, make_console
 
 if TYPE_CHECKING:
@@ -38,16 +40,18 @@ class Monitor:
         self._console = make_console(stream or sys.stderr)
         self._labels = shorten_overrides([cell.overrides for cell in plan.cells])
         self._known = {cell.number: _stamp(cell) for cell in plan.cells}
-        self._finished_before = sum(_is_finished(cell) for cell in plan.cells)
+        self._finished_before = {cell.number: row for cell in plan.cells if (row := _find_finished(cell)) is not None}
         self._ended: dict[int, JobResult] = {}
         self._running: dict[int, Progress] = {}
+        self._most_at_once = 1
         self._live: Live | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="exporter-sweep-monitor", daemon=True)
 
     def __enter__(self) -> Self:
         if self._finished_before:
-            self._console.print(f"{self._finished_before} of {len(self._plan.cells)} jobs are finished already")
+            count = len(self._finished_before)
+            self._console.print(f"{count} of {len(self._plan.cells)} jobs are finished already")
         if self._console.is_terminal:
             from rich.live import Live
 
@@ -85,6 +89,7 @@ class Monitor:
             elif (progress := read_progress(Path(cell.directory))) is not None and stamp is None:
                 running[cell.number] = progress
         self._running = running
+        self._most_at_once = max(self._most_at_once, len(running))
 
     def _look_for_rows(self) -> None:
         """Announces the jobs of a sweep that chooses them while it runs."""
@@ -113,12 +118,11 @@ class Monitor:
 
         jobs = Table.grid(padding=(0, 2, 0, 0))
         for number, progress in list(self._running.items()):
-            seconds = (datetime.now(UTC) - datetime.fromisoformat(progress.started)).total_seconds()
             jobs.add_row(
                 Spinner("dots", style="cyan"),
                 escape_markup(self._labels[number]),
                 escape_markup(progress.phase),
-                f"[dim]{seconds:.0f} s[/]",
+                f"[dim]{format_seconds(progress.seconds, rough=True)}[/]",
                 f"[dim]{escape_markup(progress.note)}[/]",
             )
         total = Table.grid(padding=(0, 2, 0, 0))
@@ -131,16 +135,20 @@ class Monitor:
         return Group(jobs, total)
 
     def _count_ended(self) -> int:
-        return self._finished_before + len(self._ended)
+        return len(self._finished_before) + len(self._ended)
 
     def _word_time_left(self) -> str:
-        ran = [row for row in self._ended.values() if row.outcome is not Outcome.REFUSED]
-        durations = [seconds for row in ran if (seconds := _measure_duration(row)) is not None]
-        left = len(self._plan.cells) - self._count_ended()
-        if not durations or not left:
-            return ""
-        seconds = sum(durations) / len(durations) * left / max(len(self._running), 1)
-        return f"about {format_seconds(seconds, rough=True)} left"
+        cells = {cell.number: read_parameters(cell.overrides) for cell in self._plan.cells}
+        over = {**self._finished_before, **self._ended}
+        ended = [
+            (cells[number], seconds)
+            for number, row in over.items()
+            if number in cells and row.outcome is not Outcome.REFUSED and (seconds := _measure_duration(row))
+        ]
+        running = [(cells[number], progress.seconds) for number, progress in self._running.items()]
+        waiting = [cells[number] for number in cells if number not in over and number not in self._running]
+        seconds = estimate_remaining(ended, running, waiting, self._most_at_once) if running or waiting else None
+        return "" if seconds is None else f"about {format_seconds(seconds, rough=True)} left"
 
 
 def _stamp(cell: SweepJob) -> int | None:
@@ -150,10 +158,11 @@ def _stamp(cell: SweepJob) -> int | None:
         return None
 
 
-def _is_finished(cell: SweepJob) -> bool:
+def _find_finished(cell: SweepJob) -> JobResult | None:
     row = read_row(Path(cell.directory))
-    is_over = row is not None and (row.is_finished or row.outcome is Outcome.REFUSED)
-    return is_over and row is not None and row.recipe_hash == cell.recipe_hash
+    if row is None or row.recipe_hash != cell.recipe_hash:
+        return None
+    return row if row.is_finished or row.outcome is Outcome.REFUSED else None
 
 
 def _measure_duration(row: JobResult) -> float | None:

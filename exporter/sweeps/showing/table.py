@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from exporter.sweeps.records.results import LOG, JobResult, Outcome
-from exporter.sweeps.showing.collecting import Sweep
-from exporter.sweeps.showing.columns import Column
-from exporter.sweeps.showing.comparing import describe_beside, describe_measuring, join_numbers
 from exporter.sweeps.showing.files import CSV, JSON
-from exporter.sweeps.showing.words import FRONT_MARK, MARKS, leave_keys_out, name_keys, word_front
+from exporter.sweeps.tables.collecting import Sweep
+from exporter.sweeps.tables.columns import Column
+from exporter.sweeps.tables.comparing import describe_beside, describe_measuring, join_numbers
+from exporter.sweeps.tables.parameters import shorten_keys
+from exporter.sweeps.tables.words import FRONT_MARK, MARKS, word_front
 from exporter.text.page import escape_markup, make_console
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _NAMED = 3
 
 
 def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None:
-    """Prints the table, the winners, and the command of each job.
+    """Prints the table, the winners, why jobs have no artifact, and the line that goes on with these.
 
     Args:
         sweep: The sweep.
@@ -51,13 +52,8 @@ def print_table(sweep: Sweep, report: str, stream: TextIO | None = None) -> None
         console.print(f"{MARKS[row.outcome]} {row.number}  {escape_markup(row.error)}{where}", soft_wrap=True)
     if reasons:
         console.print()
-    startable = [row for row in sweep.rows if row.outcome is not Outcome.REFUSED]
-    for row in startable:
-        console.print(
-            f"[dim]{'run one again' if row is startable[0] else '':<14}{row.number:>3}[/]  "
-            f"[cyan]{escape_markup(sweep.word_command(row))}[/]",
-            soft_wrap=True,
-        )
+    if sweep.is_incomplete:
+        console.print(f"[dim]{'go on':<14}[/][cyan]{escape_markup(sweep.word_resumption())}[/]", soft_wrap=True)
     directory = Path(sweep.plan.directory)
     too_narrow = f"  [dim](with {', '.join(left_out)}, for which there is no room above)[/]" if left_out else ""
     files = f"{escape_markup(str(directory / JSON))}, {CSV}"
@@ -85,38 +81,61 @@ def _fit_table(
     """Lays the rows out in the width of the terminal: with fewer blanks, then without what is least needed."""
     from rich.measure import Measurement
 
+    def is_too_wide(table: "Table") -> bool:
+        return Measurement.get(console, unbound, table).maximum > console.width
+
     unbound = console.options.update(width=10 * console.width)
     shown, left_out = list(columns), list[Column]()
-    short = [leave_keys_out(label) for label in sweep.labels]
-    heading = name_keys(sweep.labels)
-    for title, labels, padding in (("job", sweep.labels, 2), ("job", sweep.labels, 1), (heading, short, 1)):
-        table = _build_table(sweep, winners, shown, title, labels, padding)
-        if Measurement.get(console, unbound, table).maximum <= console.width:
+    keys = [column.title for column in sweep.parameters]
+    for titles, padding in ((keys, 2), (keys, 1), (shorten_keys(keys), 1)):
+        table = _build_table(sweep, winners, shown, titles, padding)
+        if not is_too_wide(table):
             return table, left_out
-    while len(shown) > 1 and Measurement.get(console, unbound, table).maximum > console.width:
+    while len(shown) > 1 and is_too_wide(table):
         dropped = max(shown, key=lambda column: column.rank)
         shown.remove(dropped)
         left_out.append(dropped)
-        table = _build_table(sweep, winners, shown, heading, short, 1)
+        table = _build_table(sweep, winners, shown, shorten_keys(keys), 1)
     return table, [column for column in columns if column in left_out]
 
 
 def _print_winners(sweep: Sweep, winners: Mapping[str, Sequence[int]], console: "Console") -> None:
-    labels = dict(zip((row.number for row in sweep.rows), sweep.labels, strict=True))
-    rows = {row.number: row for row in sweep.rows}
-    for column in sweep.columns:
-        if column.key in winners and column.is_shown:
+    columns = [column for column in sweep.columns if column.key in winners and column.is_shown]
+    for model, rows in sweep.models.items():
+        if model:
+            _print_winners_of(model, rows, columns, winners, sweep, console)
+            continue
+        for column in columns:
             numbers = winners[column.key]
-            names = ", ".join(labels[number] for number in numbers) if len(numbers) <= _NAMED else join_numbers(numbers)
+            best = next(row for row in rows if row.number in numbers)
             console.print(
-                f"[dim]{column.best:<22}[/]{escape_markup(names)}  {column.write(rows[numbers[0]])}",
+                f"[dim]{column.best:<22}[/]{escape_markup(sweep.name_jobs(numbers, _NAMED))}  {column.write(best)}",
                 soft_wrap=True,
                 highlight=False,
             )
     if sweep.front:
-        console.print(
-            f"[bold cyan]{FRONT_MARK}[/][dim]{'':<21}{word_front(sweep.has_scores)}[/]", soft_wrap=True, highlight=False
-        )
+        words = word_front(sweep.has_scores, len(sweep.models) > 1)
+        console.print(f"[bold cyan]{FRONT_MARK}[/][dim]{'':<21}{words}[/]", soft_wrap=True, highlight=False)
+
+
+def _print_winners_of(
+    model: str,
+    rows: Sequence[JobResult],
+    columns: Sequence[Column],
+    winners: Mapping[str, Sequence[int]],
+    sweep: Sweep,
+    console: "Console",
+) -> None:
+    """Prints, of one model of several, which job is the best in what."""
+    titles: dict[str, list[str]] = {}
+    for column in columns:
+        numbers = [row.number for row in rows if row.number in winners[column.key]]
+        if numbers:
+            titles.setdefault(sweep.name_jobs(numbers, _NAMED), []).append(column.best)
+    if titles:
+        console.print(f"[bold]{escape_markup(model)}[/]", soft_wrap=True, highlight=False)
+    for names, best in titles.items():
+        console.print(f"  {escape_markup(names)}  [dim]{', '.join(best)}[/]", soft_wrap=True, highlight=False)
 
 
 def _print_conditions(sweep: Sweep, console: "Console") -> None:
@@ -138,29 +157,32 @@ def _build_table(
     sweep: Sweep,
     winners: Mapping[str, Sequence[int]],
     columns: Sequence[Column],
-    title: str,
-    labels: Sequence[str],
+    titles: Sequence[str],
     padding: int,
 ) -> "Table":
     """Lays the rows out, with a number of blanks between the columns."""
     from rich.table import Table
 
-    front = sweep.front
+    front, parameters = sweep.front, sweep.parameters
     table = Table(box=None, padding=(0, padding, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("#", justify="right")
     if front:
         table.add_column("", style="bold cyan")
-    table.add_column(title, overflow="fold")
+    for column, title in zip(parameters, titles, strict=True):
+        table.add_column(escape_markup(title), justify="left" if column.is_text else "right", overflow="fold")
+    if not parameters:
+        table.add_column("job", overflow="fold")
     table.add_column("status", no_wrap=True)
     for column in columns:
         table.add_column(column.title, justify="left" if column.is_text else "right", no_wrap=True)
-    for row, label in zip(sweep.rows, labels, strict=True):
+    for row, label in zip(sweep.rows, sweep.labels, strict=True):
         cells = []
         for column in columns:
             text = escape_markup(column.write(row))
             cells.append(f"[bold green]{text}[/]" if row.number in winners.get(column.key, ()) else text)
         marks = [FRONT_MARK if row.number in front else ""] if front else []
-        table.add_row(str(row.number), *marks, escape_markup(label), f"{MARKS[row.outcome]} {row.outcome}", *cells)
+        names = [escape_markup(column.write(row)) for column in parameters] or [escape_markup(label)]
+        table.add_row(str(row.number), *marks, *names, f"{MARKS[row.outcome]} {row.outcome}", *cells)
     return table
 
 

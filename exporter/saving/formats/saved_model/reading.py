@@ -14,6 +14,7 @@ from exporter.saving.formats.saved_model.choosing import choose, choose_graph
 from exporter.saving.formats.saved_model.keras_2.metadata import name_lost, read_metadata
 from exporter.saving.formats.saved_model.keras_2.rebuilding import rebuild_keras_2
 from exporter.saving.functions.records import Functions
+from exporter.saving.graph.operations import load_with_operations
 from exporter.saving.layout.checksums import Checksums, damage_explained
 from exporter.saving.layout.documents import parse_json
 from exporter.saving.layout.names import ASSETS, CHECKSUMS, CONFIG, FUNCTIONS, GRAPH, OWN_CONFIG, SHARDS, STATE
@@ -127,7 +128,7 @@ def load_graph(path: Path, tags: Sequence[str], safe_mode: bool) -> Any:
     """
     if safe_mode:
         check_graph(path / GRAPH)
-    return tf.saved_model.load(str(path), tags=list(tags))
+    return load_with_operations(path, lambda: tf.saved_model.load(str(path), tags=list(tags)))
 
 
 def _count_stored(path: Path) -> int:

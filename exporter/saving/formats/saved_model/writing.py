@@ -17,7 +17,7 @@ from typing import cast
 
 import tensorflow as tf
 
-from exporter.saving.compatibility.graphs import find_oldest_tensorflow
+from exporter.saving.compatibility.graphs import find_oldest_tensorflow, list_operations
 from exporter.saving.compatibility.history import show_version
 from exporter.saving.contents import SERVING_DEFAULT, TWIN, ContentItem, Contents, Omission, OmissionKind
 from exporter.saving.formats.keras_archive import write_metadata
@@ -48,6 +48,7 @@ from exporter.saving.layout.names import (
 from exporter.saving.private_api import saving_context
 from exporter.saving.rebuilding.record import StateRecord, describe_state, save_assets
 from exporter.saving.requests import SaveRequest
+from exporter.saving.safety.graphs.registry import read_registry
 from exporter.saving.state.collecting import State, collect, hold_captured
 from exporter.saving.state.replicas import add_replicas, on_one_device
 from exporter.typing.keras import Model
@@ -146,7 +147,12 @@ def _write_directory(request: SaveRequest, traced: _Traced) -> Contents:
     contents = _describe(request, traced, assets, no_twin)
     meta_graph = read_meta_graph(staged)
     oldest = show_version(find_oldest_tensorflow(meta_graph.graph_def))
-    return replace(contents, signatures=describe_endpoints(meta_graph), oldest_tensorflow=oldest)
+    return replace(
+        contents,
+        signatures=describe_endpoints(meta_graph),
+        oldest_tensorflow=oldest,
+        libraries=read_registry().find_libraries(list_operations(meta_graph.graph_def)),
+    )
 
 
 def _write_configuration(

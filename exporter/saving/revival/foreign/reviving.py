@@ -10,13 +10,14 @@ import tensorflow as tf
 from exporter.errors import ArtifactError
 from exporter.saving.configuration.faults import LOAD_FAULTS
 from exporter.saving.functions.records import MODEL, Parameter, Part, Unit, UnitVariable
+from exporter.saving.graph.operations import load_with_operations
 from exporter.saving.private_api import AutoTrackable, Trackable
 from exporter.saving.rebuilding.record import StateRecord, VariableRecord
 from exporter.saving.revival.calling import Untracked
 from exporter.saving.revival.foreign.rewriting import rewrite
 from exporter.saving.revival.foreign.traces import Trace, choose_traces, describe_endpoint, index_outputs
 from exporter.saving.revival.layers import RevivedModel, make_unit_class
-from exporter.saving.revival.loaded import Loaded, strange_operations_named
+from exporter.saving.revival.loaded import Loaded
 from exporter.text.showing import join_lines
 from exporter.typing.keras import Model
 from exporter.typing.structures import Nested
@@ -103,8 +104,8 @@ def load_foreign(path: Path, tags: Sequence[str] | None) -> tuple[Any, object]:
     """
     place, kept = rewrite(path)
     try:
-        with strange_operations_named(path):
-            return tf.saved_model.load(str(place), tags=None if tags is None else list(tags)), kept
+        chosen = None if tags is None else list(tags)
+        return load_with_operations(path, lambda: tf.saved_model.load(str(place), tags=chosen)), kept
     except ArtifactError:
         raise
     except LOAD_FAULTS as error:

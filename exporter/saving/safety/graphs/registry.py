@@ -28,6 +28,7 @@ class Family:
         is_allowed: Whether a graph from somewhere else may use them.
         reason: What they do, as the end of a sentence that begins with the name of one.
         state: Why they are allowed though TensorFlow calls some of them stateful; empty if it calls none so.
+        library: The module that registers them; empty for TensorFlow's own.
         operations: Their names.
     """
 
@@ -35,6 +36,7 @@ class Family:
     is_allowed: bool
     reason: str
     state: str
+    library: str
     operations: tuple[str, ...]
 
 
@@ -56,13 +58,25 @@ class Registry:
         """Returns the operations that no family has, by name."""
         return sorted(set(operations) - self.family_of.keys())
 
+    def find_libraries(self, operations: Iterable[str]) -> tuple[str, ...]:
+        """Returns the modules beside TensorFlow that register some of the operations, by name."""
+        families = {self.family_of[each] for each in set(operations) & self.family_of.keys()}
+        return tuple(sorted({family.library for family in families if family.library}))
+
 
 @cache
 def read_registry() -> Registry:
     """Reads the families, without TensorFlow."""
     tables = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     families = tuple(
-        Family(name, kind == "allowed", table["reason"], table.get("state", ""), tuple(table["operations"].split()))
+        Family(
+            name=name,
+            is_allowed=kind == "allowed",
+            reason=table["reason"],
+            state=table.get("state", ""),
+            library=table.get("library", ""),
+            operations=tuple(table["operations"].split()),
+        )
         for kind in ("allowed", "refused")
         for name, table in tables[kind].items()
     )

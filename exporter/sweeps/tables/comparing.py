@@ -5,6 +5,9 @@ from datetime import datetime
 
 from exporter.sweeps.records.results import JobResult
 
+# Numbers of jobs that follow each other are listed up to here, and the first and the last of more are told.
+_SHORT_RUN = 2
+
 
 def find_front(points: Sequence[tuple[float | None, ...]]) -> list[int]:
     """Finds the Pareto front: the points that no other one is at least as good as in all figures.
@@ -113,5 +116,12 @@ def describe_beside(beside: Mapping[int, Sequence[int]]) -> str:
 
 
 def join_numbers(numbers: Sequence[int]) -> str:
-    """Returns `job 2` or `jobs 0, 1`."""
-    return f"job{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    """Returns `job 2`, `jobs 0, 1` or `jobs 0-3, 5`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = (f"{run[0]}-{run[-1]}" if len(run) > _SHORT_RUN else ", ".join(map(str, run)) for run in runs)
+    return f"job{'s' if len(numbers) > 1 else ''} {', '.join(words)}"

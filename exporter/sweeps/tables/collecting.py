@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from exporter.sweeps.records.results import (
     describe_missing,
     load_row,
 )
-from exporter.sweeps.showing.columns import Column, list_columns
-from exporter.sweeps.showing.comparing import find_beside, find_best_rows
-from exporter.sweeps.showing.words import shorten_overrides
+from exporter.sweeps.tables.columns import Column, list_columns, list_parameters
+from exporter.sweeps.tables.comparing import find_beside, find_best_rows, join_numbers
+from exporter.sweeps.tables.parameters import find_naming, find_swept, name_model, read_parameters
+from exporter.sweeps.tables.words import shorten_overrides
 from exporter.text.showing import find_first_line
 
 _LONGEST_REASON = 10_000
@@ -57,17 +59,36 @@ class Sweep:
         return bool(self.rows) and self.count(Outcome.REFUSED) == len(self.rows)
 
     @property
+    def parameters(self) -> list[Column]:
+        """A column for each key that the jobs differ in."""
+        return list_parameters(self.rows)
+
+    @property
     def columns(self) -> list[Column]:
-        """The columns that say something to a person."""
-        return list_columns(self.rows, self.labels)
+        """The other columns that say something to a person."""
+        return list_columns(self.rows)
+
+    @property
+    def models(self) -> dict[str, list[JobResult]]:
+        """Name of a model -> its rows: an artifact is compared with others of its model.
+
+        One, without a name, where one model alone has artifacts, or none has two.
+        """
+        swept = find_swept([row.overrides for row in self.rows])
+        models: dict[str, list[JobResult]] = {}
+        for row in self.rows:
+            models.setdefault(name_model(read_parameters(row.overrides), swept), []).append(row)
+        counts = [count for rows in models.values() if (count := sum(row.is_finished for row in rows))]
+        return models if len(counts) > 1 and max(counts) > 1 else {"": list(self.rows)}
 
     @property
     def front(self) -> list[int]:
-        """The numbers of the jobs that no other one beats in bytes, median latency and accuracy at once.
+        """The numbers of the jobs that no other one of their model beats in bytes, median latency and accuracy at once.
 
-        Empty where fewer than two were measured.
+        Without the models of which fewer than two were measured.
         """
-        return find_best_rows(self.rows) if sum(row.measurements is not None for row in self.rows) > 1 else []
+        measured = ([row for row in rows if row.measurements is not None] for rows in self.models.values())
+        return [number for rows in measured if len(rows) > 1 for number in find_best_rows(rows)]
 
     @property
     def has_scores(self) -> bool:
@@ -87,27 +108,59 @@ class Sweep:
         """Finds the best of each column.
 
         Returns:
-            Key of the column -> the numbers of the jobs with an artifact that share the best figure; a column in which
-            all are equal, or only one has a figure, has no winner.
+            Key of the column -> the numbers of the jobs with an artifact that share the best figure of their model; a
+            model of which all are equal, or only one has a figure, has no winner.
         """
-        winners = {}
-        for column in self.columns:
-            figures = {row.number: column.find_figure(row) for row in self.rows if row.is_finished}
-            known = {
-                number: figure for number, figure in figures.items() if figure is not None and math.isfinite(figure)
-            }
-            if len(set(known.values())) > 1:
-                winners[column.key] = [number for number, figure in known.items() if figure == min(known.values())]
-        return winners
+        models = self.models.values()
+        found = {
+            column.key: [number for rows in models for number in _find_best(column, rows)] for column in self.columns
+        }
+        return {key: numbers for key, numbers in found.items() if numbers}
+
+    def name_jobs(self, numbers: Sequence[int], most: int) -> str:
+        """Names jobs by what tells them apart from others of their model.
+
+        Args:
+            numbers: Of the jobs.
+            most: Of how many the names are told; more are told by their numbers.
+        """
+        if len(numbers) > most:
+            return join_numbers(numbers)
+        labels = dict(zip((row.number for row in self.rows), self.labels, strict=True))
+        if list(self.models) != [""]:
+            swept = find_swept([row.overrides for row in self.rows])
+            for row in self.rows:
+                parameters = read_parameters(row.overrides)
+                own = (key for key in swept if key in parameters and key not in find_naming(parameters, swept))
+                labels[row.number] = " ".join(f"{key}={parameters[key]}" for key in own) or labels[row.number]
+        return ", ".join(labels[number] for number in numbers)
 
     def word_command(self, row: JobResult) -> str:
         """Returns the command line that runs the job of a row alone."""
         return shlex.join(["exporter", *self.plan.job_command, *row.overrides])
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether jobs that were planned have failed, or were not run: they can be run again."""
+        return bool(self.plan.cells) and bool(self.count(Outcome.FAILED) or self.count(Outcome.MISSING))
+
+    def word_resumption(self) -> str:
+        """Returns the command line that runs the jobs again that have no artifact, and no other one."""
+        others = (each for each in self.plan.command if each.partition("=")[0] != "resume")
+        return shlex.join(["exporter", *others, "resume=true"])
+
     def find_directory(self, row: JobResult) -> Path:
         """Returns the directory of the job of a row."""
         cells = {cell.number: cell.directory for cell in self.plan.cells}
         return Path(cells.get(row.number, str(Path(self.plan.directory) / str(row.number))))
+
+
+def _find_best(column: Column, rows: Sequence[JobResult]) -> list[int]:
+    figures = {row.number: column.find_figure(row) for row in rows if row.is_finished}
+    known = {number: figure for number, figure in figures.items() if figure is not None and math.isfinite(figure)}
+    if len(set(known.values())) < 2:
+        return []
+    return [number for number, figure in known.items() if figure == min(known.values())]
 
 
 def collect(plan: Plan, was_interrupted: bool = False) -> Sweep:

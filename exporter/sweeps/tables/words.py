@@ -60,20 +60,15 @@ def leave_keys_out(label: str) -> str:
     return " ".join(word.partition("=")[2] or word for word in label.split(" "))
 
 
-def name_keys(labels: Sequence[str]) -> str:
-    """Names what the values of `leave_keys_out` are of, a line each; `job` where the jobs differ in other keys."""
-    keys = {tuple(word.partition("=")[0] for word in label.split(" ")) for label in labels}
-    return "\n".join(keys.pop()) if len(keys) == 1 and all("=" in label for label in labels) else "job"
-
-
-def word_front(has_scores: bool) -> str:
+def word_front(has_scores: bool, has_models: bool = False) -> str:
     """Says what the jobs are that no other job beats.
 
     Args:
         has_scores: Whether they were compared by their scores on labelled data, too.
+        has_models: Whether each was compared with those of its own model alone.
     """
     figures = "bytes, median latency and accuracy" if has_scores else "bytes and median latency"
-    return f"no other job is at least as good in {figures}"
+    return f"no other job{' of its model' if has_models else ''} is at least as good in {figures}"
 
 
 def shorten_overrides(jobs: Sequence[Sequence[str]]) -> list[str]:

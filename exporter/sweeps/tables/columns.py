@@ -6,9 +6,12 @@ from typing import Any
 
 from exporter.saving.contents import format_bytes
 from exporter.sweeps.records.results import JobResult
-from exporter.sweeps.showing.words import format_seconds
+from exporter.sweeps.tables.parameters import find_swept, read_parameters, read_value
+from exporter.sweeps.tables.words import format_seconds
 
 Value = float | str | None
+# Of the columns that only this sweep has, before their names in the files.
+_PARAMETERS = "params."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,15 +214,34 @@ COLUMNS = (
 )
 
 
-def list_columns(rows: Sequence[JobResult], labels: Sequence[str]) -> list[Column]:
+def list_parameters(rows: Sequence[JobResult]) -> list[Column]:
+    """Lists a column for each key that not all rows have the same value for.
+
+    Args:
+        rows: The rows of a sweep.
+    """
+    columns = []
+    for key in find_swept([row.overrides for row in rows]):
+        values = {read_value(read_parameters(row.overrides).get(key)) for row in rows}
+        is_text = any(isinstance(value, str) for value in values)
+        columns.append(
+            Column(key=f"{_PARAMETERS}{key}", title=key, read=_read_parameter(key), is_text=is_text, rank=-1)
+        )
+    return columns
+
+
+def _read_parameter(key: str) -> Callable[[JobResult], Value]:
+    return lambda row: read_value(read_parameters(row.overrides).get(key))
+
+
+def list_columns(rows: Sequence[JobResult]) -> list[Column]:
     """Lists the columns that say something of a sweep to a person, by the names that fit its rows.
 
     Args:
         rows: The rows.
-        labels: The short name of each.
     """
     hidden = {column.key for column in COLUMNS if column.is_optional and not any(map(column.write, rows))}
-    if any("quantize=" in label for label in labels):
+    if "quantize" in find_swept([row.overrides for row in rows]):
         hidden.add("quantize")
     titles = {"save_seconds": _name_saving(rows)}
     metrics = {row.score.metric for row in rows if row.score is not None}
