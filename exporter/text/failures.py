@@ -15,6 +15,8 @@ _LONGEST = 300  # characters of an error's own words
 # TensorFlow writes the place into the text of what came up inside of a graph or of what AutoGraph made.
 _IN_TEXT = ("Graph execution error:", "in user code:")
 _FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+), in (\w+)', re.MULTILINE)
+# What AutoGraph makes of a function, anybody's, and writes into a temporary directory.
+_MADE = "__autograph_generated_file"
 # Of code that has no file: what was typed into a shell or a notebook.
 _TYPED = ("<stdin>", "<ipython-input")
 
@@ -119,7 +121,7 @@ def _is_own(file: str) -> bool:
     if file.startswith(_TYPED):
         return True
     parts = Path(file).parts
-    if not os.path.isabs(file) or {"site-packages", "dist-packages"} & set(parts):
+    if not os.path.isabs(file) or {"site-packages", "dist-packages"} & set(parts) or parts[-1].startswith(_MADE):
         return False
     return os.path.isfile(file) and not any(Path(file).is_relative_to(place) for place in _list_libraries())
 

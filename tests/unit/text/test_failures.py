@@ -142,3 +142,11 @@ def test_a_definition_is_located() -> None:
         == f"test_failures.py:{find_line('def raise_deep(count: int) -> None:')} in raise_deep"
     )
     assert [locate_definition(each) for each in (hide, json.loads, len)] == ["", "", ""]
+
+
+def test_what_autograph_made_of_a_function_is_no_place_of_the_users(tmp_path: Path) -> None:
+    made = tmp_path / "__autograph_generated_file1x2y.py"
+    made.write_text("def tf__call():\n    raise TypeError('a tensor')\n")
+    space: dict[str, Callable[[], None]] = {}
+    exec(compile(made.read_text(), str(made), "exec"), space)
+    assert describe_failure(catch(lambda: space["tf__call"]())).startswith("TypeError: a tensor (test_failures.py:")
