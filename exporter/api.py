@@ -14,6 +14,7 @@ from exporter.cli.preflight.reading import convert_values
 from exporter.config import ExportConfig
 from exporter.errors import Fault, UsageError
 from exporter.exporting.job import run_export
+from exporter.exporting.session import ExportSession
 
 if TYPE_CHECKING:
     import keras
@@ -108,7 +109,8 @@ def export(
                 raise UsageError([Fault("filepath", f"received {given}; it belongs to the config; set it there")])
     had_frozen = gc.get_freeze_count() > 0
     try:
-        return run_export(config, run_directory=run_directory, reporter=reporter)
+        with ExportSession(is_warm=True) as session:
+            return run_export(config, run_directory=run_directory, reporter=reporter, session=session)
     finally:
         if not had_frozen:
             gc.unfreeze()  # this process is the caller's, and so is what was alive when TensorFlow was imported
