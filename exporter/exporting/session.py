@@ -11,9 +11,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from exporter.models.building import build_model
+from exporter.models.building import Built, build
 from exporter.processes.fresh_process import FreshProcess, ProcessEndedError, read_surroundings
 
 # A function that starts a process; the same one gives the same process.
@@ -38,7 +38,9 @@ class WarmProcesses:
     def take(self, start: Start) -> FreshProcess:
         """Takes one that waits, or starts one."""
         with self._lock:
-            if self._surroundings != read_surroundings():  # a new one would import from elsewhere, or be told other things
+            if (
+                self._surroundings != read_surroundings()
+            ):  # a new one would import from elsewhere, or be told other things
                 self._close()
             kept = self._waiting.pop(start, None)
         if kept is not None and kept.is_ready():
@@ -94,7 +96,7 @@ class ExportSession:
         """
         self._is_warm = is_warm
         self._processes: dict[Start, FreshProcess] = {}
-        self._models: OrderedDict[str, tuple[Any, str]] = OrderedDict()
+        self._models: OrderedDict[str, tuple[Built, str]] = OrderedDict()
 
     def open_process(self, start: Start) -> FreshProcess:
         """Returns a process: the one of an export before, where that left it ready.
@@ -109,19 +111,19 @@ class ExportSession:
             self._processes[start] = WARM_PROCESSES.take(start) if self._is_warm else start()
         return self._processes[start]
 
-    def build(self, model: object, seed: int, note: Callable[[str], None]) -> tuple[Any, str]:
+    def build(self, model: object, seed: int, note: Callable[[str], None]) -> tuple[Built, str]:
         """Builds a model, or returns the one that was built from the same configuration, seed and files.
 
         Args:
-            model: See `exporter.models.building.build_model`. A live model is returned as it is.
+            model: See `exporter.models.building.build`. A live model is returned as it is.
             seed: See there.
             note: Is told about the progress.
 
         Returns:
-            The model, and a line that says what was read.
+            The model with its facts, and a line that says what was read.
 
         Raises:
-            ExporterError: See `exporter.models.building.build_model`.
+            ExporterError: See `exporter.models.building.build`.
         """
         lines = [""]
 
@@ -130,7 +132,7 @@ class ExportSession:
             note(line)
 
         if not isinstance(model, Mapping):
-            return build_model(model, seed, report), lines[-1]
+            return build(model, seed, report), lines[-1]
         key = json.dumps([model, seed, _stat_files(model)], sort_keys=True, default=repr)
         if key in self._models:
             self._models.move_to_end(key)
@@ -139,7 +141,7 @@ class ExportSession:
         while len(self._models) >= _KEPT_MODELS:
             self._models.popitem(last=False)
         gc.collect()  # a model holds itself in cycles
-        self._models[key] = (build_model(model, seed, report), lines[-1])
+        self._models[key] = (build(model, seed, report), lines[-1])
         return self._models[key]
 
     def close(self) -> None:

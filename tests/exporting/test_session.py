@@ -65,7 +65,8 @@ def test_a_process_that_ended_or_would_be_told_other_things_is_replaced(monkeypa
     assert second is not first
     monkeypatch.setenv("EXPORTER_TEST", "1")
     third = use()
-    assert third is not second and not second.is_ready()
+    assert third is not second
+    assert not second.is_ready()
     monkeypatch.syspath_prepend("/nowhere")
     assert use() is not third
 

@@ -53,6 +53,6 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # it may be anybody's code
         raise ArgumentError(
-            f"--trust {name}: it cannot be imported: {describe_failure(error)}. Run the command from the directory that "
-            "holds it, or add that directory to PYTHONPATH."
+            f"--trust {name}: it cannot be imported: {describe_failure(error)}. Run the command from the directory "
+            "that holds it, or add that directory to PYTHONPATH."
         ) from error
