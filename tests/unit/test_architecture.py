@@ -181,7 +181,10 @@ ROOMS: dict[str, str] = {
         "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms sources exporting "
         "cli"
     ),
-    "cli.commands.recipes": "text errors config artifacts exporting exporting.dry_run cli.help cli",
+    "cli.commands.recipes": (
+        "text errors saving.layout storage.remote config artifacts artifacts.inspection models sources exporting "
+        "exporting.dry_run cli.help cli"
+    ),
     "cli.commands": (
         "text errors processes saving.contents saving.layout storage storage.remote saving.formats config artifacts "
         "artifacts.inspection verification.deployment verification.environments "

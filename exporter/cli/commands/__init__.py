@@ -25,6 +25,7 @@ COMMANDS = {
     "promote": "versions.promoting",
     "predict": "predicting",
     "recipes": "recipes.listing",
+    "init": "recipes.beginning",
     "check": "recipes.checking",
     "help": "helping",
 }

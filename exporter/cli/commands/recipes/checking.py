@@ -8,6 +8,7 @@ known: 0 where the format that was asked for can hold the model.
 import argparse
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.errors import Fault, UsageError
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("overrides", metavar="OVERRIDE", nargs="*", help="as for an export: KEY=VALUE, GROUP=OPTION")
+    parser.add_argument(
+        "overrides", metavar="OVERRIDE", nargs="*", help="as for an export: KEY=VALUE, a recipe, a model"
+    )
     parser.add_argument("-cn", "--config-name", metavar="NAME", help="a recipe")
     parser.add_argument("-cd", "--config-dir", metavar="DIRECTORY", help="a directory with recipes of your own")
     parser.add_argument("--json", action="store_true", help="print all as JSON")
@@ -52,11 +55,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _compose(arguments: argparse.Namespace) -> "JobConfig":
     from exporter.cli.composing import COMMAND_LINE, PRIMARY, open_loader, own_hydra
     from exporter.cli.preflight.jobs import Preflight
+    from exporter.cli.shorthands import expand, make_importable
 
     with own_hydra():
-        recipe = arguments.config_name or PRIMARY
-        preflight = Preflight(open_loader(arguments.config_dir), recipe, COMMAND_LINE)
-        [job, *others] = preflight.check(arguments.overrides)
+        try:
+            found = expand(arguments.overrides, (), arguments.config_dir, arguments.config_name)
+        except UsageError as error:
+            raise UsageError([replace(fault, place=COMMAND_LINE) for fault in error.faults]) from None
+        make_importable(found.directories)
+        recipe = found.config_name or PRIMARY
+        preflight = Preflight(open_loader(found.config_dir), recipe, COMMAND_LINE)
+        [job, *others] = preflight.check(found.overrides)
     if others:
         message = f"is a sweep of {len(others) + 1} jobs; add the override hydra.mode=RUN to check one of them"
         raise UsageError([Fault(recipe, message, COMMAND_LINE)])
