@@ -41,12 +41,13 @@ class RecipesSearchPath(SearchPathPlugin):
     """Lets `-cn NAME` find the recipes that come with the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Puts the recipes behind `conf`.
+        """Puts the recipes behind `conf`, and behind a directory of the user's own: a recipe there stands before ours.
 
         Args:
             search_path: Hydra's search path, which is changed.
         """
-        search_path.append("exporter", f"file://{RECIPES_DIRECTORY}")
+        # Hydra puts that directory before the first place of this provider.
+        search_path.append("schema", f"file://{RECIPES_DIRECTORY}")
 
 
 def _name_suffix(save_format: str | None) -> str:

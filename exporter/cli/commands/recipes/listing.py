@@ -43,11 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     target = Path(f"my_{name}.yaml" if arguments.copy == _BESIDE else arguments.copy).expanduser()
-    if target.stem in recipes:
-        message = (
-            f"received {target}; -cn {target.stem} would still run the recipe of the package, so give another name"
-        )
-        raise UsageError([Fault("--copy", message, "the command line")])
     write_new(target, text, "--copy")
     from exporter.artifacts.json_schemas import RECIPE_SCHEMA
 
