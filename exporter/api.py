@@ -362,7 +362,7 @@ def versions(directory: Place) -> Versions:
         ArtifactError: There are none.
 
     Example:
-        exporter.export("digits", ["model.epochs=1", "layout=tf_serving", "verify=none", "filepath=served"])
+        exporter.export("digits", ["model.epochs=1", "layout=tf_serving", "filepath=served"])
         exporter.versions("served")[0].number  # 1
     """
     from exporter.cli.commands.versions import listing

@@ -76,7 +76,7 @@ def _write_for_file(path: str, name: str) -> str:
     from exporter.storage.remote import is_url
 
     told: list[str] = []
-    needed: dict[str, str] = {}
+    needed: Mapping[str, str] = {}
     if not is_url(path) and not is_preset(Path(path)):
         inspection = inspect_artifact(Path(path).expanduser())
         told = list(_describe(inspection))
