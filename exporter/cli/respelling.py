@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from exporter.config import JobConfig, read_keys
+from exporter.config.checking import without_none
 from exporter.errors import ExporterError, UsageError
 
 _KEYS = "|".join(name for name in read_keys(JobConfig) if name != "model")  # which is given as itself
 _SETTING = re.compile(rf"(?<![\w.=-])(?P<key>{_KEYS})(?P<below>(?:\.[a-z_]+)*)=(?P<value>\w[\w.+/-]*\w|\w)")
+# A release, which may look like a number.
+_TEXTS = {name for name, hint in read_keys(JobConfig).items() if without_none(hint) is str}
 _CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 # The flags of commands that are arguments of functions: their name, and whether they take several.
 _FLAGS = {
@@ -55,7 +58,8 @@ def respell(text: str) -> str:
 
 
 def _respell_setting(found: re.Match[str]) -> str:
-    value = _spell_value(found["value"])
+    is_text = not found["below"] and found["key"] in _TEXTS and not found["value"].isupper()
+    value = repr(found["value"]) if is_text and found["value"] != "null" else _spell_value(found["value"])
     for name in reversed(found["below"].split(".")[1:]):
         value = f"{{{name!r}: {value}}}"
     return f"{found['key']}={value}"
