@@ -27,20 +27,28 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
-    from exporter.api import export
+    from exporter.api import check, diff, export, inspect, rerun, verify, versions
+    from exporter.artifacts.inspection import Inspection
+    from exporter.artifacts.inspection.comparison import Comparison, SignatureComparison
+    from exporter.artifacts.inspection.showing.versions_page import Versions
     from exporter.artifacts.receipt import Receipt
+    from exporter.cli.commands.verifying import Verification
     from exporter.cli.composing import compose
+    from exporter.exporting.dry_run.records import Forecast
     from exporter.saving.api import load_model, save_model
     from exporter.saving.legacy.parts.findings import LeftOutWarning
 
 __all__ = [
     "ArgumentError",
     "ArtifactError",
+    "Comparison",
     "ExportConfig",
     "ExportError",
     "ExporterError",
     "Fault",
+    "Forecast",
     "ForeignFileError",
+    "Inspection",
     "LeftOutWarning",
     "LockTimeoutError",
     "MissingDependencyError",
@@ -50,22 +58,43 @@ __all__ = [
     "Receipt",
     "RefusedExportError",
     "RegressionError",
+    "SignatureComparison",
     "SpaceError",
     "TargetExistsError",
     "UsageError",
+    "Verification",
+    "Versions",
+    "check",
     "compose",
+    "diff",
     "export",
+    "inspect",
     "load_model",
+    "rerun",
     "save_model",
+    "verify",
+    "versions",
 ]
 
 _HOMES = {
+    "Comparison": "exporter.artifacts.inspection.comparison",
+    "Forecast": "exporter.exporting.dry_run.records",
+    "Inspection": "exporter.artifacts.inspection",
     "LeftOutWarning": "exporter.saving.legacy.parts.findings",
     "Receipt": "exporter.artifacts.receipt",
+    "SignatureComparison": "exporter.artifacts.inspection.comparison",
+    "Verification": "exporter.cli.commands.verifying",
+    "Versions": "exporter.artifacts.inspection.showing.versions_page",
+    "check": "exporter.api",
     "compose": "exporter.cli.composing",
+    "diff": "exporter.api",
     "export": "exporter.api",
+    "inspect": "exporter.api",
     "load_model": "exporter.saving.api",
+    "rerun": "exporter.api",
     "save_model": "exporter.saving.api",
+    "verify": "exporter.api",
+    "versions": "exporter.api",
 }
 
 

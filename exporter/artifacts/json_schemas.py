@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -80,7 +80,8 @@ class _Builder:
             return self._refer(kind)
         origin, arguments = get_origin(kind), get_args(kind)
         if origin in (Union, types.UnionType):
-            return {"anyOf": [self.describe(argument) for argument in arguments]}
+            # A function itself is nothing that a file can say.
+            return {"anyOf": [self.describe(each) for each in arguments if get_origin(each) is not Callable]}
         if origin in (list, tuple):
             return {"type": "array", "items": self.describe(arguments[0])}
         if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):

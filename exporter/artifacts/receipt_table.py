@@ -63,6 +63,7 @@ def _number(label: str, group: list[Row]) -> Iterator[tuple[str, str, Row]]:
 
 def _list_groups(receipt: ReceiptFields) -> Iterator[tuple[str, list[Row]]]:
     yield "read", [(line, "", "") for line in receipt.read]
+    yield "facts", [(name, str(value), "") for name, value in receipt.facts.items()]
     files = sum(record.link is None for record in receipt.files)
     size = f"{files} file{'s' if files != 1 else ''}, {format_bytes(receipt.total_bytes)}"
     yield "written", [(receipt.filepath, "", ""), (f"{name_kind(receipt.format)}, {size}", "", "")]

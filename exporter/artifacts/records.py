@@ -357,6 +357,7 @@ class ReceiptFields:
         scores: How well one that holds the model does on labelled data, beside the version before; empty where that was
             not compared.
         came_from: Where its bytes were before, in words; empty where they were exported to where they are.
+        facts: What the source of the model tells of it beside, such as metrics of its own, by name.
     """
 
     schema_version: int
@@ -388,3 +389,4 @@ class ReceiptFields:
     oldest_tensorflow: str = ""  # nor this
     scores: tuple[Score, ...] = ()  # nor this
     came_from: str = ""  # nor this
+    facts: dict[str, int | float | str] = field(default_factory=dict)  # nor this

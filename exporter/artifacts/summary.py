@@ -54,6 +54,7 @@ class _Summary(Page):
 
         for number, line in enumerate(receipt.read):
             self._wrapped("read" if number == 0 else "", escape_markup(line))
+        self._pairs("facts", [(name, str(value)) for name, value in receipt.facts.items()])
         self._line("written", f"[bold]{escape_markup(receipt.filepath)}[/]")
         files = sum(record.link is None for record in receipt.files)
         self._wrapped("", f"{kind}, {files} file{'s' if files != 1 else ''}, {format_bytes(receipt.total_bytes)}")

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.core.utils import setup_globals
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.version import setbase
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from exporter.cli.hydra_private import ConfigLoaderImpl, create_config_search_path, isolated
 from exporter.config import JobConfig
@@ -31,6 +33,7 @@ VERSION_BASE = "1.3"  # of Hydra: what a recipe means
 
 # What composes changes what all threads see.
 _one_at_a_time = threading.RLock()
+_is_choosing = ContextVar("is_choosing", default=False)
 _for_good = ExitStack()
 
 
@@ -38,12 +41,13 @@ class RecipesSearchPath(SearchPathPlugin):
     """Lets `-cn NAME` find the recipes that come with the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Puts the recipes behind `conf`.
+        """Puts the recipes behind `conf`, and behind a directory of the user's own: a recipe there stands before ours.
 
         Args:
             search_path: Hydra's search path, which is changed.
         """
-        search_path.append("exporter", f"file://{RECIPES_DIRECTORY}")
+        # Hydra puts that directory before the first place of this provider.
+        search_path.append("schema", f"file://{RECIPES_DIRECTORY}")
 
 
 def _name_suffix(save_format: str | None) -> str:
@@ -54,10 +58,19 @@ def _name_suffix(save_format: str | None) -> str:
 def _choose_format(key: str, *, _parent_: Any) -> str:
     """Gives the format that belongs to a path by its suffix, the first one where it has none.
 
-    It reads the path as it is written: the path's own default takes its suffix from the format.
+    A path may take its suffix from the format in turn, as the default does: then it is read as it is written.
     """
     written: Any = OmegaConf.to_container(OmegaConf.masked_copy(_parent_, [key]), resolve=False)
-    return find_chosen(str(written.get(key)), None).name
+    path = written.get(key)
+    if not _is_choosing.get():
+        before = _is_choosing.set(True)
+        try:
+            path = _parent_[key]
+        except OmegaConfBaseException:  # which is a fault of the path, and told as such
+            pass
+        finally:
+            _is_choosing.reset(before)
+    return find_chosen(str(path), None).name
 
 
 def _name_variant(include_optimizer: bool, quantize: str | None = None) -> str:

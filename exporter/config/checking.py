@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
@@ -153,7 +153,10 @@ def _convert_member(value: object, members: Sequence[Any], optional: bool, path:
     """Converts a value to the first member of a union that takes its kind."""
     for member in members:
         kind = get_origin(member)
-        if dataclasses.is_dataclass(member):
+        if kind is Callable:
+            if callable(value):
+                return value
+        elif dataclasses.is_dataclass(member):
             keys = read_keys(member)
             if isinstance(value, Mapping) and all(
                 key in keys and not isinstance(item, Mapping) for key, item in value.items()
@@ -167,7 +170,7 @@ def _convert_member(value: object, members: Sequence[Any], optional: bool, path:
                 return member(value)
         elif (converted := _SCALARS[member](value)) is not BROKEN:
             return converted
-    words = [_word_member(member) for member in members] + ["null"] * optional
+    words = [_word_member(member) for member in members if get_origin(member) is not Callable] + ["null"] * optional
     faults.append(Fault(path, f"received {show(value)}; expected {', '.join(words[:-1])} or {words[-1]}"))
     return BROKEN
 

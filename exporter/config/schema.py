@@ -4,7 +4,7 @@ Nothing here knows Hydra, OmegaConf or TensorFlow. `_hydra.py` fills these class
 `jobs.export` reads them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, Final, get_type_hints
@@ -39,6 +39,9 @@ class Choices:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
+
+# A function itself, which Python may give where YAML has `_target_`.
+Live = Callable[..., Any]
 
 SaveFormat = Annotated[str, Choices(FORMATS)]
 
@@ -89,8 +92,8 @@ class SignatureConfig:
     batch: Batch | int | None = None  # dynamic | N: the first dimension of every input; null: as the shapes say
     inputs: dict[str, TensorConfig | dict[str, Any] | list[Any]] = field(default_factory=dict)  # by name; or nested
     outputs: dict[str, str] | list[str] = field(default_factory=list)  # of the method, in order; {new: own} renames
-    preprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps before the method, in the graph
-    postprocess: dict[str, Any] | list[Any] = field(default_factory=dict)  # steps on the outputs, in the graph
+    preprocess: dict[str, Any] | list[Any] | Live = field(default_factory=dict)  # steps before the method, in the graph
+    postprocess: dict[str, Any] | list[Any] | Live = field(default_factory=dict)  # steps on the outputs, in the graph
 
 
 @dataclass(kw_only=True, slots=True)
@@ -146,7 +149,7 @@ class VerifyConfig:
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2, 3])  # each is predicted and compared
     data: str | None = None  # .npz: inputs by name, targets as y or y/<output>; default: seeded random ones
     tolerance: float = 8.0  # times the model's own rounding: by so much what another's converter made may differ
-    metric: str | dict[str, Any] | None = None  # of Keras, {_target_}, or {output: either}; default: accuracy
+    metric: str | dict[str, Any] | Live | None = None  # of Keras, {_target_}, or {output: either}; default: accuracy
     max_accuracy_drop: float | None = 0.01  # of a converted artifact, on labelled data; null: reported only
     min_agreement: float | None = None  # share of samples for which it decides as the model does; null: reported only
     environments: list[str] = field(default_factory=list, metadata=UNKEPT)  # directories: proven there too
@@ -156,7 +159,7 @@ class VerifyConfig:
 class CalibrationConfig:
     """The data in whose ranges `quantize: int8` counts."""
 
-    data: str | dict[str, Any] | None = None  # .npz, or {_target_} that yields batches; default: the source's own data
+    data: str | dict[str, Any] | Live | None = None  # .npz, or {_target_} that yields batches; null: the source's own
     samples: int = 200  # of each endpoint
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from glob import escape
 from importlib import metadata
 from pathlib import Path
@@ -145,10 +146,11 @@ def _make_plain(value: object, path: str, written: Mapping[str, object], escapes
         return escape_interpolations(value) if escapes else value
     if value is None or isinstance(value, (int, float, bool)):
         return value
+    value = value.func if isinstance(value, partial) else value
     kind = type(value)
     return {
         "live": f"{kind.__module__}.{kind.__qualname__}",
-        "name": describe_if_possible(lambda: getattr(value, "name", "")),
+        "name": describe_if_possible(lambda: getattr(value, "name", getattr(value, "__qualname__", ""))),
     }
 
 

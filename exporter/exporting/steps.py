@@ -27,8 +27,9 @@ from exporter.exporting.provenance import (
     record_dependencies,
 )
 from exporter.exporting.proving import ProofResult, choose_prover
-from exporter.exporting.reporting import Reporter
+from exporter.exporting.reporting import Reporter, bytes_noted
 from exporter.exporting.session import ExportSession
+from exporter.models.building import Fact
 from exporter.processes.collector import imports_set_aside
 from exporter.processes.imports import needless_imports_hidden
 from exporter.processes.memory import measure_peak, reset_peak
@@ -102,6 +103,8 @@ class Export:
         self._provenance = Provenance(config)
         self._format = destination.save_format
         self._read = ""
+        self._expected = 0
+        self._facts: Mapping[str, Fact] = {}
         self.seconds: dict[Phase, float] = {}
         reset_peak()
         self._prover = choose_prover(config, session, self._format)
@@ -127,9 +130,10 @@ class Export:
     def build_model(self) -> "keras.Model":
         """Builds the model, or takes the one that the session has."""
         with self._step(Phase.BUILD):
-            model, self._read = self._session.build(self._config.model, self._config.seed, self._reporter.note)
+            built, self._read = self._session.build(self._config.model, self._config.seed, self._reporter.note)
+        model, self._facts = built.model, built.facts
         check_model(model)
-        check_space(model, self._destination.target, self._config.include_optimizer)
+        self._expected = check_space(model, self._destination.target, self._config.include_optimizer)
         return model
 
     def trace_endpoints(self, model: "keras.Model") -> "Mapping[str, BuiltEndpoint]":
@@ -190,7 +194,7 @@ class Export:
 
         asked = list_askable(inputs if self._format.is_served else None)
         self._await_converter()
-        with self._step(Phase.WRITE):
+        with self._step(Phase.WRITE), bytes_noted(staged, self._expected, self._reporter.note):
             contents = plan.write(staged, self._provenance.make_notes())
             warmup, no_warmup = add_warmup(self._config, staged, self._destination.model_name, asked)
             files = write_manifest(staged, self._destination.target.name)
@@ -278,6 +282,7 @@ class Export:
                 filepath=str(published.absolute()),
                 format=self._format.name,
                 read=(hide(self._read),),
+                facts={name: hide(value) if isinstance(value, str) else value for name, value in self._facts.items()},
                 recipe=describe_recipe(self._config),
                 inputs=self._provenance.inputs + written.dependencies,
                 repository=self._provenance.repository,

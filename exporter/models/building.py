@@ -7,34 +7,57 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from exporter.errors import ArgumentError, Fault, ModelError, NotAModelError, UsageError
+from exporter.errors import ArgumentError, ExporterError, Fault, ModelError, NotAModelError, UsageError
 from exporter.models.importing import import_object
-from exporter.text.failures import locate_definition
-from exporter.text.showing import describe_if_possible
+from exporter.text.failures import describe_failure, locate_definition
+from exporter.text.showing import describe_if_possible, describe_value
 
 if TYPE_CHECKING:
     import keras
 
+Fact = int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model that was built.
+
+    Attributes:
+        model: It.
+        facts: What its source tells of it beside, such as an accuracy, by name.
+    """
+
+    model: keras.Model
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
 
 def build_model(model: object, seed: int = 0, report: Callable[[str], None] | None = None) -> keras.Model:
+    """Build the model that a recipe describes; see `build`."""
+    return build(model, seed, report).model
+
+
+def build(model: object, seed: int = 0, report: Callable[[str], None] | None = None) -> Built:
     """Build the model that a recipe describes.
 
     Args:
-        model: A mapping with `_target_`, the dotted name of a function that returns a `keras.Model`, and the function's
-            arguments, or the dotted name of a `keras.Model`, alone; or a live `keras.Model`, which is returned as it
-            is.
+        model: A mapping with `_target_`, the dotted name of a function that returns a `keras.Model`, or one and its
+            facts, and the function's arguments, or the dotted name of a `keras.Model`, alone; a function that is called
+            without arguments; or a live `keras.Model`, which is returned as it is.
         seed: Of Python, NumPy and Keras, set before the function is called.
         report: Is given lines of text, and the last one says what was read. A function that takes a keyword `report` is
             handed one, and reports both its progress and that line; for any other, that line names the model.
 
     Returns:
-        The model.
+        The model, and what its source tells of it.
 
     Raises:
         UsageError: The mapping has no `_target_`.
-        ArgumentError: `_target_` cannot be imported or called like this, or raised an error, which is the cause.
+        ArgumentError: `_target_` cannot be imported or called like this, or raised an error, which is the cause; or a
+            fact is neither a number nor a text.
         NotAModelError: Something else than a `keras.Model` was given or returned.
         ModelError: The function returned a model that is not built.
         ExportError: The function raised one itself.
@@ -44,12 +67,14 @@ def build_model(model: object, seed: int = 0, report: Callable[[str], None] | No
     if isinstance(model, keras.Model):
         if report is not None:
             report(describe_if_possible(lambda: _describe(model, "given as an object")))
-        return model
+        return Built(model)
     if not isinstance(model, Mapping):
-        raise NotAModelError(
-            f"`model` is {_name_kind(model)}. "
-            f"Expected a keras.Model, or a mapping with `_target_`.{_find_remedy(model)}"
-        )
+        if isinstance(model, type) or not callable(model):
+            raise NotAModelError(
+                f"`model` is {_name_kind(model)}. "
+                f"Expected a keras.Model, or a mapping with `_target_`.{_find_remedy(model)}"
+            )
+        return _build(model, name_function(model), partial(_call, model), seed, report, frozenset())
     target = model.get("_target_")
     if not isinstance(target, str):
         expected = "Expected the dotted name of a function that returns a keras.Model, such as exporter.sources.digits."
@@ -59,7 +84,31 @@ def build_model(model: object, seed: int = 0, report: Callable[[str], None] | No
     with _as_in_a_new_process(seed):  # a model that is made by the import of its module is a seeded one too
         named = import_object(target)
     if isinstance(named, keras.Model):
-        return _take_attribute(named, model, report)
+        return Built(_take_attribute(named, model, report))
+    words = _word_call(target, model)
+    return _build(named, target, partial(instantiate, model), seed, report, frozenset(map(str, model)), words)
+
+
+def _build(
+    function: Callable[..., object],
+    target: str,
+    make: Callable[..., object],
+    seed: int,
+    report: Callable[[str], None] | None,
+    given: frozenset[str],
+    words: str = "",
+) -> Built:
+    """Let a function make a model, as in a new process, and tell what was read.
+
+    Args:
+        function: It.
+        target: Its name.
+        make: Calls it, with more arguments by keyword.
+        seed: See `build`.
+        report: See `build`.
+        given: The names of the arguments that it is called with.
+        words: What is called, for the line that says what was read; empty for its name.
+    """
     lines: list[str] = []
 
     def keep_and_report(line: str) -> None:
@@ -67,13 +116,67 @@ def build_model(model: object, seed: int = 0, report: Callable[[str], None] | No
         if report is not None:
             report(line)
 
-    reporting = {"report": keep_and_report} if _takes_report(named) and "report" not in model else {}
+    reporting = {"report": keep_and_report} if _takes_report(function) and "report" not in given else {}
     with _as_in_a_new_process(seed):
-        built = instantiate(model, **reporting)
-    _check_returned(built, target, named)
+        returned = make(**reporting)
+    built, facts = _part(returned)
+    _check_returned(built, target, function)
     if not lines:
-        keep_and_report(describe_if_possible(lambda: _describe(built, f"from {_word_call(target, model)}")))
-    return built
+        keep_and_report(describe_if_possible(lambda: _describe(built, f"from {words or target}")))
+    return Built(built, _read_facts(facts, target))
+
+
+def _call(function: Callable[..., object], **extra: object) -> object:
+    try:
+        return function(**extra)
+    except ExporterError:
+        raise
+    except (Exception, SystemExit) as error:  # it is code of the caller's
+        raise ArgumentError(f"{name_function(function)} raised {describe_failure(error)}") from error
+
+
+def name_function(function: object) -> str:
+    """Name a function as its module knows it, and what is called like one by its class."""
+    inner = function.func if isinstance(function, partial) else function
+    return str(getattr(inner, "__qualname__", type(inner).__qualname__))
+
+
+def _part(returned: Any) -> tuple[Any, Mapping[Any, object]]:
+    """Part a model from the facts that come with it."""
+    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping):
+        return returned
+    return returned, {}
+
+
+def _read_facts(facts: Mapping[Any, object], target: str) -> dict[str, Fact]:
+    """Make plain numbers and texts of facts, which may be those of NumPy and TensorFlow.
+
+    JSON has no number that is none, or infinite: such a fact is kept as a text.
+    """
+    found: dict[str, Fact] = {}
+    wrong = []
+    for name, given in facts.items():
+        value = _read_fact(given)
+        if isinstance(name, str) and name and value is not None:
+            found[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        else:
+            wrong.append(f"{describe_value(name)}: {describe_value(given)}")
+    if wrong:
+        raise ArgumentError(
+            f"`model._target_` {target} returned facts beside its model that cannot be kept. Expected names with a "
+            "number or a text each. Received:",
+            *(f"  {each}" for each in wrong),
+        )
+    return found
+
+
+def _read_fact(value: Any) -> Fact | None:
+    """Take the number out of an array without dimensions; None for what is neither a number nor a text."""
+    if getattr(value, "shape", None) == () and hasattr(value, "__array__"):
+        value = value.__array__().item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, int | float | str) else None
 
 
 def _take_attribute(
@@ -183,5 +286,5 @@ def _find_return_remedy(returned: object) -> str:
     if returned is None:
         return " Let the function end with `return model`."
     if isinstance(returned, (list, tuple)):
-        return " Let the function return only the model."
+        return " Let the function return only the model, or the model and a mapping of facts."
     return _find_remedy(returned)

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -71,12 +72,13 @@ class FreshProcess:
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         # What this process can import, the fresh one can, wherever it works: this path alone, so `-P` keeps the
         # directory out that it happens to be started in.
-        environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
-        self._places = tempfile.TemporaryDirectory(prefix="exporter-fresh-")
+        environment["PYTHONPATH"] = _write_path()
+        # No TemporaryDirectory: a fork of this process would remove it when that ends.
+        self._places = Path(tempfile.mkdtemp(prefix="exporter-fresh-"))
         # TensorFlow leaves files in the place for temporary ones where a process does not end by itself.
-        environment["TMPDIR"] = self._places.name
+        environment["TMPDIR"] = str(self._places)
         if not has_home:
-            environment.update(dict.fromkeys(_HOMES, self._places.name))
+            environment.update(dict.fromkeys(_HOMES, str(self._places)))
         self._numbers = itertools.count(1)
         self._has_child = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
@@ -119,12 +121,21 @@ class FreshProcess:
         Raises:
             ExportError: The process has ended.
         """
-        if self._has_child:
-            self.tell(_END)
-        place = Path(self._places.name, str(next(self._numbers)))
+        self.end()
+        place = self._places / str(next(self._numbers))
         place.mkdir()
         self._has_child = True
         self.tell(_BEGIN, place=str(place))
+
+    def end(self) -> None:
+        """Lets the child end that answered the requests so far, with all that it holds; the process goes on.
+
+        Raises:
+            ExportError: The process has ended.
+        """
+        if self._has_child:
+            self._has_child = False
+            self.tell(_END)
 
     def wait_until_ready(self) -> None:
         """Waits until it has imported what it needs and begun, so that this is no part of what is asked next.
@@ -238,7 +249,18 @@ class FreshProcess:
                 stream.close()
             except BrokenPipeError:  # a request that was still buffered when the process ended
                 continue
-        self._places.cleanup()
+        shutil.rmtree(self._places, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Lets go of the process in a fork of the one that started it, without a word to either.
+
+        The fork holds the pipes too, and the process would outlive its parent for as long as the fork lives.
+        """
+        nothing = os.open(os.devnull, os.O_RDWR)
+        # Not closed: threads of the parent that do not run here may have locked the streams above them.
+        for stream in (self._requests, self._output, self._complaints):
+            os.dup2(nothing, stream.fileno())
+        os.close(nothing)
 
     def __enter__(self) -> Self:
         return self
@@ -247,6 +269,16 @@ class FreshProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_path() -> str:
+    """Writes where this process imports from, as a new one takes it, wherever that works."""
+    return os.pathsep.join(map(os.path.abspath, sys.path))
+
+
+def read_surroundings() -> tuple[str, Mapping[str, str]]:
+    """Gives what a process would be started with now: where it imports from, and its environment."""
+    return _write_path(), dict(os.environ)
 
 
 def answer_requests(service: object) -> None:

@@ -188,13 +188,16 @@ def measure_space(model: Model, target: Path, include_optimizer: bool) -> Space:
     return Space(needed, shutil.disk_usage(directory).free, directory)
 
 
-def check_space(model: Model, target: Path, include_optimizer: bool) -> None:
+def check_space(model: Model, target: Path, include_optimizer: bool) -> int:
     """Refuses a save for which the file system has no space, before time is spent on it.
 
     Args:
         model: The model, whose weights and optimizer are what takes space.
         target: Where it goes. It is written beside what is there, and replaces it when it is complete.
         include_optimizer: Whether the optimizer is saved.
+
+    Returns:
+        How many bytes will be written at least.
 
     Raises:
         SpaceError: There is less than what will be written at least.
@@ -206,6 +209,7 @@ def check_space(model: Model, target: Path, include_optimizer: bool) -> None:
             f"free in {space.directory}. What was there is unchanged. Free space, or choose a `filepath` on another "
             "file system."
         )
+    return space.needed
 
 
 def describe(request: SaveRequest) -> SavePlan:

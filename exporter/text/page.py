@@ -1,14 +1,18 @@
 """Pages of labelled lines on a terminal: the summary of an export, and what the other commands print."""
 
-from collections.abc import Mapping
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
 from exporter.text.printable import escape
 from exporter.text.showing import escape_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
+    from rich.text import Text
 
 LABEL_WIDTH = 11
 
@@ -27,6 +31,53 @@ def make_console(stream: TextIO) -> "Console":
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
+
+
+# The words are the notebook's own colour, light or dark, and long ones are broken where its page ends.
+_NOTEBOOK_STYLE = (
+    "white-space: pre-wrap; overflow-wrap: anywhere; color: inherit; background: inherit; line-height: 1.3"
+)
+
+
+class Shown(ABC):
+    """What a person reads as its command prints it: with `print`, with Rich, and as the result of a notebook's cell."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def show(self, console: "Console") -> None:
+        """Prints it on a console."""
+
+    def print(self, stream: TextIO | None = None) -> None:
+        """Prints it as its command does.
+
+        Args:
+            stream: Where to print; None for the standard output.
+        """
+        self.show(make_console(stream or sys.stdout))
+
+    def __str__(self) -> str:
+        """Writes what its command prints."""
+        text = StringIO()
+        self.print(text)
+        return text.getvalue()
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
+        """Gives what its command prints on a terminal, for Rich."""
+        from rich.console import Console
+        from rich.text import Text
+
+        text = StringIO()
+        self.show(Console(file=text, width=options.max_width, highlight=False, force_terminal=console.is_terminal))
+        yield Text.from_ansi(text.getvalue())
+
+    def _repr_html_(self) -> str:
+        """Writes the same for a notebook."""
+        from rich.console import Console
+
+        console = Console(file=StringIO(), record=True, width=_PIPED_WIDTH, highlight=False, force_terminal=True)
+        self.show(console)
+        return f'<pre style="{_NOTEBOOK_STYLE}">{console.export_html(code_format="{code}", inline_styles=True)}</pre>'
 
 
 class Page:

@@ -338,3 +338,30 @@ def test_a_bad_value_is_explained(override: str, message: str, tmp_path: Path) -
         composing.compose(overrides=[override])
     [fault] = caught.value.faults
     assert fault.message == message.replace("{here}", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("filepath", "expected"),
+    [
+        pytest.param("${oc.env:EXPORTER_TEST_OUT}", ("exports/mine.keras", "keras"), id="the-whole-path"),
+        pytest.param("${oc.env:EXPORTER_TEST_DIR}/digits.h5", ("exports/digits.h5", "h5"), id="a-part-of-it"),
+        pytest.param("exports/digits${exporter.suffix:${save_format}}", ("exports/digits", "tf"), id="the-other-way"),
+        pytest.param(
+            "${oc.env:EXPORTER_TEST_DIR}/digits${exporter.suffix:${save_format}}", ("exports/digits", "tf"), id="both"
+        ),
+    ],
+)
+def test_a_suffix_chooses_the_format_also_where_the_path_comes_from_elsewhere(
+    filepath: str, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPORTER_TEST_OUT", "exports/mine.keras")
+    monkeypatch.setenv("EXPORTER_TEST_DIR", "exports")
+    config = composing.compose(overrides=[f'filepath="{filepath}"'])
+    assert (config.filepath, config.save_format) == expected
+    assert "save_format" not in config.origin.written  # a later run shall not choose another one
+
+
+def test_a_path_that_cannot_be_resolved_is_one_fault() -> None:
+    with pytest.raises(UsageError) as raised:
+        composing.compose(overrides=["filepath=${oc.env:EXPORTER_TEST_OUT}"])
+    assert [fault.path for fault in raised.value.faults] == ["filepath"]

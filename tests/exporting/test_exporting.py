@@ -79,7 +79,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], dict[str, str]]] = {
     "out of range": (
         lambda model: exporter.export(model, "a.h5", save_format="tf", seed=-1),
         {
-            "filepath": "received a.h5, which contradicts save_format=tf; change the suffix, or set save_format=h5",
+            "filepath": "received a.h5, which contradicts save_format='tf'; change the suffix, or set save_format='h5'",
             "seed": "received -1; expected an integer from 0 to 4294967295",
         },
     ),
@@ -161,6 +161,9 @@ def test_a_notebook_shows_the_receipt_and_keeps_its_own_hydra(tmp_path: Path) ->
     finally:
         del os.environ["JUPYTER_PATH"]
     outputs = notebook.cells[2].outputs
+    progress, *outputs = outputs
+    assert progress.output_type == "display_data"
+    assert "✓ publish it" in progress.data["text/html"]
     assert [output.output_type for output in outputs] == ["execute_result"], outputs
     [shown] = outputs  # and nothing that TensorFlow writes
     assert shown.data["text/plain"].startswith(f"<Receipt of {tmp_path}/from_a_recipe: tf, written, ")

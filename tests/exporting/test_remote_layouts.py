@@ -61,7 +61,7 @@ def publish(tree: Tree, url: str, overwrite: bool = True, layout: LayoutConfig |
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             files = record_files(staged, staged.name)
-            place.upload(staged, lambda note: None)
+            place.upload(staged, lambda note, share: None)
             return place.publish(staged, lambda target, request: replace(RECEIPT, files=files, left_out=()))
     finally:
         place.close()

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.artifacts.inspection.comparison import (
-    Difference,
-    SignatureDifference,
-    TensorDifference,
-    compare_artifacts,
-    compare_signatures,
-)
+from exporter.artifacts.inspection.comparison import compare_artifacts, compare_signatures
+from exporter.artifacts.inspection.records import Difference, SignatureDifference, TensorDifference
 from exporter.cli.commands import run_command
 from exporter.saving.contents import Endpoint, Tensor
 

@@ -125,7 +125,7 @@ def test_what_an_older_release_lacks_is_an_error_whose_remedy_works(tmp_path: Pa
     assert str(caught.value).splitlines()[1:] == [
         "  keras.layers.RMSNormalization, since Keras 3.9.0",
         "  keras.activations.celu, since Keras 3.7.0",
-        "Set compatibility=3.9.0, or change the model.",
+        "Set compatibility='3.9.0', or change the model.",
     ]
     assert not target.exists()
     receipt = exporter.export(make_new(), str(target), compatibility="3.9.0", **options)

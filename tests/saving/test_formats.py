@@ -14,7 +14,6 @@ from sample_receipt import RECEIPT
 import exporter
 from exporter import save_model
 from exporter.artifacts.inspection.inspection import inspect_artifact
-from exporter.artifacts.inspection.showing.inspection_page import print_inspection
 from exporter.artifacts.json_schemas import build_recipe_schema
 from exporter.artifacts.summary import print_summary
 from exporter.cli import composing
@@ -104,7 +103,7 @@ class TestNpz(FormatTests):
         receipt = exporter.export(make_trained(), str(tmp_path / "small.npz"), verify={"mode": "none"})
         assert receipt.format == "npz"
         page, summary = io.StringIO(), io.StringIO()
-        print_inspection(inspect_artifact(tmp_path / "small.npz"), page)
+        inspect_artifact(tmp_path / "small.npz").print(page)
         print_summary(receipt, tmp_path / "receipt.json", summary)
         for shown in (page.getvalue(), summary.getvalue()):
             assert "NumPy archive" in shown

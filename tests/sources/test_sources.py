@@ -591,7 +591,8 @@ class TestBuildModel:
             ),
             pytest.param(
                 "make_pair",
-                "an object of builtins.tuple. Expected a keras.Model. Let the function return only the model.",
+                "an object of builtins.tuple. Expected a keras.Model. Let the function return only the model, or the "
+                "model and a mapping of facts.",
                 id="tuple",
             ),
             pytest.param(

@@ -38,13 +38,13 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     with ExportSession() as session:
         first, _ = session.build(save_model(tmp_path / "model.keras", 1), 0, ignore)
         second, _ = session.build(save_model(tmp_path / "model.keras", 3), 0, ignore)
-    assert np.array_equal(3 * first.get_weights()[0], second.get_weights()[0])
+    assert np.array_equal(3 * first.model.get_weights()[0], second.model.get_weights()[0])
 
 
 def test_a_live_model_is_its_own(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with ExportSession() as session:
-        assert session.build(model, 0, ignore)[0] is model
+        assert session.build(model, 0, ignore)[0].model is model
 
 
 def test_one_process_proves_one_artifact_after_the_other_also_after_a_failure(tmp_path: Path) -> None:

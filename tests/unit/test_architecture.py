@@ -96,11 +96,15 @@ ROOMS: dict[str, str] = {
         "saving.formats.saved_model saving.formats"
     ),
     "artifacts": "text errors saving.contents saving.layout storage storage.remote saving.formats config",
+    "artifacts.inspection.records": "saving.contents storage",
+    "artifacts.inspection.showing": (
+        "text saving.contents storage saving.formats artifacts artifacts.inspection.records"
+    ),
     "artifacts.inspection": (
         "typing text errors processes saving.contents saving.layout saving.compatibility storage saving.safety "
-        "saving.safety.graphs saving.state saving.deployment.runtimes saving.formats artifacts"
+        "saving.safety.graphs saving.state saving.deployment.runtimes saving.formats artifacts "
+        "artifacts.inspection.records artifacts.inspection.showing"
     ),
-    "artifacts.inspection.showing": "text saving.contents storage saving.formats artifacts artifacts.inspection",
     "models": "typing text errors processes saving.private_api saving.contents saving.state saving.graph config",
     "models.training": "typing errors processes saving.private_api saving.state saving.graph models",
     "sources": (
@@ -184,10 +188,13 @@ ROOMS: dict[str, str] = {
         "text errors storage.remote saving.formats config artifacts artifacts.inspection transforms sources exporting "
         "cli"
     ),
-    "cli.commands.recipes": "text errors saving.contents config artifacts exporting exporting.dry_run cli.help cli",
+    "cli.commands.recipes": (
+        "text errors saving.layout storage.remote config artifacts artifacts.inspection models sources exporting "
+        "exporting.dry_run cli.help cli"
+    ),
     "cli.commands": (
         "text errors processes saving.contents saving.layout storage storage.remote saving.formats config artifacts "
-        "artifacts.inspection artifacts.inspection.showing verification.deployment verification.environments "
+        "artifacts.inspection verification.deployment verification.environments "
         "verification verification.answers exporting cli cli.rerunning"
     ),
     "cli.commands.explaining": "text errors saving.formats config cli.help cli.commands",
@@ -195,7 +202,10 @@ ROOMS: dict[str, str] = {
     "cli.commands.versions": (
         "text saving.contents storage.remote artifacts artifacts.inspection.showing exporting.destinations cli.commands"
     ),
-    "api": "errors config artifacts exporting cli",
+    "api": (
+        "errors config artifacts artifacts.inspection.showing artifacts.inspection exporting exporting.dry_run cli "
+        "cli.commands cli.commands.versions"
+    ),
     "__main__": "processes cli.help cli cli.commands",
 }
 FLOOR_OF = {room: number for number, room in enumerate(ROOMS)}
@@ -380,11 +390,14 @@ def test_the_public_surface() -> None:
     assert exporter.__all__ == [
         "ArgumentError",
         "ArtifactError",
+        "Comparison",
         "ExportConfig",
         "ExportError",
         "ExporterError",
         "Fault",
+        "Forecast",
         "ForeignFileError",
+        "Inspection",
         "LeftOutWarning",
         "LockTimeoutError",
         "MissingDependencyError",
@@ -394,13 +407,22 @@ def test_the_public_surface() -> None:
         "Receipt",
         "RefusedExportError",
         "RegressionError",
+        "SignatureComparison",
         "SpaceError",
         "TargetExistsError",
         "UsageError",
+        "Verification",
+        "Versions",
+        "check",
         "compose",
+        "diff",
         "export",
+        "inspect",
         "load_model",
+        "rerun",
         "save_model",
+        "verify",
+        "versions",
     ]
     for name in exporter.__all__:
         assert getattr(exporter, name).__name__ == name

@@ -249,7 +249,7 @@ def test_what_is_no_environment_is_said_before_anything_starts(newer: Path, tmp_
         ("verify.environments[2]", f"the Python of '{asked[2]}' does not run: it is out of order"),
         (
             "verify.environments[3]",
-            f"'{asked[3]}' has no onnxruntime, which opens save_format=onnx; "
+            f"'{asked[3]}' has no onnxruntime, which opens save_format='onnx'; "
             f"install it there: '{asked[3]}/bin/python' -m pip install onnxruntime",
         ),
     ]
@@ -263,5 +263,5 @@ def test_without_a_proof_there_is_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         exporter.export(model, tmp_path / "made.h5", verify={"mode": "none", "environments": ["env"]})
     assert [fault.message for fault in caught.value.faults] == [
-        "received env, and verify=none compares nothing; set verify=full"
+        "received env, and verify='none' compares nothing; set verify='full'"
     ]

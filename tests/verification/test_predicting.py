@@ -1,6 +1,7 @@
 """What artifacts of every format answer to what a person asks."""
 
 import base64
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import exporter
 from exporter import ExportConfig
 from exporter.cli.commands import run_command
 from exporter.config import VerifyConfig, VerifyMode
@@ -198,6 +200,41 @@ def test_the_command_prints_what_was_asked_and_answered(
     inputs = write(tmp_path, {"inputs": [[1, 2, 3]]})
     assert run_command(["predict", str(several), "--inputs", str(inputs), "--endpoint", "numbers"]) == 0
     assert capfd.readouterr().out == (f"numbers of {several}\n  x  float32 (1, 3)\n→ y  float32 (1, 3)\n[[1. 2. 3.]]\n")
+
+
+_OWN = """
+import keras
+@keras.saving.register_keras_serializable("mine")
+class Double(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+class Third(keras.layers.Layer):
+    def call(self, x):
+        return x / 3
+"""
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_classes_of_the_models_own_are_imported_where_their_module_is_trusted(
+    suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"own_{suffix}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "layers.py").write_text(_OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    layers: Any = importlib.import_module(f"{package}.layers")
+    model = keras.Sequential([keras.Input((2,)), layers.Double(), layers.Third()])
+    path = exporter.save_model(model, tmp_path / f"m.{suffix}")
+    monkeypatch.undo()  # only where the command is run
+    monkeypatch.chdir(tmp_path)
+    asked = ["predict", str(path), "--inputs", str(write(tmp_path, {"instances": [[3.0, 6.0]]})), "--json"]
+    assert run_command(asked) == ArtifactError.exit_code
+    assert "Third" in capfd.readouterr().err
+    assert run_command([*asked, "--trust", package]) == 0
+    assert json.loads(capfd.readouterr().out) == {"predictions": [[2.0, 4.0]]}
+    assert run_command([*asked, "--trust", "nowhere"]) == ArtifactError.exit_code
+    assert "--trust nowhere: it cannot be imported" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

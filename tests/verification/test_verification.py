@@ -304,7 +304,7 @@ def test_says_which_omission_may_be_why_the_model_is_not_the_same(tmp_path: Path
     lines = str(caught.value).splitlines()
     assert lines[-2].startswith("  not held: loss Exponent: it cannot be made again: ")
     assert "Give its class a `get_config` that returns the arguments of its constructor" in lines[-2]
-    assert lines[-1] == "`verify=none` publishes without a proof."
+    assert lines[-1] == "`verify='none'` publishes without a proof."
 
 
 def test_a_changed_slot_of_the_optimizer_is_found(tmp_path: Path) -> None:

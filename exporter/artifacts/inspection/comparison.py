@@ -4,18 +4,30 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exporter.artifacts.inspection.artifacts import Artifact, open_artifact
 from exporter.artifacts.inspection.inspection import name_objects, read_optimizer
+from exporter.artifacts.inspection.records import (
+    ComparisonFields,
+    Difference,
+    SignatureComparisonFields,
+    SignatureDifference,
+    TensorDifference,
+)
+from exporter.artifacts.inspection.showing.comparison_page import show_comparison, show_signatures
 from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.errors import ArtifactError
 from exporter.processes.arrays import Array
 from exporter.saving.compatibility.defaults import leave_out_new_defaults
 from exporter.saving.contents import Endpoint, Tensor
-from exporter.text.showing import write_json
+from exporter.text.page import Shown
+from exporter.text.showing import escape_line, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCHEMA_VERSION = 1
 
@@ -23,101 +35,41 @@ SCHEMA_VERSION = 1
 _INCIDENTAL_KEYS = ("shared_object_id", "build_config", "compile_config", "module", "registered_name")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One thing in which two artifacts differ.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(ComparisonFields, Shown):
+    """How two artifacts differ, as a person, a notebook and a file show it."""
 
-    Attributes:
-        path: What it is, dotted.
-        first: What the first one says; None if it does not say.
-        second: What the second one says; None if it does not say.
-    """
+    def __repr__(self) -> str:
+        """Says in one line whether they hold the same."""
+        words = "the same" if self.same else "not the same"
+        return escape_line(f"<Comparison of {self.first} and {self.second}: {words}>")
 
-    path: str
-    first: Any
-    second: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorDifference:
-    """One tensor in which two artifacts differ.
-
-    Attributes:
-        path: Of the tensor.
-        kind: `only in the first`, `only in the second`, `shape`, `dtype`, `values`, or `trainable` where one is trained
-            and the other is not.
-        first: Its dtype and shape in the first; None if it is not there.
-        second: Its dtype and shape in the second; None if it is not there.
-        largest: The largest absolute difference of two values; None where they cannot be subtracted.
-        differing: How many values differ.
-    """
-
-    path: str
-    kind: str
-    first: str | None
-    second: str | None
-    largest: float | None = None
-    differing: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignatureDifference:
-    """One thing in which the endpoints of two artifacts differ.
-
-    Attributes:
-        path: The endpoint, and the name of an input or output of it.
-        message: What has changed.
-        compatible: Whether a client of the first can go on with the second.
-    """
-
-    path: str
-    message: str
-    compatible: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How two artifacts differ.
-
-    Attributes:
-        schema_version: Of this record's layout.
-        first: The path of the first.
-        second: The path of the second.
-        formats: The format of each.
-        sizes: The bytes of each.
-        same: Whether nothing is listed below. What only one of two formats has is not compared.
-        config: Differences of the model's configuration.
-        layers: Layers that only one has, or whose class changed.
-        optimizer: Differences of the optimizer.
-        compile: Differences of the losses and metrics, by name.
-        tensors: Differences of the state.
-        assets: Differences of the files beside the variables, such as vocabularies and the entries of lookup tables.
-        compared: How many tensors both have.
-        signatures: Differences of the endpoints, where both have a graph.
-        operations: How often operations stand in the graph, where that differs and both have one.
-        has_graphs: Whether both have one.
-    """
-
-    schema_version: int
-    first: str
-    second: str
-    formats: tuple[str, str]
-    sizes: tuple[int, int]
-    same: bool
-    config: tuple[Difference, ...]
-    layers: tuple[Difference, ...]
-    optimizer: tuple[Difference, ...]
-    compile: tuple[Difference, ...]
-    tensors: tuple[TensorDifference, ...]
-    assets: tuple[Difference, ...]
-    compared: int
-    signatures: tuple[SignatureDifference, ...]
-    operations: tuple[Difference, ...]
-    has_graphs: bool
+    def show(self, console: "Console") -> None:
+        """Prints what `exporter diff` prints."""
+        show_comparison(self, console)
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
         return write_json(asdict(self), default=str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SignatureComparison(SignatureComparisonFields, Shown):
+    """What has changed for the clients of an artifact, as a person, a notebook and a file show it."""
+
+    def __repr__(self) -> str:
+        """Says in one line whether every client can go on."""
+        words = "compatible" if self.compatible else "not compatible"
+        return escape_line(f"<SignatureComparison of {self.first} and {self.second}: {words}>")
+
+    def show(self, console: "Console") -> None:
+        """Prints what `exporter diff --signatures` prints."""
+        show_signatures(self, console)
+
+    def to_json(self) -> str:
+        """Returns it as indented JSON that ends with a newline."""
+        differences = [asdict(difference) for difference in self.differences]
+        return write_json({"compatible": self.compatible, "differences": differences})
 
 
 def compare_artifacts(first: Path, second: Path) -> Comparison:

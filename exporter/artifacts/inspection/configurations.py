@@ -2,44 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from exporter.artifacts.inspection.records import Layer, ModelInput
 from exporter.saving.layout.documents import list_mappings
 
 Config = dict[str, Any]
 
 # Where Keras's own classes say that they are from.
 _OWN_MODULES = {"keras", "tf_keras", "builtins", "tensorflow", "numpy"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One layer of a model.
-
-    Attributes:
-        name: Its name.
-        class_name: The name of its class.
-        address: Where its state is in the tree, such as `layers/dense`.
-        parameters: How many numbers it holds.
-    """
-
-    name: str
-    class_name: str
-    address: str
-    parameters: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInput:
-    """One input of a model, as its configuration says."""
-
-    name: str
-    shape: tuple[int | None, ...] | None
-    dtype: str
 
 
 def list_layers(config: Config | None) -> tuple[Layer, ...]:

@@ -1,30 +1,36 @@
 """What `exporter inspect` says of an artifact."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.artifacts.inspection.artifacts import Artifact, Config, find_oldest_reader, open_artifact
-from exporter.artifacts.inspection.configurations import (
+from exporter.artifacts.inspection.configurations import list_custom, list_inputs, list_layers, list_random
+from exporter.artifacts.inspection.records import (
+    Architecture,
+    Group,
+    InspectionFields,
     Layer,
-    ModelInput,
-    list_custom,
-    list_inputs,
-    list_layers,
-    list_random,
+    OptimizerState,
+    ReceiptSummary,
+    TensorSummary,
 )
+from exporter.artifacts.inspection.showing.inspection_page import show_inspection
 from exporter.artifacts.inspection.tensors import StoredTensor
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
-from exporter.saving.contents import TWIN, ContentItem, Endpoint, Omission, OmissionKind, format_bytes
+from exporter.saving.contents import TWIN, ContentItem, Omission, OmissionKind, format_bytes
 from exporter.saving.formats import FORMATS
 from exporter.saving.state.kinds import Kind, find_kind, is_below
 from exporter.storage.digests import FileRecord, digest_files, record_files
 from exporter.storage.exchange import read_whole
 from exporter.storage.sidecars import name_receipt
-from exporter.text.showing import list_first, write_json
+from exporter.text.page import Shown
+from exporter.text.showing import escape_line, list_first, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCHEMA_VERSION = 1
 
@@ -35,140 +41,17 @@ _STEP_PATHS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """The model in brief.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Inspection(InspectionFields, Shown):
+    """Everything that an artifact says of itself, as a person, a notebook and a file show it."""
 
-    Attributes:
-        class_name: The name of its class.
-        name: Its name.
-        layers: Its layers, where the configuration says.
-        inputs: Its inputs, where the configuration says.
-    """
+    def __repr__(self) -> str:
+        """Names the artifact in one line; all of it is in `to_json`."""
+        return escape_line(f"<Inspection of {self.path}: {self.format}, {self.total_bytes} bytes>")
 
-    class_name: str
-    name: str
-    layers: tuple[Layer, ...]
-    inputs: tuple[ModelInput, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """The tensors of one kind.
-
-    Attributes:
-        name: Such as `trainable weights`.
-        tensors: How many there are.
-        parameters: How many numbers they hold.
-        bytes: How many bytes they have.
-    """
-
-    name: str
-    tensors: int
-    parameters: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerState:
-    """The optimizer.
-
-    Attributes:
-        class_name: The name of its class.
-        step: How many steps it has made; None if its state is not there.
-        learning_rate: A number, or the name of a schedule; None if it is not said.
-    """
-
-    class_name: str
-    step: int | None
-    learning_rate: float | str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorSummary:
-    """The dtype and the shape of a tensor, and the group that it belongs to."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    group: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptSummary:
-    """The receipt beside the artifact.
-
-    Attributes:
-        path: Where it is.
-        status: `proven` or `written`.
-        matches: Whether every file is the one that it names.
-        fault: Why it could not be read; empty if it could.
-    """
-
-    path: str
-    status: str
-    matches: bool
-    fault: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """Everything that an artifact says of itself.
-
-    Attributes:
-        schema_version: Of this record's layout.
-        path: Absolute path of the artifact.
-        format: `tf`, `h5` or `keras`; `directory` for an unzipped Keras archive, `weights` for weights alone.
-        writer: The software that wrote it.
-        architecture: The model in brief; None if the artifact holds no configuration.
-        groups: Its tensors, by kind.
-        tensors: Each of them, by path.
-        optimizer: None if there is none.
-        signatures: The endpoints by name.
-        method_names: What TF Serving calls each of them.
-        tags: Of the graph.
-        options: What can be seen of the options with which it was saved, by the names of SaveOptions.
-        operations: How often each operation stands in the graph.
-        functions: How many functions the graph has.
-        reaching_out: Operations that touch files, run Python, or come from outside TensorFlow.
-        held: What it holds.
-        missing: What it does not hold, and why it matters.
-        custom: Classes and functions that Keras does not have.
-        lives_without_code: Whether our `load_model` needs none of their code.
-        versions: Of the software that wrote it.
-        recipe: Of the export, if it was one.
-        files: Every file with its digest.
-        total_bytes: The sum of their sizes.
-        receipt: The receipt beside it; None if there is none.
-        oldest_keras: The oldest release of Keras that can open it, of those that were tried; empty if not known.
-        oldest_tensorflow: Likewise of TensorFlow, without Keras.
-    """
-
-    schema_version: int
-    path: str
-    format: str
-    writer: str
-    architecture: Architecture | None
-    groups: tuple[Group, ...]
-    tensors: Mapping[str, TensorSummary]
-    optimizer: OptimizerState | None
-    signatures: Mapping[str, Endpoint]
-    method_names: Mapping[str, str]
-    tags: tuple[str, ...]
-    options: Mapping[str, Any]
-    operations: Mapping[str, int]
-    functions: int
-    reaching_out: tuple[str, ...]
-    held: tuple[ContentItem, ...]
-    missing: tuple[Omission, ...]
-    custom: tuple[str, ...]
-    lives_without_code: bool
-    versions: Mapping[str, str]
-    recipe: Config | None
-    files: tuple[FileRecord, ...]
-    total_bytes: int
-    receipt: ReceiptSummary | None
-    oldest_keras: str = ""
-    oldest_tensorflow: str = ""
+    def show(self, console: "Console") -> None:
+        """Prints what `exporter inspect` prints."""
+        show_inspection(self, console)
 
     def to_json(self) -> str:
         """Returns it as indented JSON that ends with a newline."""
@@ -483,17 +366,8 @@ def _read_receipt(path: Path, files: tuple[FileRecord, ...]) -> ReceiptSummary |
         status=str(receipt.status),
         matches=digest_files(receipt.files) == digest_files(files),
         fault="",
+        facts=receipt.facts,
     )
-
-
-def count_classes(layers: tuple[Layer, ...]) -> str:
-    """Sums up layers in a line, such as `3 Conv2D, 2 Dense`.
-
-    Args:
-        layers: The layers.
-    """
-    counted = Counter(layer.class_name for layer in layers if layer.class_name != "InputLayer")
-    return ", ".join(f"{number} {name}" for name, number in counted.items())
 
 
 def _count(number: int, noun: str) -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "sweeps": "sweeps.listing",
     "compare": "sweeps.comparing",
     "recipes": "recipes.listing",
+    "init": "recipes.beginning",
     "check": "recipes.checking",
     "help": "explaining.helping",
     "completion": "explaining.completing",

@@ -5,13 +5,15 @@ With --signatures, only a change that breaks a client of the first counts as a d
 """
 
 import argparse
-import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from exporter.cli.commands.locating import locate_artifact
 from exporter.storage.remote import show_urls
-from exporter.text.showing import write_json
+
+if TYPE_CHECKING:
+    from exporter.artifacts.inspection.comparison import Comparison, SignatureComparison
 
 TROUBLE = 2
 
@@ -26,32 +28,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    first, second = locate_artifact(arguments.first), locate_artifact(arguments.second)
+    found: Comparison | SignatureComparison
     if arguments.signatures:
-        return _compare_signatures(first, second, arguments.json)
+        found = diff_signatures(arguments.first, arguments.second)
+        same = found.compatible
+    else:
+        found = diff(arguments.first, arguments.second)
+        same = found.same
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        found.print()
+    return 0 if same else 1
+
+
+def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> "Comparison":
+    """Compares all that two artifacts hold.
+
+    Args:
+        first: An artifact, its URL, or a directory of versions.
+        second: The one to compare it with.
+    """
     from exporter.artifacts.inspection.comparison import compare_artifacts
 
-    comparison = compare_artifacts(first, second)
-    comparison = replace(comparison, first=show_urls(comparison.first), second=show_urls(comparison.second))
-    if arguments.json:
-        print(comparison.to_json(), end="")
-    else:
-        from exporter.artifacts.inspection.showing.comparison_page import print_comparison
-
-        print_comparison(comparison)
-    return 0 if comparison.same else 1
+    found = compare_artifacts(locate_artifact(first), locate_artifact(second))
+    return replace(found, first=show_urls(found.first), second=show_urls(found.second))
 
 
-def _compare_signatures(first: Path, second: Path, as_json: bool) -> int:
-    from exporter.artifacts.inspection.comparison import compare_signatures, read_signatures
+def diff_signatures(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> "SignatureComparison":
+    """Compares nothing but the endpoints.
 
-    differences = compare_signatures(read_signatures(first), read_signatures(second))
-    compatible = all(difference.compatible for difference in differences)
-    if as_json:
-        found = {"compatible": compatible, "differences": [asdict(difference) for difference in differences]}
-        print(write_json(found), end="")
-    else:
-        from exporter.artifacts.inspection.showing.comparison_page import print_signatures
+    Args:
+        first: The artifact that clients rely on.
+        second: The one in its place.
+    """
+    from exporter.artifacts.inspection.comparison import SignatureComparison, compare_signatures, read_signatures
 
-        print_signatures(show_urls(str(first)), show_urls(str(second)), differences, sys.stdout)
-    return 0 if compatible else 1
+    paths = [locate_artifact(first), locate_artifact(second)]
+    shown = [show_urls(str(path)) for path in paths]
+    differences = compare_signatures(*map(read_signatures, paths))
+    return SignatureComparison(first=shown[0], second=shown[1], differences=tuple(differences))

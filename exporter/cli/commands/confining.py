@@ -41,7 +41,7 @@ def _read_positive(text: str) -> float:
 _read_positive.__name__ = "positive number"  # argparse names it in its errors
 
 
-def run_recipe(work: str, given: Mapping[str, object], what: str, arguments: argparse.Namespace) -> Any:
+def run_recipe(work: str, given: Mapping[str, object], what: str, timeout: float | None, memory: float | None) -> Any:
     """Runs what makes an artifact from the recipe inside another one, within the limits that the user gave.
 
     Without them it may take a day, and three quarters of the machine's memory.
@@ -50,11 +50,12 @@ def run_recipe(work: str, given: Mapping[str, object], what: str, arguments: arg
         work: See `exporter.processes.confinement.run_confined`.
         given: Its arguments.
         what: See there.
-        arguments: Of the command line.
+        timeout: Seconds; None for what is said above.
+        memory: GiB; likewise.
 
     Returns:
         What it returned.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = round(arguments.memory * GIB if arguments.memory else _SHARE * machine)
-    return run_confined(work, given, what, arguments.timeout or _SECONDS, memory)
+    most = round(memory * GIB if memory else _SHARE * machine)
+    return run_confined(work, given, what, timeout or _SECONDS, most)

@@ -4,10 +4,15 @@ Nothing of it is run, and TensorFlow is not imported.
 """
 
 import argparse
+import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from exporter.cli.commands.locating import locate_artifact
 from exporter.storage.remote import show_urls
+
+if TYPE_CHECKING:
+    from exporter.artifacts.inspection import Inspection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,17 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    from exporter.artifacts.inspection import inspect_artifact
-
-    inspection = inspect_artifact(locate_artifact(arguments.path))
-    receipt = inspection.receipt
-    if receipt is not None:
-        receipt = replace(receipt, path=show_urls(receipt.path), fault=show_urls(receipt.fault))
-    inspection = replace(inspection, path=show_urls(inspection.path), receipt=receipt)
+    inspection = inspect(arguments.path)
     if arguments.json:
         print(inspection.to_json(), end="")
     else:
-        from exporter.artifacts.inspection.showing.inspection_page import print_inspection
-
-        print_inspection(inspection)
+        inspection.print()
     return 0
+
+
+def inspect(path: str | os.PathLike[str]) -> "Inspection":
+    """Reads what an artifact says of itself.
+
+    Args:
+        path: The artifact, its URL, or a directory of versions.
+    """
+    from exporter.artifacts.inspection import inspect_artifact
+
+    inspection = inspect_artifact(locate_artifact(path))
+    receipt = inspection.receipt
+    if receipt is not None:
+        receipt = replace(receipt, path=show_urls(receipt.path), fault=show_urls(receipt.fault))
+    return replace(inspection, path=show_urls(inspection.path), receipt=receipt)

@@ -1,5 +1,6 @@
 """Where what a command line names is on the disk: an artifact, or a directory of numbered versions."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from exporter.storage.remote import find_artifact, is_url, show_urls
 from exporter.text.showing import print_line
 
 
-def locate_artifact(given: str) -> Path:
+def locate_artifact(given: str | os.PathLike[str]) -> Path:
     """Returns the path of an artifact; of a directory of versions, the newest one, which is said.
 
     Args:
         given: A path or a URL, as it was typed.
     """
-    path = find_artifact(given)
+    path = find_artifact(os.fspath(given))
     newest = find_newest(path)
     if newest is None:
         return path
@@ -23,7 +24,7 @@ def locate_artifact(given: str) -> Path:
     return newest
 
 
-def locate_versions(given: str) -> Path:
+def locate_versions(given: str | os.PathLike[str]) -> Path:
     """Returns the path of a directory of versions.
 
     Args:
@@ -32,7 +33,7 @@ def locate_versions(given: str) -> Path:
     Raises:
         UsageError: It is a URL.
     """
-    if is_url(given):
+    if is_url(os.fspath(given)):
         message = "received a URL, and this works in a directory on the disk; bring the versions there first"
         raise UsageError([Fault("DIR", message, "the command line")])
     return Path(given).expanduser()

@@ -8,6 +8,7 @@ With --json the answer is that of TF Serving: {"predictions": [...]} to instance
 import argparse
 import base64
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -39,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the artifact, or its URL; of a directory of versions, the newest")
     parser.add_argument("--inputs", metavar="FILE", required=True, help="x.json, x.npz or an image such as x.png")
     parser.add_argument("--endpoint", metavar="NAME", help="which is asked (default: the one that servers ask)")
+    parser.add_argument(
+        "--trust",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module or package of the model's own classes, which is imported",
+    )
     add_limits(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as TF Serving gives it")
 
@@ -49,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     if inputs.suffix.lower() not in SUFFIXES or not inputs.is_file():
         known = f"a file that ends with {', '.join(SUFFIXES)}"
         raise UsageError([Fault("--inputs", f"received {inputs}; expected {known}", "the command line")])
+    if arguments.trust:
+        from exporter.cli.shorthands import make_importable
+
+        make_importable([os.getcwd()])
     path = locate_artifact(arguments.path)
     size = (count_bytes(path) if path.exists() else 0) + count_bytes(inputs)
     seconds = arguments.timeout or wait_seconds(size)
@@ -59,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             "inputs": str(inputs.absolute()),
             "endpoint": arguments.endpoint,
             "answers": str(Path(folder) / "answers"),
+            "trusted": arguments.trust,
         }
         told = run_confined(f"{__name__}:predict", asked, "Asking it", seconds, memory)
         outputs = read_arrays(Path(folder) / "answers")

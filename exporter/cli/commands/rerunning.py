@@ -9,15 +9,18 @@ no URL and nothing from the environment, unless you allow it.
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.cli.commands.confining import add_limits, run_recipe
 from exporter.config import JobConfig
 from exporter.errors import UsageError
 from exporter.text.showing import print_line
+
+if TYPE_CHECKING:
+    from exporter.artifacts.receipt import Receipt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     except UsageError as error:
         print_faults(error)
         return error.exit_code
-    code: int = run_recipe(f"{__name__}:rerun", given, "The export", arguments)
+    code: int = run_recipe(f"{__name__}:rerun", given, "The export", arguments.timeout, arguments.memory)
     return code
 
 
@@ -86,6 +89,60 @@ def rerun(**given: object) -> int:
     directory.mkdir(parents=True)
     open_log(directory / "exporter.log")
     return run_alone(lambda: config, directory)
+
+
+def rerun_quietly(**given: object) -> str:
+    """Runs the recipe inside an artifact for a program.
+
+    Args:
+        **given: As for `rerun`.
+
+    Returns:
+        The receipt, as JSON.
+    """
+    from exporter.cli.main import prepare_process
+    from exporter.exporting.job import run_export
+
+    prepare_process(os.getcwd())
+    return run_export(_plan(given)).to_json()
+
+
+def make_again(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    trust: Sequence[str] = (),
+    environment: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    allow_drift: bool = False,
+    timeout: float | None = None,
+    memory: float | None = None,
+) -> "Receipt":
+    """Makes an artifact again; see `exporter.rerun`.
+
+    Args:
+        path: See there, also for the others.
+        overrides: See there.
+        trust: See there.
+        environment: See there.
+        inputs: See there.
+        allow_drift: See there.
+        timeout: See there.
+        memory: See there.
+    """
+    from exporter.artifacts.receipt import Receipt
+    from exporter.storage.remote import find_artifact
+
+    given = {
+        "path": str(find_artifact(os.fspath(path))),
+        "overrides": list(overrides),
+        "trusted": list(trust),
+        "variables": list(environment),
+        "inputs": list(inputs),
+        "allow_drift": allow_drift,
+    }
+    _plan(given)  # its faults are named here, each by itself
+    return Receipt.from_json(run_recipe(f"{__name__}:rerun_quietly", given, "The export", timeout, memory))
 
 
 def _plan(given: Mapping[str, Any], report: Callable[[str], None] | None = None) -> JobConfig:

@@ -9,13 +9,15 @@ code is 1 where that has other bytes.
 """
 
 import argparse
+import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from exporter.artifacts.manifest import Integrity, Mismatch
 from exporter.artifacts.records import Check
 from exporter.cli.commands.confining import add_limits, run_recipe
 from exporter.cli.commands.locating import locate_artifact
@@ -23,18 +25,26 @@ from exporter.config import VerifyMode
 from exporter.errors import ArgumentError, ArtifactError, ExporterError, Fault, ProofError, UsageError
 from exporter.processes.confinement import GIB, run_confined
 from exporter.processes.fresh_process import wait_seconds
-from exporter.saving.contents import Omission
+from exporter.saving.contents import Omission, format_bytes
 from exporter.saving.formats import FORMATS
 from exporter.saving.formats.deployed import DeployedFormat
 from exporter.saving.formats.format import Format
 from exporter.saving.layout.records import read_record
 from exporter.storage.remote import show_urls
-from exporter.text.showing import print_line, write_json
+from exporter.text.page import Shown
+from exporter.text.showing import escape_line, print_line, write_json
 from exporter.verification.environments.interpreters import find_environment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from exporter.artifacts.inspection.comparison import Comparison
 
 # TensorFlow, a training step on a few images, and the model with its optimizer in several copies.
 _MEMORY = 4 * GIB
 _TIMES = 16
+# Files that are named; --json has all of them.
+_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,64 +75,188 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What an artifact that was made again has of its bytes.
+
+    Attributes:
+        files: How many files it has.
+        mismatches: Those with other bytes.
+        comparison: How the two artifacts differ; None where no file does.
+    """
+
+    files: int
+    mismatches: tuple[Mismatch, ...]
+    comparison: "Comparison | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Verification(Shown):
+    """What was found of an artifact that was verified.
+
+    Attributes:
+        path: Its path or URL.
+        integrity: What its bytes were held against.
+        public_key: The file of the key that it is signed with; None where nobody asked.
+        checks: Each comparison of what its readers make of it; empty where it was not loaded.
+        left_out: What could not be compared, or is not held for some reader.
+        rebuilt: What came of making it again; None where nobody asked.
+    """
+
+    path: str
+    integrity: Integrity
+    public_key: str | None = None
+    checks: tuple[Check, ...] = ()
+    left_out: tuple[Omission, ...] = ()
+    rebuilt: Rebuilt | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether every file is as it was exported."""
+        return not self.integrity.mismatches
+
+    @property
+    def exit_code(self) -> int:
+        """With which the command ends."""
+        if not self.intact:
+            return ArtifactError.exit_code
+        if not all(check.passed for check in self.checks):
+            return ProofError.exit_code
+        return int(self.rebuilt is not None and bool(self.rebuilt.mismatches))
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was asked is as it should be."""
+        return self.exit_code == 0
+
+    def __repr__(self) -> str:
+        """Says in one line whether it passed."""
+        return escape_line(f"<Verification of {self.path}: {'passed' if self.passed else 'failed'}>")
+
+    def show(self, console: "Console") -> None:
+        """Prints what `exporter verify` prints."""
+        for line in self._list_lines():
+            console.print(escape_line(line), soft_wrap=True, markup=False, emoji=False)
+        if self.rebuilt is not None and self.rebuilt.comparison is not None:
+            self.rebuilt.comparison.show(console)
+
+    def _list_lines(self) -> Iterator[str]:
+        integrity = self.integrity
+        witnesses = " and ".join(f"its {witness}" for witness in integrity.witnesses)
+        if not self.intact:
+            yield f"✗ {self.path} is not as it was exported, by {witnesses}:"
+            yield from (f"  {mismatch.path} {mismatch.message}" for mismatch in integrity.mismatches[:_SHOWN])
+            if len(integrity.mismatches) > _SHOWN:
+                yield f"  and {len(integrity.mismatches) - _SHOWN} more, with --json"
+            return
+        if self.public_key:
+            witnesses += f", and as signed with the private half of {self.public_key}"
+        files = f"{integrity.files} file{'s' if integrity.files != 1 else ''}"
+        yield f"✓ {self.path}: {files}, {format_bytes(integrity.bytes)}, all as exported, by {witnesses}"
+        for check in self.checks:
+            yield f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}"
+        yield from (f"! {each.what}: {each.why}" for each in self.left_out)
+        rebuilt = self.rebuilt
+        if rebuilt is None:
+            return
+        if not rebuilt.mismatches:
+            yield f"✓ made again from its recipe: the same bytes, {rebuilt.files} of {rebuilt.files} files"
+            return
+        yield f"✗ made again from its recipe: {len(rebuilt.mismatches)} of {rebuilt.files} files have other bytes"
+        yield from (f"  {mismatch.path} {mismatch.message}" for mismatch in rebuilt.mismatches[:_SHOWN])
+
+    def to_json(self) -> str:
+        """Returns what was found as JSON."""
+        found = {"path": self.path, "intact": self.intact, **asdict(self.integrity)}
+        found |= {"checks": [asdict(each) for each in self.checks]}
+        return write_json(found | {"left_out": [asdict(each) for each in self.left_out]})
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    from exporter.artifacts.manifest import check_integrity
-    from exporter.saving.contents import format_bytes
+    found = verify(
+        arguments.path,
+        files_only=arguments.files_only,
+        public_key=arguments.public_key,
+        signature=arguments.signature,
+        environments=arguments.environments,
+        rebuild=arguments.rebuild,
+        trust=arguments.trust,
+        environment=arguments.environment,
+        inputs=arguments.input,
+        timeout=arguments.timeout,
+        memory=arguments.memory,
+        report=lambda line: print_line(f"! {line}", sys.stderr),
+    )
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        found.print(None if found.intact else sys.stderr)
+    return found.exit_code
 
-    path = locate_artifact(arguments.path)
-    shown = show_urls(str(path))
-    if arguments.public_key:
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    files_only: bool = False,
+    public_key: str | os.PathLike[str] | None = None,
+    signature: str | os.PathLike[str] | None = None,
+    environments: Sequence[str] = (),
+    rebuild: bool = False,
+    trust: Sequence[str] = (),
+    environment: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    timeout: float | None = None,
+    memory: float | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Verification:
+    """Proves an artifact again; see `exporter.verify`.
+
+    Args:
+        path: See there, also for the others.
+        files_only: See there.
+        public_key: See there.
+        signature: See there.
+        environments: See there.
+        rebuild: See there.
+        trust: See there.
+        environment: See there.
+        inputs: See there.
+        timeout: See there.
+        memory: See there.
+        report: Is given a line for each thing that is not as it was when the artifact was made.
+    """
+    from exporter.artifacts.manifest import check_integrity
+
+    place = locate_artifact(path)
+    key = None if public_key is None else os.fspath(public_key)
+    if key is not None:
         from exporter.artifacts.signing import check_signature
         from exporter.storage.sidecars import name_signature
 
-        signature = Path(arguments.signature).expanduser() if arguments.signature else name_signature(path)
-        check_signature(path, Path(arguments.public_key).expanduser(), signature)
-    elif arguments.signature:
+        beside = name_signature(place) if signature is None else Path(signature).expanduser()
+        check_signature(place, Path(key).expanduser(), beside)
+    elif signature is not None:
         raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
-    _check_environments(path, arguments)
-    integrity = check_integrity(path)
-    code = ArtifactError.exit_code if integrity.mismatches else 0
-    checks: tuple[Check, ...] = ()
-    left_out: tuple[Omission, ...] = ()
-    if not code and not arguments.files_only:
-        checks, left_out = _load(path, integrity.bytes, arguments)
-        code = 0 if all(check.passed for check in checks) else ProofError.exit_code
-    if arguments.json:
-        found = {"path": shown, "intact": not integrity.mismatches, **asdict(integrity)}
-        found |= {"checks": [asdict(each) for each in checks], "left_out": [asdict(each) for each in left_out]}
-        print(write_json(found), end="")
-        return code or (_rebuild(path, arguments, quiet=True) if arguments.rebuild else 0)
-    witnesses = " and ".join(f"its {witness}" for witness in integrity.witnesses)
-    if not integrity.mismatches:
-        if arguments.public_key:
-            witnesses += f", and as signed with the private half of {arguments.public_key}"
-        files = f"{integrity.files} file{'s' if integrity.files != 1 else ''}"
-        print_line(f"✓ {shown}: {files}, {format_bytes(integrity.bytes)}, all as exported, by {witnesses}")
-        for check in checks:
-            print_line(f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}")
-        for each in left_out:
-            print_line(f"! {each.what}: {each.why}")
-        if arguments.rebuild and not code:
-            return _rebuild(path, arguments, quiet=False)
-        return code
-    number = len(integrity.mismatches)
-    print_line(f"✗ {shown} is not as it was exported, by {witnesses}:", file=sys.stderr)
-    for mismatch in integrity.mismatches[:20]:
-        print_line(f"  {mismatch.path} {mismatch.message}", file=sys.stderr)
-    if number > 20:
-        print(f"  and {number - 20} more, with --json", file=sys.stderr)
-    return code
+    _check_environments(place, environments, files_only)
+    found = Verification(path=show_urls(str(place)), integrity=check_integrity(place), public_key=key)
+    if found.intact and not files_only:
+        checks, left_out = _load(place, found.integrity.bytes, environments, timeout, memory)
+        found = replace(found, checks=checks, left_out=left_out)
+    if not rebuild or not found.passed:
+        return found
+    given = {"trust": list(trust), "environment": list(environment), "inputs": list(inputs)}
+    return replace(found, rebuilt=_rebuild(place, given, timeout, memory, report))
 
 
-def _check_environments(path: Path, arguments: argparse.Namespace) -> None:
+def _check_environments(path: Path, environments: Sequence[str], files_only: bool) -> None:
     """Says what cannot open it, before anything is loaded."""
-    if not arguments.environments:
+    if not environments:
         return
-    if arguments.files_only:
+    if files_only:
         raise UsageError([Fault("--in", "opens the artifact, and --files-only loads nothing: leave one of them out")])
     faults = []
-    for directory in arguments.environments:
+    for directory in environments:
         try:
             find_environment(directory, _find_format(path))
         except ArgumentError as error:
@@ -180,12 +314,14 @@ def _prove(
     return (*checks, *found.checks), found.left_out
 
 
-def _load(path: Path, size: int, arguments: argparse.Namespace) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
-    seconds = arguments.timeout or wait_seconds(size)
-    memory = round(arguments.memory * GIB) if arguments.memory else _MEMORY + _TIMES * size
+def _load(
+    path: Path, size: int, environments: Sequence[str], timeout: float | None, memory: float | None
+) -> tuple[tuple[Check, ...], tuple[Omission, ...]]:
+    seconds = timeout or wait_seconds(size)
+    most = round(memory * GIB) if memory else _MEMORY + _TIMES * size
     try:
-        asked = {"path": str(path), "environments": arguments.environments}
-        found = run_confined(f"{__name__}:prove", asked, "Loading it", seconds, memory)
+        asked = {"path": str(path), "environments": list(environments)}
+        found = run_confined(f"{__name__}:prove", asked, "Loading it", seconds, most)
     except ExporterError as error:
         raise ArtifactError(
             f"Every file of {path} is as it was exported, and it cannot be loaded: {error} "
@@ -222,34 +358,25 @@ def rebuild(path: str, folder: str, trust: list[str], environment: list[str], in
         return run_export(config, reporter=reporter).filepath
 
 
-def _rebuild(path: Path, arguments: argparse.Namespace, quiet: bool) -> int:
-    """Makes the artifact again and compares the bytes; says what differs and why."""
+def _rebuild(
+    path: Path,
+    given: Mapping[str, list[str]],
+    timeout: float | None,
+    memory: float | None,
+    report: Callable[[str], None] | None,
+) -> Rebuilt:
+    """Makes the artifact again and compares the bytes."""
     from exporter.artifacts.inspection.comparison import compare_artifacts
-    from exporter.artifacts.inspection.showing.comparison_page import print_comparison
     from exporter.artifacts.manifest import compare_files
     from exporter.cli.rerunning import plan_rerun
     from exporter.storage.digests import record_files
 
-    plan_rerun(
-        path,
-        trusted=arguments.trust,
-        variables=arguments.environment,
-        inputs=arguments.input,
-        report=lambda line: print_line(f"! {line}", sys.stderr),
-    )
+    trust, environment, inputs = given["trust"], given["environment"], given["inputs"]
+    plan_rerun(path, trusted=trust, variables=environment, inputs=inputs, report=report)
     with tempfile.TemporaryDirectory(prefix="exporter-rebuild-") as folder:
-        given = {"trust": arguments.trust, "environment": arguments.environment, "inputs": arguments.input}
         request = {"path": str(path), "folder": folder, **given}
-        again = Path(run_recipe(f"{__name__}:rebuild", request, "Making it again", arguments))
+        again = Path(run_recipe(f"{__name__}:rebuild", request, "Making it again", timeout, memory))
         files = record_files(again, path.name)
         different = compare_files(record_files(path, path.name), files)
-        if quiet:
-            return 1 if different else 0
-        if not different:
-            print(f"✓ made again from its recipe: the same bytes, {len(files)} of {len(files)} files")
-            return 0
-        print(f"✗ made again from its recipe: {len(different)} of {len(files)} files have other bytes")
-        for mismatch in different[:20]:
-            print_line(f"  {mismatch.path} {mismatch.message}")
-        print_comparison(compare_artifacts(path, again))
-    return 1
+        comparison = compare_artifacts(path, again) if different else None
+    return Rebuilt(files=len(files), mismatches=tuple(different), comparison=comparison)

@@ -18,6 +18,9 @@ from exporter.exporting.limits import check_limits
 from exporter.text.hiding import hide_values, hide_variable
 from exporter.text.showing import show
 
+# The format that a path chooses is kept as it was: the same recipe must not choose another one where the path is new.
+_CHOSEN = "${exporter.format:"
+
 Config = TypeVar("Config", bound=ExportConfig)
 
 
@@ -113,7 +116,7 @@ class _Reader:
         if id(value) in above:
             self._faults.append(Fault(path, f"received {show(_get_written(node, key))}; it refers to what it is in"))
             return BROKEN
-        if len(self._watch) > count:
+        if len(self._watch) > count and not str(_get_written(node, key)).startswith(_CHOSEN):
             self._written[path] = _get_written(node, key)
         if OmegaConf.is_config(value):
             try:

@@ -54,7 +54,7 @@ class Destination:
     def close(self) -> None:
         """Gives back what the place needs beside the target: nothing on the disk."""
 
-    def upload(self, staged: Path, note: Callable[[str], None]) -> None:
+    def upload(self, staged: Path, note: Callable[[str, float | None], None]) -> None:
         """Does what takes time and changes nothing at the target.
 
         Args:

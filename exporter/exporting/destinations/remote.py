@@ -70,7 +70,7 @@ class RemoteDestination(Destination):
         """Removes what is on the disk."""
         self.room.cleanup()
 
-    def upload(self, staged: Path, note: Callable[[str], None]) -> None:
+    def upload(self, staged: Path, note: Callable[[str, float | None], None]) -> None:
         """Sends the artifact to a directory beside its place, and checks every object.
 
         Args:
@@ -88,11 +88,11 @@ class RemoteDestination(Destination):
             local, name = _find(staged, record), f"{waiting}/{record.path}"
             is_there = there.get(record.path) == record.size and self.store.holds(name, local, record.sha256)
             if not is_there:
-                note(f"sent {format_bytes(sent)} of {format_bytes(total)}: {record.path}")
+                note(f"sent {format_bytes(sent)} of {format_bytes(total)}: {record.path}", sent / max(total, 1))
                 self.store.put(local, name)
                 self._check(name, local, record)
             sent += record.size
-        note(f"sent {format_bytes(total)}, checked")
+        note(f"sent {format_bytes(total)}, checked", 1.0)
 
     def find_latest(self) -> Path | None:
         """Brings the newest version to the disk; None where there is none."""

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from exporter.artifacts.records import Phase
 from exporter.config import ExportConfig, SaveFormat, SignatureConfig
 from exporter.errors import ExporterError, ModelError, RefusedExportError, SpaceError, TargetExistsError, UsageError
 from exporter.exporting.destinations.choosing import choose_destination
+from exporter.exporting.dry_run.records import Forecast, FormatForecast, Holding
 from exporter.exporting.job import own_failures_named
 from exporter.exporting.limits import check_limits
 from exporter.exporting.reporting import Reporter, SilentReporter
@@ -24,10 +24,9 @@ from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.formats import FORMATS, find_by_suffix, find_chosen
 from exporter.saving.formats.deployed import DeployedFormat
 from exporter.saving.formats.format import KERAS, Format
-from exporter.saving.plans import SavePlan, Space, check_space, describe, measure_space
+from exporter.saving.plans import SavePlan, check_space, describe, measure_space
 from exporter.saving.requests import SaveRequest
 from exporter.storage.remote import is_url
-from exporter.text.showing import write_json
 
 if TYPE_CHECKING:
     import keras
@@ -35,70 +34,6 @@ if TYPE_CHECKING:
     from exporter.models.endpoints.building import BuiltEndpoint
 
 # What imports TensorFlow is imported by the function that needs it: it has been started by then.
-
-
-class Holding(StrEnum):
-    """Whether a format can hold a model."""
-
-    HELD = "held"
-    MENDED = "mended"  # as functions, since it has no configuration that makes it again
-    LOST = "lost"  # but for something
-    REFUSED = "refused"
-    NOT_INSTALLED = "not installed"
-
-
-@dataclass(frozen=True, slots=True)
-class FormatForecast:
-    """What is known of one format.
-
-    Attributes:
-        name: Of the format.
-        holding: Whether it can hold the model.
-        remarks: What is mended or lost, why it is refused, or what is to be installed.
-        bytes: What will be written at least; None where the format decides it.
-        oldest_keras: The oldest release that opens it, of those that were tried; empty where none does.
-        exit_code: With which an export would end.
-    """
-
-    name: str
-    holding: Holding
-    remarks: tuple[str, ...] = ()
-    bytes: int | None = None
-    oldest_keras: str = ""
-    exit_code: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a dry run found.
-
-    Attributes:
-        filepath: Where the artifact would go.
-        asked: The name of the format that was asked for.
-        formats: What is known of each.
-        fault: Why nothing can be written there; empty if it can.
-        space: What it takes, and what there is; None for a URL.
-        needs: The classes and functions that a reader needs to import, by their dotted names.
-        hints: What of them no reader can import, and what to do.
-        endpoints: As they would be served, by name.
-        no_endpoints: Why there are none; empty if there are.
-        exit_code: With which the export would end.
-    """
-
-    filepath: str
-    asked: str
-    formats: tuple[FormatForecast, ...]
-    fault: str
-    space: Space | None
-    needs: tuple[str, ...]
-    hints: str
-    endpoints: Mapping[str, Endpoint]
-    no_endpoints: str
-    exit_code: int
-
-    def to_json(self) -> str:
-        """Returns all of it as JSON."""
-        return write_json(asdict(self), default=str)
 
 
 def forecast_export(config: ExportConfig, reporter: Reporter | None = None) -> Forecast:

@@ -75,6 +75,8 @@ def check_pipeline(value: object, path: str) -> list[Fault]:
         value: What the recipe says.
         path: Its dotted path.
     """
+    if callable(value):
+        return []
     if isinstance(value, list):
         return [fault for index, item in enumerate(value) for fault in check_pipeline(item, f"{path}[{index}]")]
     if not isinstance(value, Mapping):
@@ -145,6 +147,8 @@ def build_pipeline(value: Any, path: str, faults: list[Fault]) -> Pipeline | Non
     Returns:
         The steps; None where there are none.
     """
+    if callable(value):
+        return Step(path, value, {})
     if not value:
         return None
     if isinstance(value, list):

@@ -103,7 +103,7 @@ class ProgressWriter:
         self._write("")
         yield
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, share: float | None = None) -> None:
         """Writes the line, unless one was written a moment ago."""
         if time.monotonic() - self._written > _SECONDS_BETWEEN_NOTES:
             self._write(text)

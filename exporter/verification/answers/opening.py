@@ -1,6 +1,6 @@
 """An artifact of any format, opened to be asked. What it computes runs here: this has to be a confined process."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from exporter.processes.arrays import Array
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.formats import FORMATS
 from exporter.saving.formats.deployed import DeployedFormat
+from exporter.verification.answers.trusting import import_trusted
 
 Ask = Callable[[str, Mapping[str, Array]], dict[str, Array]]
 
@@ -30,11 +31,12 @@ class Askable:
 
 
 @contextmanager
-def open_askable(path: Path) -> Iterator[Askable]:
+def open_askable(path: Path, trusted: Sequence[str] = ()) -> Iterator[Askable]:
     """Opens an artifact; nothing of it is run that `safe_mode` refuses.
 
     Args:
         path: The artifact.
+        trusted: Modules and packages whose classes and functions it may have.
 
     Yields:
         It, as long as it is open.
@@ -44,6 +46,7 @@ def open_askable(path: Path) -> Iterator[Askable]:
     """
     with open_artifact(path) as artifact:
         kind, graph = artifact.format, artifact.graph
+        custom_objects = import_trusted(artifact, trusted) if trusted else {}
     chosen = FORMATS.get(kind)
     if isinstance(chosen, DeployedFormat):
         from exporter.verification.deployment.reverification import opened
@@ -55,7 +58,7 @@ def open_askable(path: Path) -> Iterator[Askable]:
     elif kind == "weights":
         raise ArtifactError(f"{path} holds weights alone, and nothing that computes. Give an artifact with a model.")
     else:
-        yield _open_model(path)
+        yield _open_model(path, custom_objects)
 
 
 def _open_graph(path: Path, tags: tuple[str, ...]) -> Ask:
@@ -75,12 +78,12 @@ def _open_graph(path: Path, tags: tuple[str, ...]) -> Ask:
     return ask
 
 
-def _open_model(path: Path) -> Askable:
+def _open_model(path: Path, custom_objects: Mapping[str, Any]) -> Askable:
     from exporter.models.predictions import Predictor
     from exporter.saving.api import load_model
     from exporter.saving.graph.inputs import describe_inputs
 
-    model = load_model(path)
+    model = load_model(path, custom_objects)
     inputs = describe_inputs(model)
     predictor = Predictor(model, inputs)
     taken = {leaf.name: Tensor(leaf.shape, leaf.dtype) for leaf in inputs.leaves}

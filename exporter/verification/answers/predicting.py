@@ -1,5 +1,6 @@
 """A question of a person, and what an artifact of any format answers to it, in a confined process."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from exporter.verification.answers.inputs import choose_endpoint, describe_input
 from exporter.verification.answers.opening import open_askable
 
 
-def predict(path: str, inputs: str, endpoint: str | None, answers: str) -> dict[str, Any]:
+def predict(path: str, inputs: str, endpoint: str | None, answers: str, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """Asks an artifact.
 
     Args:
@@ -20,6 +21,7 @@ def predict(path: str, inputs: str, endpoint: str | None, answers: str) -> dict[
         inputs: The file of the question.
         endpoint: Which is asked; None for the one that a server takes, or that the file names.
         answers: Where the answers go, an array per output.
+        trusted: See `exporter.verification.answers.opening.open_askable`.
 
     Returns:
         The `endpoint`, the `form` of the answer, what was `given`, and `notes` of how that was made.
@@ -29,7 +31,7 @@ def predict(path: str, inputs: str, endpoint: str | None, answers: str) -> dict[
         ArtifactError: The artifact cannot answer.
     """
     question = read_question(Path(inputs))
-    with open_askable(Path(path)) as artifact:
+    with open_askable(Path(path), trusted) as artifact:
         name = choose_endpoint(artifact.endpoints, endpoint, question)
         given = fit_question(question, name, artifact.endpoints[name])
         try:

@@ -62,13 +62,9 @@ def test_a_copy_runs_and_is_never_overwritten(
     [
         (["digts"], "digts: no recipe of this name; allowed: {recipes}; did you mean digits?"),
         (["--copy"], "--copy: goes with the NAME of a recipe"),
-        (
-            ["reexport", "--copy", "digits.yaml"],
-            "--copy: received digits.yaml; -cn digits would still run the recipe of the package, so give another name",
-        ),
         (["digits", "--copy", "mine.txt"], "--copy: received mine.txt; expected the name of a .yaml file"),
     ],
-    ids=["unknown recipe", "copy of nothing", "name of another", "another suffix"],
+    ids=["unknown recipe", "copy of nothing", "another suffix"],
 )
 def test_a_fault_in_what_is_asked_of_recipes(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]

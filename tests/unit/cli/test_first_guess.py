@@ -329,8 +329,17 @@ def test_the_key_that_was_meant_is_named_with_its_value(word: str, line: str) ->
 def test_what_is_installed_is_not_shadowed(place: Path) -> None:
     [fault] = find_faults("json.py:build")
     assert fault.endswith("has that name and would be imported in its place; rename yours, such as my_json")
-    [fault] = find_faults("recipes of mine/digits.yaml")
-    assert fault.endswith("has that name and would run in its place; rename yours, such as my_digits.yaml")
+    (place / "config.yaml").write_text("defaults: [config, _self_]\n")
+    [fault] = find_faults("config.yaml")
+    assert fault.endswith("has that name and would run in its place; rename yours, such as my_config.yaml")
+
+
+@pytest.mark.parametrize("word", ["./digits.yaml", "digits.yaml"])
+def test_a_recipe_of_ones_own_may_have_the_name_of_one_that_comes_along(word: str, place: Path) -> None:
+    (place / "digits.yaml").write_text("defaults: [config, _self_]\nseed: 7\n")
+    assert compose(word).seed == compose("-cd", ".", "-cn", "digits").seed == 7
+    assert exporter.compose("digits", config_dir=place).seed == 7
+    assert exporter.compose("digits").seed == 0
 
 
 def test_the_workers_of_a_sweep_import_from_the_same_directories(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from exporter.artifacts.inspection.showing.versions_page import print_versions
+from exporter.artifacts.inspection.showing.versions_page import Versions
 from exporter.artifacts.numbered_versions import digest_contract, find_newest, list_numbers, read_versions_of
 from exporter.artifacts.receipt import Receipt
 from exporter.artifacts.records import Score
@@ -52,12 +52,8 @@ def copy_version(directory: Path, number: int, **fields: Any) -> Path:
 
 def show(directory: Path, width: int = 120) -> str:
     stream = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "exporter.artifacts.inspection.showing.versions_page.make_console",
-            lambda _: Console(file=stream, highlight=False, width=width),
-        )
-        print_versions(read_versions_of(directory))
+    console = Console(file=stream, highlight=False, width=width)
+    Versions(directory, read_versions_of(directory)).show(console)
     return stream.getvalue()
 
 

@@ -1,48 +1,51 @@
 """What `exporter diff` shows a person, on one screen."""
 
 import json
-import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-from exporter.artifacts.inspection.comparison import Comparison, Difference, SignatureDifference, TensorDifference
+from exporter.artifacts.inspection.records import (
+    ComparisonFields,
+    Difference,
+    SignatureComparisonFields,
+    SignatureDifference,
+    TensorDifference,
+)
 from exporter.saving.contents import format_bytes
 from exporter.saving.formats import name_kind
-from exporter.text.page import Page, escape_markup, make_console
+from exporter.text.page import Page, escape_markup
 from exporter.text.printable import escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A screen has a few dozen lines; --json has everything.
 _SHOWN = 8
 _SHOWN_LENGTH = 40
 
 
-def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
+def show_comparison(comparison: ComparisonFields, console: "Console") -> None:
     """Prints how two artifacts differ.
 
     Args:
         comparison: The differences.
-        stream: Where to print; None for the standard output.
+        console: Where to print.
     """
-    _ComparisonPage(make_console(stream or sys.stdout)).print(comparison)
+    _ComparisonPage(console).print(comparison)
 
 
-def print_signatures(
-    first: str, second: str, differences: Sequence[SignatureDifference], stream: TextIO | None = None
-) -> None:
+def show_signatures(comparison: SignatureComparisonFields, console: "Console") -> None:
     """Prints what has changed for the clients of the first artifact.
 
     Args:
-        first: The artifact that clients rely on.
-        second: The one in its place.
-        differences: The changes.
-        stream: Where to print; None for the standard output.
+        comparison: The changes.
+        console: Where to print.
     """
-    page = _ComparisonPage(make_console(stream or sys.stdout))
-    page.print_signatures(first, second, differences)
+    _ComparisonPage(console).print_signatures(comparison.first, comparison.second, comparison.differences)
 
 
 class _ComparisonPage(Page):
-    def print(self, comparison: Comparison) -> None:
+    def print(self, comparison: ComparisonFields) -> None:
         mark = "[bold green]✓[/]" if comparison.same else "[bold yellow]≠[/]"
         words = "hold the same" if comparison.same else "differ"
         self._console.print()
@@ -88,7 +91,7 @@ class _ComparisonPage(Page):
         self._pairs(label, rows or [("the same", "")])
         self._rest(len(differences))
 
-    def _tensors(self, comparison: Comparison) -> None:
+    def _tensors(self, comparison: ComparisonFields) -> None:
         differences = comparison.tensors
         by_kind: dict[str, int] = {}
         for each in differences:

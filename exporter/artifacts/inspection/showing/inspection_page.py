@@ -1,30 +1,32 @@
 """What `exporter inspect` shows a person."""
 
-import sys
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-from exporter.artifacts.inspection.inspection import Inspection, count_classes
+from exporter.artifacts.inspection.records import InspectionFields, count_classes
 from exporter.saving.contents import Tensor, format_bytes, format_tensor
 from exporter.saving.formats import name_kind
 from exporter.storage.digests import FileRecord
-from exporter.text.page import LABEL_WIDTH, Page, escape_markup, make_console
+from exporter.text.page import LABEL_WIDTH, Page, escape_markup
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SHOWN_FILES = 12
 _DIGEST_LENGTH = 16
 
 
-def print_inspection(inspection: Inspection, stream: TextIO | None = None) -> None:
+def show_inspection(inspection: InspectionFields, console: "Console") -> None:
     """Prints what an artifact says of itself.
 
     Args:
         inspection: What it says.
-        stream: Where to print; None for the standard output.
+        console: Where to print.
     """
-    _InspectionPage(make_console(stream or sys.stdout)).print(inspection)
+    _InspectionPage(console).print(inspection)
 
 
 class _InspectionPage(Page):
-    def print(self, inspection: Inspection) -> None:
+    def print(self, inspection: InspectionFields) -> None:
         name = inspection.path.rpartition("/")[2]
         kind = name_kind(inspection.format)
         self._console.print()
@@ -49,7 +51,7 @@ class _InspectionPage(Page):
         self._files(inspection.files)
         self._console.print()
 
-    def _model(self, inspection: Inspection) -> None:
+    def _model(self, inspection: InspectionFields) -> None:
         architecture = inspection.architecture
         if architecture is None:
             return
@@ -63,7 +65,7 @@ class _InspectionPage(Page):
             tensors = [(item.name, Tensor(item.shape, item.dtype)) for item in architecture.inputs]
             self._tensors("inputs", tensors)
 
-    def _groups(self, inspection: Inspection) -> None:
+    def _groups(self, inspection: InspectionFields) -> None:
         from rich.table import Table
 
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -88,7 +90,7 @@ class _InspectionPage(Page):
             shown = f", learning rate {rate:g}" if isinstance(rate, (int, float)) else f", {rate}" if rate else ""
             self._wrapped("optimizer", escape_markup(f"{optimizer.class_name}, {step}{shown}"))
 
-    def _graph(self, inspection: Inspection) -> None:
+    def _graph(self, inspection: InspectionFields) -> None:
         if not inspection.tags and not inspection.operations:
             return
         for number, (name, endpoint) in enumerate(inspection.signatures.items()):
@@ -111,7 +113,7 @@ class _InspectionPage(Page):
         if inspection.options:
             self._wrapped("options", escape_markup(", ".join(chosen) or "none that can be seen"))
 
-    def _origin(self, inspection: Inspection) -> None:
+    def _origin(self, inspection: InspectionFields) -> None:
         if inspection.custom:
             remedy = "; exporter.load_model needs none of their code" if inspection.lives_without_code else ""
             self._wrapped("needs", escape_markup(f"{', '.join(inspection.custom)}{remedy}"))
@@ -132,6 +134,7 @@ class _InspectionPage(Page):
             self._wrapped("recipe", escape_markup(", ".join(shown)))
         receipt = inspection.receipt
         if receipt is not None:
+            self._pairs("facts", [(name, str(value)) for name, value in receipt.facts.items()])
             self._line("receipt", escape_markup(receipt.path))
             if receipt.fault:
                 self._wrapped("", f"[yellow]{escape_markup(receipt.fault)}[/]")

@@ -1,15 +1,18 @@
 """The numbered versions of a directory, as a person reads them."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.artifacts.numbered_versions import NumberedVersion
 from exporter.saving.contents import format_bytes
-from exporter.text.page import Page, escape_markup, make_console
+from exporter.text.page import Page, Shown, escape_markup
+from exporter.text.showing import escape_line, write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _TITLES = ("version", "when", "recipe", "accuracy", "size", "contract", "verified")
@@ -17,14 +20,41 @@ _UNKNOWN = "-"
 _NEWEST = "◆"
 
 
-def print_versions(versions: Sequence[NumberedVersion], stream: TextIO | None = None) -> None:
-    """Prints a row for each version: side by side where the terminal has room for it, else below each other.
+@dataclass(frozen=True, slots=True, repr=False)
+class Versions(Shown):
+    """The numbered versions of a directory, the newest first.
 
-    Args:
-        versions: The versions, in the order to print them.
-        stream: Where to print; None for the standard output.
+    Attributes:
+        directory: Where they are.
+        versions: What is known of each.
     """
-    _VersionsPage(make_console(stream or sys.stdout)).print(versions)
+
+    directory: Path
+    versions: tuple[NumberedVersion, ...]
+
+    def __repr__(self) -> str:
+        """Names the directory in one line."""
+        return escape_line(f"<Versions of {self.directory}: {len(self.versions)}>")
+
+    def __len__(self) -> int:
+        """Counts them."""
+        return len(self.versions)
+
+    def __iter__(self) -> Iterator[NumberedVersion]:
+        """Gives one after the other."""
+        return iter(self.versions)
+
+    def __getitem__(self, place: int) -> NumberedVersion:
+        """Gives one, the newest at 0."""
+        return self.versions[place]
+
+    def show(self, console: "Console") -> None:
+        """Prints a row for each: side by side where the terminal has room for it, else below each other."""
+        _VersionsPage(console).print(self.versions)
+
+    def to_json(self) -> str:
+        """Returns all that is known of them as JSON."""
+        return write_json({"versions": [asdict(version) for version in self.versions]})
 
 
 class _VersionsPage(Page):

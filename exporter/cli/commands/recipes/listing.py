@@ -43,12 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     target = Path(f"my_{name}.yaml" if arguments.copy == _BESIDE else arguments.copy).expanduser()
-    if target.stem in recipes:
-        message = (
-            f"received {target}; -cn {target.stem} would still run the recipe of the package, so give another name"
-        )
-        raise UsageError([Fault("--copy", message, "the command line")])
-    _write_new(target, text)
+    write_new(target, text, "--copy")
     from exporter.artifacts.json_schemas import RECIPE_SCHEMA
 
     print_line(f"{target} is yours to edit. It runs with")
@@ -66,16 +61,28 @@ def _print_list(recipes: dict[str, Path]) -> None:
     print("\nexporter -cn NAME runs one, exporter recipes NAME prints it, and --copy writes a copy to edit.")
 
 
-def _write_new(target: Path, text: str) -> None:
+def write_new(target: Path, text: str, flag: str) -> None:
+    """Writes a recipe where there is nothing yet.
+
+    Args:
+        target: Its file.
+        text: It.
+        flag: With which another file is named.
+
+    Raises:
+        UsageError: It has not the name of a recipe.
+        TargetExistsError: There is something.
+        ExportError: It could not be written.
+    """
     if target.suffix != ".yaml":
-        raise UsageError([Fault("--copy", f"received {target}; expected the name of a .yaml file", "the command line")])
+        raise UsageError([Fault(flag, f"received {target}; expected the name of a .yaml file", "the command line")])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise TargetExistsError(
-            f"{target} exists and is not overwritten. Give another name with --copy FILE, or move it away."
+            f"{target} exists and is not overwritten. Give another name with {flag} FILE, or move it away."
         ) from None
     except OSError as error:
         raise ExportError(f"{target} could not be written: {error}. Choose another FILE.") from error

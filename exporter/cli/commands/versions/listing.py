@@ -5,10 +5,13 @@ same contract have the same endpoints, with the same names, shapes and dtypes.
 """
 
 import argparse
-from dataclasses import asdict
+import os
+from typing import TYPE_CHECKING
 
 from exporter.cli.commands.locating import locate_versions
-from exporter.text.showing import write_json
+
+if TYPE_CHECKING:
+    from exporter.artifacts.inspection.showing.versions_page import Versions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
+    found = list_versions(arguments.directory)
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        found.print()
+    return 0
+
+
+def list_versions(directory: str | os.PathLike[str]) -> "Versions":
+    """Lists the numbered versions of a directory.
+
+    Args:
+        directory: On the disk.
+    """
+    from exporter.artifacts.inspection.showing.versions_page import Versions
     from exporter.artifacts.numbered_versions import read_versions_of
 
-    versions = read_versions_of(locate_versions(arguments.directory))
-    if arguments.json:
-        print(write_json({"versions": [asdict(version) for version in versions]}), end="")
-    else:
-        from exporter.artifacts.inspection.showing.versions_page import print_versions
-
-        print_versions(versions)
-    return 0
+    path = locate_versions(directory)
+    return Versions(path, read_versions_of(path))

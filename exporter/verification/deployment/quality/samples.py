@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from exporter.errors import Fault, UsageError
+from exporter.models.building import name_function
 from exporter.models.instantiating import instantiate
 from exporter.models.predictions import match_arrays, read_file
 from exporter.processes.arrays import Array
@@ -69,12 +70,12 @@ def read_samples(key: str, path: Path, endpoints: Mapping[str, Served]) -> Sampl
         raise UsageError([Fault(key, fault.message) for fault in error.faults]) from error
 
 
-def draw_samples(key: str, target: Mapping[str, Any], count: int, endpoints: Mapping[str, Served]) -> Samples:
+def draw_samples(key: str, target: Any, count: int, endpoints: Mapping[str, Served]) -> Samples:
     """Takes the samples that a function yields.
 
     Args:
         key: Of the recipe, which names it.
-        target: The mapping with `_target_`; it gives batches, each a mapping of arrays by name.
+        target: The function, or the mapping with `_target_`; it gives batches, each a mapping of arrays by name.
         count: How many samples are taken.
         endpoints: What will be asked.
 
@@ -83,20 +84,21 @@ def draw_samples(key: str, target: Mapping[str, Any], count: int, endpoints: Map
     """
     batches: dict[str, list[Array]] = {}
     taken = 0
-    yielded = instantiate(target)
+    name = str(target["_target_"]) if isinstance(target, Mapping) else name_function(target)
+    yielded = instantiate(target) if isinstance(target, Mapping) else target()
     for batch in yielded if isinstance(yielded, Iterable) else ():
         if not isinstance(batch, Mapping):
-            message = f"{target['_target_']} yields {type(batch).__name__}; expected mappings of arrays by input name"
+            message = f"{name} yields {type(batch).__name__}; expected mappings of arrays by input name"
             raise UsageError([Fault(key, message)])
-        for name, array in batch.items():
-            batches.setdefault(str(name), []).append(np.asarray(array))
+        for given, array in batch.items():
+            batches.setdefault(str(given), []).append(np.asarray(array))
         taken += max((len(np.asarray(array)) for array in batch.values()), default=0)
         if taken >= count:
             break
     if not batches:
-        raise UsageError([Fault(key, f"{target['_target_']} yields no batches; expected at least one")])
-    arrays = {name: np.concatenate(parts)[:count] for name, parts in batches.items()}
-    return match_samples(str(target["_target_"]), arrays, endpoints, is_own=False)
+        raise UsageError([Fault(key, f"{name} yields no batches; expected at least one")])
+    arrays = {given: np.concatenate(parts)[:count] for given, parts in batches.items()}
+    return match_samples(name, arrays, endpoints, is_own=False)
 
 
 def take_split(split: DataSplit, endpoints: Mapping[str, Served]) -> Samples:
