@@ -63,7 +63,10 @@ def run_tests_of_keras(modules: Sequence[str], folder: Path, *options: str) -> l
     settings.write_text(_SETTINGS)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     tests, checkout = Path(__file__).parents[1], Path(__file__).parents[2]
-    environment |= {"PYTHONPATH": os.pathsep.join([str(tests), str(checkout)]), "TMPDIR": str(folder)}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join([str(tests), str(checkout), environment["PYTHONPATH"]]),
+        "TMPDIR": str(folder),
+    }
     arguments = ["-c", str(settings), "-p", "peers.plugin", "-p", "no:xdist", "-p", "no:cacheprovider", "--tb=short"]
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments, "--outcomes", str(outcomes), *options, "--pyargs", *modules],

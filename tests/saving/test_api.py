@@ -122,11 +122,15 @@ def refuse(kind: type[exporter.ExporterError], action: Callable[[], object]) -> 
     return str(caught.value)
 
 
+# Our package, and what the tests hide from Keras.
+_IMPORTED = os.pathsep.join([str(Path(exporter.__file__).parents[1]), os.environ["PYTHONPATH"]])
+
+
 def run_python(program: str, *arguments: str, **environment: str) -> str:
     """Runs a program in a process of its own, and returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(exporter.__file__).parents[1]), **environment},
+        env={**os.environ, "PYTHONPATH": _IMPORTED, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -574,7 +578,7 @@ def test_a_person_is_asked_in_a_terminal(tmp_path: Path) -> None:
     primary, secondary = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", _ASK, str(tmp_path / "log"), *map(str, targets)],
-        env={**os.environ, "PYTHONPATH": str(Path(exporter.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": _IMPORTED},
         stdin=secondary,
         stdout=secondary,
         stderr=subprocess.DEVNULL,
@@ -613,7 +617,7 @@ def test_a_terminal_for_output_alone_is_nobody_to_ask(tmp_path: Path, stdin: str
             *("bash", "-c", f'"$0" "$@" {"<&-" if stdin == "closed" else "</dev/null"}'),
             *(sys.executable, "-c", _ASK, str(tmp_path / "log"), str(target)),
         ],
-        env={**os.environ, "PYTHONPATH": str(Path(exporter.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": _IMPORTED},
         stdout=secondary,
         stderr=subprocess.DEVNULL,
         check=False,

@@ -31,7 +31,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(root / "revival.lock"):
         if not made.exists():
             made.mkdir()
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(_TESTS), str(_TESTS.parent)))}
+            environment = {
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(_TESTS), str(_TESTS.parent), os.environ["PYTHONPATH"]]),
+            }
             commands = [
                 [sys.executable, "-m", f"saving.{module}", str(made), *CASES]
                 for module in ("revival_models", "revival_worker")

@@ -294,7 +294,7 @@ def test_the_same_model_gives_the_same_bytes_in_another_process(tmp_path: Path) 
         (tmp_path / seed).mkdir()
         environment = {
             **os.environ,
-            "PYTHONPATH": str(Path(exporter.__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(Path(exporter.__file__).parents[1]), os.environ["PYTHONPATH"]]),
             "PYTHONHASHSEED": seed,
             "TMPDIR": str(tmp_path),
         }

@@ -170,7 +170,7 @@ class TestDigits:
         )
         other = subprocess.run(
             [sys.executable, "-c", script],
-            env={**environment(), "PYTHONPATH": f"{Path(__file__).parent}:{Path(sources.__file__).parents[2]}"},
+            env={**environment(), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
             capture_output=True,
             text=True,
             check=True,

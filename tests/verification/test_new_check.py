@@ -97,7 +97,7 @@ def test_one_more_check_is_a_module_and_a_line(package_with_one_more: Path, tmp_
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(target)],
         cwd=package_with_one_more,
-        env={**os.environ, "PYTHONPATH": str(package_with_one_more)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package_with_one_more), os.environ["PYTHONPATH"]])},
         capture_output=True,
         text=True,
         check=False,
