@@ -97,6 +97,7 @@ _WORDS = {
     "oplambda": "TensorFlow functions",
     "features": "feature columns",
     "former": "random crops and Fourier features",
+    "functions": "more TensorFlow functions",
     "gated": "highway and maxout",
     "local": "locally connected",
     "prep_str": "word lookup",
@@ -188,10 +189,15 @@ def list_table() -> Iterator[str]:
     for (writer, form), cases in groups.items():
         exact = [_WORDS[case.kind] for case in cases if case.id not in PARTLY and case.id not in REFUSED]
         others = [f"{_WORDS[case.kind]}: {' '.join(PARTLY[case.id])}" for case in cases if case.id in PARTLY]
-        refused = [f"{_WORDS[case.kind]}: {REFUSED[case.id]}" for case in cases if case.id in REFUSED]
+        refused = [f"{_WORDS[case.kind]}: {_shorten(REFUSED[case.id])}" for case in cases if case.id in REFUSED]
         others += [" ".join(each.split("\n")).replace(": holds", ": it holds") for each in refused]
         name = writer.replace("tf-", "TensorFlow ").replace("keras-", "Keras ")
         yield f"| {name} | `{form}` | {', '.join(exact)} | {' '.join(others).replace(': does', ': it does')} |"
+
+
+def _shorten(message: str) -> str:
+    """Leaves the one part of several that is refused, without the sentences around it."""
+    return message.split("\n")[1].strip() if message.startswith("The model has parts") else message
 
 
 def _holds(arrays: list[np.ndarray], value: np.ndarray) -> bool:

@@ -15,6 +15,7 @@ import tf_keras
 
 import exporter
 from exporter.errors import ArtifactError
+from exporter.saving.legacy.classes import TensorFlowFunction, find_arguments, functions
 from exporter.saving.legacy.configurations import translate_compile, translate_model
 from exporter.saving.legacy.loading import build_model
 from exporter.saving.legacy.parts.findings import LeftOutWarning
@@ -81,7 +82,7 @@ def test_a_class_that_is_gone_can_be_given() -> None:
     assert (found.difference <= 2e-6, found.lacking) == (True, [])
 
 
-@pytest.mark.parametrize("kind", ["gated", "local", "former"])
+@pytest.mark.parametrize("kind", ["functions", "gated", "local", "former"])
 def test_classes_that_are_gone_are_saved_again(kind: str, tmp_path: Path) -> None:
     [case, *_] = [case for case in CASES if case.kind == kind]
     path = exporter.save_model(case.load()[0], tmp_path / "again.keras")
@@ -183,12 +184,25 @@ def test_what_has_no_counterpart_is_refused_by_name(node: dict[str, Any], fault:
 
 def test_a_function_without_a_counterpart_is_named(tmp_path: Path) -> None:
     inputs = tf_keras.Input((4,))
-    model = tf_keras.Model(inputs, tf.linalg.diag(tf.math.lgamma(inputs)))
+    model = tf_keras.Model(inputs, tf.einsum("bi,bj->bij", tf.debugging.check_numerics(inputs, "bad"), inputs))
     model.save(tmp_path / "model.h5")
     with pytest.raises(ArtifactError) as caught:
         exporter.load_model(tmp_path / "model.h5")
-    assert "  TFOpLambda 'tf.math.lgamma' calls tf.math.lgamma.\n" in str(caught.value)
-    assert "  TFOpLambda 'tf.linalg.diag' calls tf.linalg.diag.\n" in str(caught.value)
+    assert "  TFOpLambda 'tf.debugging.check_numerics' calls tf.debugging.check_numerics.\n" in str(caught.value)
+    assert (
+        "  TFOpLambda 'tf.einsum' calls tf.einsum with tensors that the file does not hold: Keras 2 wrote the first "
+        "argument alone.\n"
+    ) in str(caught.value)
+
+
+@pytest.mark.parametrize("function", ["io.write_file", "py_function", "print", "compat.v1.py_func", "math.nothing"])
+def test_no_other_function_of_tensorflow_is_called(function: str) -> None:
+    with pytest.raises(ValueError, match="none of the functions that a model of older Keras may call"):
+        TensorFlowFunction(function)
+
+
+def test_all_functions_that_may_be_called_are_there() -> None:
+    assert [name for name in sorted(functions._KNOWN) if find_arguments(name) is None] == []
 
 
 @pytest.mark.parametrize(

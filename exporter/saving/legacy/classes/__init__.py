@@ -11,6 +11,9 @@ from exporter.saving.legacy.classes.cropping import RandomCrop as RandomCrop
 from exporter.saving.legacy.classes.dense import Highway as Highway
 from exporter.saving.legacy.classes.dense import MaxoutDense as MaxoutDense
 from exporter.saving.legacy.classes.dense import RandomFourierFeatures as RandomFourierFeatures
+from exporter.saving.legacy.classes.functions import TensorFlowFunction as TensorFlowFunction
+from exporter.saving.legacy.classes.functions import find_arguments as find_arguments
+from exporter.saving.legacy.classes.functions import is_half_written as is_half_written
 from exporter.saving.legacy.classes.local import LocallyConnected1D as LocallyConnected1D
 from exporter.saving.legacy.classes.local import LocallyConnected2D as LocallyConnected2D
 from exporter.saving.legacy.classes.training import MeanRelativeError as MeanRelativeError
@@ -21,7 +24,7 @@ OWN_CLASSES: Mapping[str, type] = {
     each.__name__: each
     for each in (
         *(LocallyConnected1D, LocallyConnected2D, MaxoutDense, Highway, RandomFourierFeatures, RandomCrop),
-        *(MeanRelativeError, RadialConstraint),
+        *(MeanRelativeError, RadialConstraint, TensorFlowFunction),
     )
 }
 
