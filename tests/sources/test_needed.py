@@ -101,3 +101,14 @@ def test_the_remedy_works(tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr
     assert "again.keras is the same model, proven" in done.stdout
+
+
+def test_a_list_is_answered_with_what_to_type() -> None:
+    given = ["model=file", f"model.filepath={FILE}"]
+    with pytest.raises(UsageError) as caught:
+        exporter.compose(overrides=[*given, "model.custom_objects=[layers.Scale,layers.Other]"])
+    message = next(each.message for each in caught.value.faults if "list" in each.message)
+    lead, _, typed = message.partition("expected a name for each: ")
+    assert lead == "received a list; "
+    config = exporter.compose(overrides=[*given, *shlex.split(typed)])
+    assert config.model["custom_objects"] == {"Scale": "layers.Scale", "Other": "layers.Other"}
