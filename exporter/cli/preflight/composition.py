@@ -150,8 +150,9 @@ class Composer:
         source = references.find_source(_select(composed, parent)) if parent == "model" else None
         if source is not None and name not in references.name_arguments(source):
             return explain_unknown(name, references.name_arguments(source))
-        if isinstance(override.value(), list) and isinstance(_select(composed, path), dict):
-            return _explain_list(path, override.value())
+        received = override.value()
+        if isinstance(received, list) and isinstance(_select(composed, path), dict):
+            return _explain_list(path, received)
         if override.is_delete():
             siblings = _select(composed, parent)
             return explain_unknown(name, map(str, siblings) if isinstance(siblings, dict) else ())

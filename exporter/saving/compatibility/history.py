@@ -109,7 +109,7 @@ def find_oldest_keras(config: JSON) -> Version:
     return max((OLDEST_TRIED, *(need.since for need in find_needs(config))))
 
 
-def name_oldest_keras(config: Mapping[str, JSON], format_name: str) -> str:
+def name_oldest_keras(config: dict[str, JSON], format_name: str) -> str:
     """Names the oldest release that opens an artifact, of those that were tried; empty where none does.
 
     Args:

@@ -20,6 +20,7 @@ from exporter.saving.legacy.configurations import translate_compile, translate_m
 from exporter.saving.legacy.loading import build_model
 from exporter.saving.legacy.parts.findings import LeftOutWarning
 from exporter.saving.requests import LoadRequest
+from exporter.verification.custom_objects import find_needs, import_objects
 
 from .support import CASES, FILES, NO_STATE, PARTLY, REFUSED, Case, Scale, compare, list_table, my_loss
 
@@ -88,6 +89,12 @@ def test_classes_that_are_gone_are_saved_again(kind: str, tmp_path: Path) -> Non
     path = exporter.save_model(case.load()[0], tmp_path / "again.keras")
     found = compare(case, exporter.load_model(path))
     assert (found.difference <= 2e-6, found.lacking) == (True, [])
+
+
+def test_importing_the_package_alone_registers_no_class_of_ours() -> None:
+    needs = find_needs(Case(FILES / "keras-1.2.2" / "local" / "h5.h5").load()[0])
+    _, imported = import_objects(needs.to_json())
+    assert needs.to_loading(imported).imports == ("exporter.saving.legacy.classes.local",)
 
 
 @pytest.mark.parametrize("size", [3, 4, 5])

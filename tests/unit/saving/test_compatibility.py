@@ -31,7 +31,9 @@ DENSE = describe("Dense", units=2, activation="relu")
     ],
 )
 def test_what_no_keras_finds_in_an_hdf5_file(optimizer: str, save_format: str, oldest: str) -> None:
-    compiled = {"optimizer": {"class_name": "LossScaleOptimizer", "config": {"inner": describe(optimizer)}}}
+    compiled: dict[str, Any] = {
+        "optimizer": {"class_name": "LossScaleOptimizer", "config": {"inner": describe(optimizer)}}
+    }
     assert name_oldest_keras({**DENSE, "compile_config": compiled}, save_format) == oldest
 
 
