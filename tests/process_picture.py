@@ -82,7 +82,9 @@ def list_stored() -> Iterator[tuple[tuple[Any, ...], Any]]:
     for kind, found in () if plugins is None else plugins.plugin_type_to_subclass_list.items():
         yield from ((("plugin", kind.__name__, number), each) for number, each in enumerate(found))
     yield from ((("resolver", name), resolver) for name, resolver in BaseContainer._resolvers.items())
-    yield from ((("custom object", name), each) for name, each in keras.saving.get_custom_objects().items())
+    # The layers of this package stand under a name of its own.
+    others = {k: v for k, v in keras.saving.get_custom_objects().items() if not k.startswith("exporter>")}
+    yield from ((("custom object", name), each) for name, each in others.items())
     yield ("backend",), (keras.backend.backend(), keras.backend.floatx(), keras.backend.image_data_format())
     yield ("policy",), keras.config.dtype_policy().name
     yield ("eager",), (tf.executing_eagerly(), tf.config.functions_run_eagerly())

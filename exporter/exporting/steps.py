@@ -34,7 +34,7 @@ from exporter.processes.collector import imports_set_aside
 from exporter.processes.imports import needless_imports_hidden
 from exporter.processes.memory import measure_peak, reset_peak
 from exporter.saving.arguments import check_model
-from exporter.saving.contents import Contents, Omission, OmissionKind
+from exporter.saving.contents import Contents, Omission, OmissionKind, list_lost
 from exporter.saving.formats.deployed import DeployedFormat
 from exporter.saving.plans import SavePlan, check_space, plan_save
 from exporter.saving.requests import SaveRequest
@@ -105,6 +105,7 @@ class Export:
         self._read = ""
         self._expected = 0
         self._facts: Mapping[str, Fact] = {}
+        self._lost: tuple[Omission, ...] = ()
         self.seconds: dict[Phase, float] = {}
         reset_peak()
         self._prover = choose_prover(config, session, self._format)
@@ -133,6 +134,7 @@ class Export:
             built, self._read = self._session.build(self._config.model, self._config.seed, self._reporter.note)
         model, self._facts = built.model, built.facts
         check_model(model)
+        self._lost = list_lost(model)
         self._expected = check_space(model, self._destination.target, self._config.include_optimizer)
         return model
 
@@ -332,11 +334,15 @@ class Export:
     def _refuse_left_out(self, left_out: tuple[Omission, ...]) -> None:
         refused = [entry for entry in left_out if not entry.intended]
         if self._config.strict and refused:
+            is_of_source = all(entry in self._lost for entry in refused)
+            which = (
+                "The file that the model comes from did" if is_of_source else f"The format {self._format.name!r} does"
+            )
+            remedy = "List" if is_of_source else "Choose another `save_format`, or list"
             raise ModelError(
-                f"The format {self._format.name!r} does not hold all of the model, and `strict` is "
-                "true; nothing was published.",
+                f"{which} not hold all of the model, and `strict` is true; nothing was published.",
                 *(f"  {entry.what}: {entry.why}" for entry in refused),
-                "Choose another `save_format`, or list it as left out with strict=false.",
+                f"{remedy} it as left out with strict=false.",
             )
 
     def _refuse_unopened(self, contents: Contents) -> None:

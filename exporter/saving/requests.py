@@ -75,18 +75,26 @@ class LoadRequest:
         if self.safe_mode:
             from exporter.saving.safety.configurations import check_configuration
 
+            _register_former_classes()
             check_configuration(config, self.custom_objects)
 
     def deserialize(self, config: object) -> Any:
         """Lets Keras make an object of its configuration."""
         import keras
 
+        _register_former_classes()
         return keras.saving.deserialize_keras_object(config, dict(self.custom_objects), safe_mode=self.safe_mode)
 
     def is_at_hand(self, name: str) -> bool:
         """Returns whether the class or function of that name is registered or given."""
         import keras
 
+        _register_former_classes()
         if name == "lambda":
             return False
         return keras.saving.get_registered_object(name, custom_objects=dict(self.custom_objects)) is not None
+
+
+def _register_former_classes() -> None:
+    """Lets Keras find the classes of older Keras that are ours."""
+    import exporter.saving.legacy.classes  # noqa: F401

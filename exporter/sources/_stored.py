@@ -38,7 +38,7 @@ def _find_faults(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
             return [(name, f"chooses in a SavedModel, and {filepath} is none. Leave it out") for name in chosen]
         if (path / GRAPH).is_file() and (endpoint is not None or tags is not None or not holds_model(path)):
             choose(path, endpoint, tags)
-        missing = explain_missing_code(path, arguments.get("custom_objects"))
+        missing = explain_missing_code(path, arguments.get("custom_objects"), arguments.get("compile") is not False)
         if missing is not None:
             return [("custom_objects", missing)]
     except ChoiceError as error:

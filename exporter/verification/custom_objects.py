@@ -16,6 +16,8 @@ from exporter.saving.state.tree import walk
 from exporter.typing.keras import Model
 
 _MAIN = "__main__"
+# Importing this package alone registers nothing.
+_OURS = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def import_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
     for each in sorted((CustomObject(**each) for each in objects), key=lambda each: each.is_registered):
         package = each.module.partition(".")[0]
         try:
-            if each.is_registered and imported.get(each.module, package) == package:
+            if each.is_registered and imported.get(each.module, package) == package != _OURS:
                 importlib.import_module(package)
                 if keras.saving.get_registered_object(each.name) is not None:
                     imported[each.module] = package

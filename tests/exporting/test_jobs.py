@@ -32,7 +32,7 @@ from exporter.errors import ExportError
 from exporter.exporting import job
 from exporter.exporting.provenance import describe_recipe
 from exporter.exporting.session import ExportSession
-from exporter.saving.contents import Contents, Omission, Tensor
+from exporter.saving.contents import Contents, Omission, Tensor, note_lost
 from exporter.saving.graph.endpoints import read_meta_graph
 from exporter.saving.plans import SavePlan, describe
 
@@ -240,6 +240,17 @@ def test_strict_refuses_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Mon
         "Choose another `save_format`, or list it as left out with strict=false."
     )
     assert list_names(tmp_path) == []
+
+
+def test_strict_says_that_the_source_has_lost_it(tmp_path: Path) -> None:
+    model = make_model()
+    note_lost(model, [Omission("older file", "it had no state.")])
+    with pytest.raises(ModelError) as caught:
+        export(ExportConfig(model=model, filepath=str(tmp_path / "model.keras"), strict=True))
+    assert str(caught.value) == (
+        "The file that the model comes from did not hold all of the model, and `strict` is true; nothing was "
+        "published.\n  older file: it had no state.\nList it as left out with strict=false."
+    )
 
 
 def test_strict_allows_what_was_asked_for(tmp_path: Path) -> None:

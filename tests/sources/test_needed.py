@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from saving.legacy.support import CASES, CODE, Case
 
 import exporter
 from exporter.errors import UsageError
@@ -101,3 +102,29 @@ def test_the_remedy_works(tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr
     assert "again.keras is the same model, proven" in done.stdout
+
+
+def test_a_list_is_answered_with_what_to_type() -> None:
+    given = ["model=file", f"model.filepath={FILE}"]
+    with pytest.raises(UsageError) as caught:
+        exporter.compose(overrides=[*given, "model.custom_objects=[layers.Scale,layers.Other]"])
+    message = next(each.message for each in caught.value.faults if "list" in each.message)
+    lead, _, typed = message.partition("expected a name for each: ")
+    assert lead == "received a list; "
+    config = exporter.compose(overrides=[*given, *shlex.split(typed)])
+    assert config.model["custom_objects"] == {"Scale": "layers.Scale", "Other": "layers.Other"}
+
+
+def test_functions_are_told_too_and_all_at_once(tmp_path: Path) -> None:
+    path = FILE.parents[2] / "keras-3.0.5" / "customloss" / "h5.h5"
+    assert explain_missing_code(path, None) == (
+        f"{path} needs code that is not in it: the function 'my_loss'. Name where it is: "
+        "model.custom_objects.my_loss=my_package.my_loss, in Python custom_objects={'my_loss': my_loss}"
+    )
+    assert explain_missing_code(path, ["own.my_loss"]) is None
+    assert explain_missing_code(path, None, compile=False) is None
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_nothing_is_missing_of_what_older_versions_had(case: Case) -> None:
+    assert explain_missing_code(case.path, list(CODE.get(case.kind, {}))) is None

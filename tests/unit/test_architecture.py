@@ -39,15 +39,16 @@ ROOMS: dict[str, str] = {
     "saving.deployment.converters": (
         "processes saving.contents saving.layout saving.deployment saving.deployment.runtimes"
     ),
-    "saving.requests": "typing processes saving.safety saving.deployment",
+    "saving.legacy.classes": "typing",
+    "saving.requests": "typing processes saving.safety saving.deployment saving.legacy.classes",
     "saving.rebuilding": (
         "typing text errors processes saving.private_api saving.contents saving.layout saving.compatibility "
         "saving.configuration saving.state saving.requests"
     ),
-    "saving.legacy.parts": "typing text errors saving.private_api",
+    "saving.legacy.parts": "typing text errors saving.private_api saving.legacy.classes",
     "saving.legacy": (
         "typing errors saving.private_api saving.layout saving.configuration saving.requests saving.rebuilding "
-        "saving.legacy.parts"
+        "saving.legacy.classes saving.legacy.parts"
     ),
     "saving.functions": (
         "typing text errors saving.private_api saving.layout saving.configuration saving.state saving.graph "

@@ -15,7 +15,7 @@ from exporter.artifacts.inspection.tensors import DAMAGE, StoredTensor, read_che
 from exporter.artifacts.numbered_versions import find_newest
 from exporter.artifacts.records import Input
 from exporter.errors import ArtifactError, ExporterError, MissingDependencyError
-from exporter.saving.compatibility.history import find_oldest_keras, show_version
+from exporter.saving.compatibility.history import name_oldest_keras
 from exporter.saving.formats import FORMATS, find_format, join_nouns
 from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.documents import check_length, parse_json, parse_recipe
@@ -473,4 +473,4 @@ def find_oldest_reader(artifact: Artifact) -> str:
     """Finds the oldest Keras that opens an artifact of ours: of others, it is not known what else they need."""
     if artifact.record is None or artifact.config is None or not artifact.has_twin:
         return ""
-    return show_version(find_oldest_keras([artifact.config, artifact.compile_config]))
+    return name_oldest_keras({**artifact.config, "compile_config": artifact.compile_config}, artifact.format)

@@ -148,8 +148,11 @@ class Composer:
             return f"is in the config already; write {shlex.quote(line.lstrip('+'))}"
         parent, _, name = path.rpartition(".")
         source = references.find_source(_select(composed, parent)) if parent == "model" else None
-        if source is not None:
+        if source is not None and name not in references.name_arguments(source):
             return explain_unknown(name, references.name_arguments(source))
+        received = override.value()
+        if isinstance(received, list) and isinstance(_select(composed, path), dict):
+            return _explain_list(path, received)
         if override.is_delete():
             siblings = _select(composed, parent)
             return explain_unknown(name, map(str, siblings) if isinstance(siblings, dict) else ())
@@ -198,3 +201,10 @@ def _select(composed: DictConfig, path: str) -> Any:
     """Gives a part of a config as plain data, with interpolations as they are written."""
     node = OmegaConf.select(composed, path) if path else composed
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def _explain_list(path: str, received: Sequence[object]) -> str:
+    """Says how the entries of a mapping are typed that were given as a list: each under the last part of its name."""
+    dotted = [str(each) for each in received]
+    lines = [f"{path}.{each.rpartition('.')[2]}={each}" for each in dotted]
+    return f"received a list; expected a name for each: {shlex.join(lines) or f'{path}.NAME=my_package.NAME'}"

@@ -19,7 +19,7 @@ from exporter.exporting.steps import launch_tensorflow
 from exporter.models.building import build_model
 from exporter.processes.collector import imports_set_aside
 from exporter.saving.arguments import check_model
-from exporter.saving.compatibility.history import find_oldest_keras, show_version
+from exporter.saving.compatibility.history import name_oldest_keras
 from exporter.saving.contents import SERVING_DEFAULT, Endpoint, Tensor
 from exporter.saving.formats import FORMATS, find_by_suffix, find_chosen
 from exporter.saving.formats.deployed import DeployedFormat
@@ -182,7 +182,7 @@ def _judge(each: Format, config: ExportConfig, model: "keras.Model", plan: SaveP
         holding=holding,
         remarks=tuple(f"{omission.what}: {omission.why}" for omission in lost),
         bytes=_measure(each, config, model),
-        oldest_keras=show_version(find_oldest_keras(made_again)) if made_again and KERAS in each.readers else "",
+        oldest_keras=name_oldest_keras(made_again, each.name) if made_again and KERAS in each.readers else "",
         exit_code=ModelError.exit_code if config.strict and lost else 0,
     )
 

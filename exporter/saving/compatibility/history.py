@@ -26,6 +26,10 @@ _FUNCTIONS = {"activation": "keras.activations", "loss": "keras.losses", "metric
 # Where the classes are that the HDF5 files of Keras 3 name without their module.
 _WITHOUT_MODULE = ("keras.layers", "keras.optimizers", "keras.initializers", "keras.losses", "keras.metrics")
 
+# The format that names an optimizer by its class alone, and those that no release finds by that.
+_BY_NAME = "h5"
+_NOT_BY_NAME = ("Lamb",)
+
 # As numbers, these are those of 3.10 and 3.20.
 _AMBIGUOUS = ("3.1", "3.2")
 
@@ -103,6 +107,20 @@ def find_needs(config: JSON) -> list[Need]:
 def find_oldest_keras(config: JSON) -> Version:
     """Returns the oldest release that opens what has this configuration, of those that were tried."""
     return max((OLDEST_TRIED, *(need.since for need in find_needs(config))))
+
+
+def name_oldest_keras(config: dict[str, JSON], format_name: str) -> str:
+    """Names the oldest release that opens an artifact, of those that were tried; empty where none does.
+
+    Args:
+        config: Of its model, with its `compile_config`.
+        format_name: That of the artifact's format.
+    """
+    compiled = config.get("compile_config")
+    optimizers = list_mappings(compiled.get("optimizer") if isinstance(compiled, dict) else None)
+    if format_name == _BY_NAME and any(node.get("class_name") in _NOT_BY_NAME for node in optimizers):
+        return ""
+    return show_version(find_oldest_keras(config))
 
 
 def explain_incompatible(config: JSON, wanted: str) -> list[str]:

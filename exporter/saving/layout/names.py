@@ -17,6 +17,8 @@ ASSETS = "assets"
 
 # Of Keras 2, beside the graph: the configurations of the model and its layers.
 KERAS_2_METADATA = "keras_metadata.pb"
+# The configuration of a model that `export_saved_model` of TensorFlow 1 wrote.
+EXPORTED_CONFIG = f"{ASSETS}/saved_model.json"
 
 # What TF Serving asks a version before anybody else does.
 WARMUP = "assets.extra/tf_serving_warmup_requests"

@@ -1,6 +1,7 @@
 """The configuration of a model of older Keras in Keras 3's terms."""
 
 import inspect
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 
 from exporter.errors import ArtifactError
 from exporter.saving.layout.documents import MAX_DEPTH
+from exporter.saving.legacy.classes import OWN_CLASSES, describe_own
 from exporter.saving.legacy.parts.findings import Findings, damage_told
 from exporter.saving.legacy.parts.keras_1 import modernize_keras_1
 from exporter.saving.legacy.parts.names import find_name, name_layers, translate_name
@@ -47,14 +49,19 @@ _REMEDY = (
     "Save the model as a SavedModel, `model.save(directory)`, with the version that wrote this file: it holds the "
     "computation, and `load_model` takes it."
 )
+_OWN = (
+    "Or give a class of your own that computes the same: model.custom_objects.{0}=my_package.{0}, in Python "
+    "custom_objects={{{0!r}: {0}}}."
+)
 
 
-def translate_model(config: Config, version: str = "2") -> Config:
+def translate_model(config: Config, version: str = "2", given: Collection[str] = ()) -> Config:
     """Translates a model.
 
     Args:
         config: Its `class_name` and `config`, as Keras 1 or 2, or Keras 3 in its legacy layout, wrote them.
         version: The version of Keras that wrote it.
+        given: The names in `custom_objects`, which stand for classes that Keras has no more.
 
     Returns:
         What `keras.saving.deserialize_keras_object` takes, without a compile configuration. A class of the user has
@@ -69,18 +76,21 @@ def translate_model(config: Config, version: str = "2") -> Config:
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise ArtifactError("The model's configuration is damaged: expected a mapping with a class_name.")
     findings = Findings(version)
-    translator = _Translator(findings)
+    translator = _Translator(findings, given)
     with damage_told("The model's configuration"):
         translated = translator.translate_layer({k: v for k, v in config.items() if k != "compile_config"}, 0)
         if translated["module"] is None and "build_config" in config:
             translated["build_config"] = translator.translate_value(config["build_config"], "", 0)
-    findings.tell("The model has parts that Keras 3 has no counterpart for", _REMEDY)
+    gone = next((name for name in GONE_CLASSES if name in translator.gone), None)
+    remedies = [_REMEDY, *([_OWN.format(gone)] if gone else [])]
+    findings.tell("The model has parts that Keras 3 has no counterpart for", " ".join(remedies))
     return translated
 
 
 class _Translator:
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, findings: Findings, given: Collection[str]) -> None:
+        self._findings, self._given = findings, given
+        self.gone: set[str] = set()
 
     def translate_layer(self, node: Config, depth: int) -> Config:
         """Translates a layer or a model, but for its calls."""
@@ -98,6 +108,8 @@ class _Translator:
         if found is None:
             return self._translate_custom(node, class_name, inner, depth)
         module, kind = found
+        if kind is OWN_CLASSES.get(name):
+            return describe_own(name, self._translate_arguments(name, kind, inner, place, depth))
         if issubclass(kind, keras.Sequential):
             return _name(module, name, class_name, self._translate_sequential(inner, depth))
         if "layers" in inner and "input_layers" in inner:
@@ -113,11 +125,16 @@ class _Translator:
         if name in _PASSING:
             self._findings.lost.append(f"{_PASSING[name]} is gone: Keras 3 has it in a layer's own `call`.")
             return "keras.layers", keras.layers.Identity
-        if self._findings.is_old and name in GONE_CLASSES and not _is_registered(name):
-            self._findings.faults.append(f"{name} {GONE_CLASSES[name]}")
-            return "keras.layers", keras.layers.Identity
-        if _is_foreign(node.get("module")):
+        if _is_foreign(node.get("module")) or name in self._given:
             return None
+        if self._findings.is_old and not _is_registered(name):
+            if name in GONE_CLASSES:
+                self.gone.add(name)
+                self._findings.faults.append(f"{name} {GONE_CLASSES[name]}")
+                return "keras.layers", keras.layers.Identity
+            own = OWN_CLASSES.get(name)
+            if own is not None:
+                return own.__module__, own
         if name in MODULES:
             found = layers_by_name().get(name) or find_part(MODULES[name], name)
             return (MODULES[name], found) if isinstance(found, type) else None
@@ -243,13 +260,19 @@ class _Translator:
         kind = find_kind(key)
         if kind is not None:
             return translate_part(value, kind, self._findings)
-        if class_name == "function":
+        if class_name == "function" or not _is_layer(value):
             return value
         return self.translate_layer(value, depth + 1)
 
 
 def _is_function(value: Any) -> bool:
     return isinstance(value, dict) and value.get("class_name") == "function"
+
+
+def _is_layer(value: Config) -> bool:
+    """Tells a layer, which has a name, from what else the user's code wrote like one."""
+    inner = value["config"]
+    return isinstance(inner, list) or not isinstance(inner, dict) or "name" in inner
 
 
 def _is_registered(name: str) -> bool:

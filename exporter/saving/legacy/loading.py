@@ -47,7 +47,7 @@ def build_model(config: Config, version: str, place: Path | str, request: LoadRe
     """
     if version.startswith("3"):  # nothing of it changes its name: it is refused for what it says itself
         request.check({key: value for key, value in config.items() if key not in _NOT_READ})
-    translated = translate_model(config, version)
+    translated = translate_model(config, version, request.custom_objects)
     _check_code(translated, place, request)
     request.check(translated)
     later = defer_initialization(count_layers(translated))

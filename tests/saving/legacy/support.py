@@ -70,6 +70,12 @@ PARTLY = {
 REFUSED = {
     "keras-3.0.5-h5-prep_str": "does not hold what was adapted, the words or bounds of StringLookup 'lookup'.\n"
     "Save the model as `.keras` with the version that wrote this file: that holds them.",
+    "tf-2.4-h5-features": "The model has parts that Keras 3 has no counterpart for:\n"
+    "  DenseFeatures of tf.keras 1.15 to 2.15 computes feature columns.\n"
+    "Save the model as a SavedModel, `model.save(directory)`, with the version that wrote this file: it holds the "
+    "computation, and `load_model` takes it. Or give a class of your own that computes the same: "
+    "model.custom_objects.DenseFeatures=my_package.DenseFeatures, in Python "
+    "custom_objects={'DenseFeatures': DenseFeatures}.",
 }
 # What a person calls the kinds.
 _WORDS = {
@@ -89,6 +95,11 @@ _WORDS = {
     "multi": "several inputs and outputs",
     "nested": "nested model",
     "oplambda": "TensorFlow functions",
+    "features": "feature columns",
+    "former": "random crops and Fourier features",
+    "functions": "more TensorFlow functions",
+    "gated": "highway and maxout",
+    "local": "locally connected",
     "prep_str": "word lookup",
     "prep_text": "text vectorization",
     "schedule": "learning-rate schedule",
@@ -178,10 +189,15 @@ def list_table() -> Iterator[str]:
     for (writer, form), cases in groups.items():
         exact = [_WORDS[case.kind] for case in cases if case.id not in PARTLY and case.id not in REFUSED]
         others = [f"{_WORDS[case.kind]}: {' '.join(PARTLY[case.id])}" for case in cases if case.id in PARTLY]
-        refused = [f"{_WORDS[case.kind]}: {REFUSED[case.id]}" for case in cases if case.id in REFUSED]
+        refused = [f"{_WORDS[case.kind]}: {_shorten(REFUSED[case.id])}" for case in cases if case.id in REFUSED]
         others += [" ".join(each.split("\n")).replace(": holds", ": it holds") for each in refused]
         name = writer.replace("tf-", "TensorFlow ").replace("keras-", "Keras ")
         yield f"| {name} | `{form}` | {', '.join(exact)} | {' '.join(others).replace(': does', ': it does')} |"
+
+
+def _shorten(message: str) -> str:
+    """Leaves the one part of several that is refused, without the sentences around it."""
+    return message.split("\n")[1].strip() if message.startswith("The model has parts") else message
 
 
 def _holds(arrays: list[np.ndarray], value: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ from exporter.saving.compatibility.history import (
     explain_incompatible,
     find_needs,
     find_oldest_keras,
+    name_oldest_keras,
     read_releases,
 )
 
@@ -19,6 +20,21 @@ def describe(name: str, module: str = "keras.layers", **config: Any) -> dict[str
 
 
 DENSE = describe("Dense", units=2, activation="relu")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "save_format", "oldest"),
+    [
+        pytest.param("Lamb", "h5", "", id="not found by its name"),
+        pytest.param("Lamb", "keras", "3.5.0", id="found by its module"),
+        pytest.param("Adam", "h5", "3.5.0", id="found by its name"),
+    ],
+)
+def test_what_no_keras_finds_in_an_hdf5_file(optimizer: str, save_format: str, oldest: str) -> None:
+    compiled: dict[str, Any] = {
+        "optimizer": {"class_name": "LossScaleOptimizer", "config": {"inner": describe(optimizer)}}
+    }
+    assert name_oldest_keras({**DENSE, "compile_config": compiled}, save_format) == oldest
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from functools import partial
 
-from exporter.saving.compatibility.history import find_oldest_keras, show_version
+from exporter.saving.compatibility.history import name_oldest_keras
 from exporter.saving.configuration.dependencies import describe_dependencies, find_dependencies
 from exporter.saving.contents import ContentItem, Contents, Omission, format_bytes
 from exporter.saving.requests import SaveRequest
@@ -65,7 +65,7 @@ def describe_contents(
         held.append(ContentItem("lookup tables", _describe_tables(state)))
     dependencies = find_dependencies(config)
     left_out += describe_dependencies(dependencies, traced)
-    oldest = show_version(find_oldest_keras(config)) if config else ""
+    oldest = name_oldest_keras(config, str(request.format)) if config else ""
     return Contents(tuple(held), tuple(left_out), {}, dependencies, oldest)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exporter.errors import ArtifactError
 from exporter.saving.contents import SERVING_DEFAULT
-from exporter.saving.layout.names import CONFIG, GRAPH, KERAS_2_METADATA, STATE
+from exporter.saving.layout.names import CONFIG, EXPORTED_CONFIG, GRAPH, KERAS_2_METADATA, STATE
 from exporter.saving.safety.graphs.loading import INIT_SIGNATURE, list_concrete
 from exporter.saving.safety.graphs.operations import read_graphs
 from exporter.text.showing import list_first, show
@@ -71,7 +71,7 @@ def choose(path: Path, endpoint: str | None, tags: Sequence[str] | None) -> Choi
 
 def holds_model(path: Path) -> bool:
     """Tells whether a SavedModel may hold a Keras model, for which no endpoint has to be chosen."""
-    return any((path / name).is_file() for name in (STATE, CONFIG, KERAS_2_METADATA))
+    return any((path / name).is_file() for name in (STATE, CONFIG, KERAS_2_METADATA, EXPORTED_CONFIG))
 
 
 def choose_graph(path: Path, tags: Sequence[str] | None) -> tuple[messages.MetaGraphDef, tuple[str, ...] | None]:

@@ -11,13 +11,24 @@ from exporter.saving.contents import Omission, note_lost
 from exporter.saving.formats.keras_archive import read_keras_directory
 from exporter.saving.formats.saved_model.checkpoint import Checkpoint
 from exporter.saving.formats.saved_model.choosing import choose, choose_graph
+from exporter.saving.formats.saved_model.keras_2.exported import rebuild_exported
 from exporter.saving.formats.saved_model.keras_2.metadata import name_lost, read_metadata
 from exporter.saving.formats.saved_model.keras_2.rebuilding import rebuild_keras_2
 from exporter.saving.functions.records import Functions
 from exporter.saving.graph.operations import load_with_operations
 from exporter.saving.layout.checksums import Checksums, damage_explained
 from exporter.saving.layout.documents import parse_json
-from exporter.saving.layout.names import ASSETS, CHECKSUMS, CONFIG, FUNCTIONS, GRAPH, OWN_CONFIG, SHARDS, STATE
+from exporter.saving.layout.names import (
+    ASSETS,
+    CHECKSUMS,
+    CONFIG,
+    EXPORTED_CONFIG,
+    FUNCTIONS,
+    GRAPH,
+    OWN_CONFIG,
+    SHARDS,
+    STATE,
+)
 from exporter.saving.rebuilding.record import StateReader, StateRecord, revive_state
 from exporter.saving.requests import LoadRequest
 from exporter.saving.revival.foreign.reviving import revive_foreign
@@ -39,6 +50,9 @@ def read_saved_model(
     if request.endpoint is not None or request.tags is not None:
         return _read_endpoint(path, request)
     if not (path / STATE).is_file():
+        if (path / EXPORTED_CONFIG).is_file() and not (path / CONFIG).is_file():
+            with limit_variables(_count_stored(path) if request.safe_mode else None):
+                return rebuild_exported(path, request)
         return read_keras_directory(path, request) if (path / CONFIG).is_file() else _read_endpoint(path, request)
     with damage_explained(path, CHECKSUMS, (OSError,)):
         sealed = (path / CHECKSUMS).read_bytes()

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from exporter.saving.legacy.classes import OWN_CLASSES, describe_own
 from exporter.saving.legacy.parts.findings import Findings
 from exporter.saving.private_api import get_symbol_from_name
 from exporter.typing.structures import Config
@@ -69,9 +70,11 @@ def translate_part(value: Config, module: str, findings: Findings) -> Config:
     name = _RENAMED.get(name, name)
     kind = find_part(module, name)
     inner = value.get("config")
-    if kind is None or keras.saving.get_registered_object(written) is not None:
+    if kind is None or _is_given(written):
         if written == "function":
             return value
+        if name in OWN_CLASSES and not _is_given(written):
+            return describe_own(name, inner if isinstance(inner, dict) else {})
         registered = value.get("registered_name") or written
         return {"module": None, "class_name": name, "config": inner, "registered_name": registered}
     arguments = {_ARGUMENTS.get(key, key): each for key, each in inner.items()} if isinstance(inner, dict) else {}
@@ -81,6 +84,10 @@ def translate_part(value: Config, module: str, findings: Findings) -> Config:
     if name == "VarianceScaling" and arguments.get("distribution") == "normal":
         arguments["distribution"] = "truncated_normal"
     return {"module": module, "class_name": name, "config": arguments, "registered_name": None}
+
+
+def _is_given(name: object) -> bool:
+    return isinstance(name, str) and keras.saving.get_registered_object(name) is not None
 
 
 def translate_activation(value: str | Config, findings: Findings, place: str) -> Any:

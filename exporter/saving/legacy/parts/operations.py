@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.saving.legacy.classes import TensorFlowFunction, find_arguments, is_half_written
 from exporter.saving.private_api import find_operation
 from exporter.typing.structures import Config
 
@@ -83,6 +84,12 @@ def _fill_ones(arguments: Config) -> None:
 def _refuse_tensor_bounds(arguments: Config) -> None:
     if any(isinstance(arguments[key], (list, dict)) for key in ("x_min", "x_max")):
         raise NoCounterpartError("with bounds that are tensors")
+
+
+def _refuse_plain_items(arguments: Config) -> None:
+    items = arguments.get("x", arguments.get("xs"))
+    if isinstance(items, list) and not all(map(_holds_tensor, items)):
+        raise NoCounterpartError("with an item that is no tensor")
 
 
 _BINARY = {
@@ -186,8 +193,8 @@ OPERATIONS: Mapping[str, _Operation] = {
     "expand_dims": _Operation("numpy.ExpandDims", "input:x axis dim:axis"),
     "squeeze": _Operation("numpy.Squeeze", "input:x axis squeeze_dims:axis"),
     "transpose": _Operation("numpy.Transpose", "a:x perm:axes"),
-    "concat": _Operation("numpy.Concatenate", "values:xs axis"),
-    "stack": _Operation("numpy.Stack", "values:x axis=0"),
+    "concat": _Operation("numpy.Concatenate", "values:xs axis", _refuse_plain_items),
+    "stack": _Operation("numpy.Stack", "values:x axis=0", _refuse_plain_items),
     "unstack": _Operation("core.Unstack", "value:x num axis=0"),
     "split": _Operation("numpy.Split", "value:x num_or_size_splits:indices_or_sections axis=0", _split_sizes),
     "tile": _Operation("numpy.Tile", "input:x multiples:repeats"),
@@ -248,8 +255,35 @@ def translate_function(name: str, first: Any, given: Mapping[str, Any]) -> Place
     """
     short = name.removeprefix("compat.v1.").removeprefix("compat.v2.")
     known = OPERATIONS.get(short) or OPERATIONS.get(f"math.{short}") or OPERATIONS.get(f"linalg.{short}")
-    if known is None:
-        raise NoCounterpartError("")
+    try:
+        if known is None:
+            reason = "with tensors that the file does not hold: Keras 2 wrote the first argument alone"
+            raise NoCounterpartError(reason if is_half_written(name) else "")
+        return _translate_known(known, first, given)
+    except NoCounterpartError:
+        placed = place_function(name, first, given)
+        if placed is None:
+            raise
+        return placed
+
+
+def place_function(name: str, first: Any, given: Mapping[str, Any]) -> Placed | None:
+    """Lets TensorFlow's own function be called; None where it may not, or does not take these arguments.
+
+    Args:
+        name: Of the function, as the API calls it.
+        first: Its first argument.
+        given: The others by name.
+    """
+    names = find_arguments(name)
+    others = {key: value for key, value in given.items() if key != "name"}
+    if names is None or not set(others) <= set(names[1:]):
+        return None
+    module = TensorFlowFunction.__module__
+    return Placed(module, TensorFlowFunction.__name__, {"function": name}, {"first": first, **others})
+
+
+def _translate_known(known: _Operation, first: Any, given: Mapping[str, Any]) -> Placed:
     names, defaults = _read_arguments(known.arguments)
     order = list(names)
     arguments = dict(defaults)
@@ -301,10 +335,25 @@ def translate_slices(first: Any, spec: Any) -> Placed:
         NoCounterpartError: An index is a tensor.
     """
     items = spec if isinstance(spec, list) else [spec]
+    if any(isinstance(item, (list, dict)) and _holds_tensor(item) for item in items):
+        placed = place_function("__operators__.getitem", first, {"slice_spec": _write_ellipsis(spec)})
+        if placed is not None:
+            return placed
     if any(isinstance(item, list) for item in items):
         raise NoCounterpartError("with an index that is a tensor")
     key = [_slice(item) for item in items]
     return Placed("keras.src.ops.numpy", "GetItem", {}, {"x": first, "key": key})
+
+
+def _is_ellipsis(item: Any) -> bool:
+    return item == "..." or (isinstance(item, dict) and item.get("class_name") == "__ellipsis__")
+
+
+def _write_ellipsis(spec: Any) -> Any:
+    """Writes `...` as a text, which stays what it is in a configuration."""
+    if isinstance(spec, list):
+        return [_write_ellipsis(each) for each in spec]
+    return "..." if _is_ellipsis(spec) else spec
 
 
 def _slice(item: Any) -> Any:
@@ -312,7 +361,7 @@ def _slice(item: Any) -> Any:
         if any(isinstance(bound, (list, dict)) for bound in item.values()):
             raise NoCounterpartError("with a bound that is a tensor")
         return {"class_name": "__slice__", "config": dict(item)}
-    if (isinstance(item, dict) and item.get("class_name") == "__ellipsis__") or item == "...":
+    if _is_ellipsis(item):
         return {"class_name": "__ellipsis__", "config": {}}
     if item is None or isinstance(item, int):
         return item

@@ -189,19 +189,21 @@ MODULES: Mapping[str, str] = dict.fromkeys(
     ("RandomHeight", "RandomWidth", "ThresholdedReLU"), "keras._legacy.layers"
 ) | {"Functional": "keras.src.models.functional", "Sequential": "keras", "Model": "keras"}
 
-# Classes that Keras had and has no more.
+# Layers that Keras had and has no more, without a class of ours: since and until when, and what they do.
 GONE_CLASSES: Mapping[str, str] = {
-    "LocallyConnected1D": "shares no kernel between places",
-    "LocallyConnected2D": "shares no kernel between places",
-    "DenseFeatures": "computes feature columns",
-    "SequenceFeatures": "computes feature columns",
-    "RandomFourierFeatures": "approximates a kernel",
-    "ConvRecurrent2D": "is the base of ConvLSTM2D",
-    "RandomCrop": "resizes what it does not train on, which today's leaves as it is",
-    "MaxoutDense": "is the maximum of several Dense layers",
-    "Highway": "is a gated Dense layer",
-    "CategoryCrossing": "crosses categories as text",
-    "InstanceMethod": "calls a method of a tensor",
-    "InstanceProperty": "reads a property of a tensor",
-    "ClassMethod": "calls a method of a class of tensors",
+    "DenseFeatures": "of tf.keras 1.15 to 2.15 computes feature columns",
+    "SequenceFeatures": "of tf.keras 1.15 to 2.15 computes feature columns",
+    "CategoryCrossing": "of tf.keras 2.3 to 2.6 crosses categories as text",
+    "DynamicEmbedding": "of tf_keras from 2.16 adds words while it trains",
+    "DynamicLookup": "of tf_keras from 2.16 adds words while it trains",
+    "LinearModel": "of tf.keras 1.15 to 2.15 is a model that Keras defined",
+    "WideDeepModel": "of tf.keras 1.15 to 2.15 is a model that Keras defined",
+    "PeepholeLSTMCell": "of tf.keras 1.15 to 2.8 lets the gates of an LSTM look at its state",
+    "ConvRecurrent2D": "of Keras 1 and 2.0 is the base of ConvLSTM2D",
+    "ParametricSoftplus": "of Keras 1 is a softplus with two weights for each input",
+    "SReLU": "of Keras 1 is a line of three parts with four weights for each input",
+    "TimeDistributedDense": "of Keras 1 is what TimeDistributed(Dense(...)) is since",
+    "InstanceMethod": "of tf.keras 2.3 to 2.15 calls a method of a tensor",
+    "InstanceProperty": "of tf.keras 2.3 to 2.15 reads a property of a tensor",
+    "ClassMethod": "of tf.keras 2.3 to 2.15 calls a method of a class of tensors",
 }

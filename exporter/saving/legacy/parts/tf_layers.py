@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from exporter.errors import ArtifactError
+from exporter.saving.legacy.classes import OWN_CLASSES
 from exporter.saving.legacy.parts.findings import Findings
 from exporter.saving.legacy.parts.nodes import Graph, read_call
 from exporter.saving.legacy.parts.operations import NoCounterpartError, Placed, translate_function, translate_slices
@@ -124,7 +125,7 @@ def translate_tf_layer(layer: Config, calls: list[Any], graph: Graph, findings: 
         "module": module,
         "class_name": class_name,
         "config": {**(placed[0].makes if placed else {}), "name": name},
-        "registered_name": class_name,
+        "registered_name": f"exporter>{class_name}" if class_name in OWN_CLASSES else class_name,
         "name": name,
         "inbound_nodes": [_order(each) for each in placed],
     }
@@ -132,7 +133,8 @@ def translate_tf_layer(layer: Config, calls: list[Any], graph: Graph, findings: 
 
 def _order(placed: Placed) -> Config:
     """Puts the arguments of a call in their places."""
-    parameters = inspect.signature(find_operation(placed.module, placed.class_name).call).parameters
+    kind: Any = OWN_CLASSES.get(placed.class_name) or find_operation(placed.module, placed.class_name)
+    parameters = inspect.signature(kind.call).parameters
     left = dict(placed.calls)
     args = []
     for name in parameters:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from exporter.errors import ArtifactError
+from exporter.saving.legacy.classes import OWN_CLASSES, describe_own
 from exporter.saving.legacy.parts.findings import Findings, damage_told
 from exporter.saving.legacy.parts.objects import find_part
 from exporter.typing.structures import Config
@@ -128,6 +129,8 @@ def _translate_function(node: Any, kind: str) -> Any:
     if name in _WRAPPERS or (isinstance(arguments.get("fn"), (str, dict)) and find_part(f"keras.{kind}", name) is None):
         return _translate_wrapper(name, arguments, kind)
     found = find_part(f"keras.{kind}", name)
+    if found is None and name in OWN_CLASSES and keras.saving.get_registered_object(name) is None:
+        return describe_own(name, arguments)
     if found is None:
         registered = node.get("registered_name") or class_name
         return {"module": None, "class_name": name, "config": arguments, "registered_name": registered}

@@ -211,6 +211,18 @@ def test_a_model_of_tensorflow_1_comes_back_as_layers(samples: Path) -> None:
     check_predictions(model, read_expected(samples, "tf115/cnn_adam/tf"))
 
 
+def test_what_tensorflow_1_exported_comes_back_as_layers(samples: Path) -> None:
+    path = samples / "tf115/exported/tf"
+    with pytest.warns(UserWarning, match="export_saved_model did not keep how the model was compiled"):
+        model = exporter.load_model(path)
+
+    assert [type(layer).__name__ for layer in model.layers] == ["Dense", "BatchNormalization", "Dense"]
+    assert not model.compiled
+    check_predictions(model, read_expected(samples, "tf115/exported/tf"))
+    assert load(path, compile=False).built
+    assert exporter.compose(overrides=["model=file", f"model.filepath={path}"]).model["filepath"] == str(path)
+
+
 def test_a_saved_model_of_keras_2_is_loaded_uncompiled_where_that_is_asked(samples: Path) -> None:
     model = load(samples / "tf28/cnn_adam/tf", compile=False)
 
