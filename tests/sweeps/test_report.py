@@ -187,6 +187,22 @@ def test_the_page_says_what_the_models_are(tmp_path: Path) -> None:
     assert "serving_default: pixels float32 (?, 8, 8, 1) → probabilities float32 of any shape" in page
 
 
+def test_what_a_source_told_is_a_column_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan_of(tmp_path, 2)
+    rows = [make_row(cell, facts={"f1": 0.5 + cell.number / 8, "=data": "new"}) for cell in plan.cells]
+    sweep = Sweep(plan, tuple(rows), ("a", "b"))
+    print_table(sweep, "report.html")
+    heads, first, second = capsys.readouterr().out.splitlines()[3:6]
+    assert heads.split()[1:5] == ["save_format", "status", "f1", "=data"]
+    assert re.search(r"proven +0\.5 +new ", first)
+    assert re.search(r"proven +0\.625 +new ", second)
+    write_table(sweep)
+    [row, _] = csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines())
+    assert (row["facts.f1"], row["facts.=data"]) == ("0.5", "new")
+    assert json.loads((tmp_path / "sweep.json").read_text())["rows"][1]["facts"] == {"f1": 0.625, "=data": "new"}
+    assert ">f1</button>" in write_report(sweep).read_text()
+
+
 def test_models_of_one_artifact_each_are_compared_with_each_other(tmp_path: Path) -> None:
     sweep = make_models(tmp_path)
     sweep = replace(sweep, rows=(sweep.rows[0], sweep.rows[2]), labels=("a", "b"))
@@ -203,7 +219,7 @@ def test_the_json_of_the_table(sweep: Sweep) -> None:
     former = json.loads((Path(__file__).parents[1] / "former" / "rows" / "proven.json").read_text())
     for row in table["rows"]:
         assert row.keys() == former.keys() | {
-            *("command", "directory", "quantize", "deployment", "machine", "on_front", "beside", "params")
+            *("command", "directory", "quantize", "deployment", "machine", "on_front", "beside", "params", "facts")
         }
     assert table["rows"][3]["params"] == {"save_format": "tf", "seed": 1}
     told = ("total_bytes", "held", "left_out", "seconds", "measurements", "peak_memory_bytes")

@@ -11,7 +11,7 @@ from typing import Any
 from exporter.storage.staging import replace_text
 from exporter.sweeps.records.results import JobResult
 from exporter.sweeps.tables.collecting import Sweep
-from exporter.sweeps.tables.columns import COLUMNS
+from exporter.sweeps.tables.columns import COLUMNS, list_facts
 from exporter.text.printable import escape
 from exporter.text.showing import write_json
 
@@ -28,6 +28,7 @@ _OF_THE_RECEIPT = {
     "peak_memory_bytes": None,
     "deployment": None,
     "machine": None,
+    "facts": None,
 }
 _DERIVED = ("sha256", "output_difference", "state_difference", "resumes", "save_seconds", "quantize")
 
@@ -94,7 +95,7 @@ def _write_csv(sweep: Sweep) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = ("number", "overrides", "outcome", "error", "format", "filepath", "sha256", "resumes", "host")
     columns = [column for column in COLUMNS if column.key not in names]
-    parameters = sweep.parameters
+    parameters = [*sweep.parameters, *list_facts(sweep.rows)]
     conditions = ("reader", "processor", "int8_instructions")
     front, beside = sweep.front, sweep.beside
     heads = [*names, *(column.key for column in columns), "on_front", *conditions, "beside"]

@@ -11,7 +11,7 @@ from exporter.sweeps.tables.words import format_seconds
 
 Value = float | str | None
 # Of the columns that only this sweep has, before their names in the files.
-_PARAMETERS = "params."
+_PARAMETERS, _FACTS = "params.", "facts."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +234,30 @@ def _read_parameter(key: str) -> Callable[[JobResult], Value]:
     return lambda row: read_value(read_parameters(row.overrides).get(key))
 
 
+def list_facts(rows: Sequence[JobResult]) -> list[Column]:
+    """Lists a column for each fact that a source told of its model.
+
+    Args:
+        rows: The rows of a sweep.
+    """
+    told = [row.receipt.facts for row in rows if row.receipt is not None]
+    columns = []
+    for name in dict.fromkeys(name for facts in told for name in facts):
+        is_text = any(isinstance(facts.get(name), str) for facts in told)
+        columns.append(
+            Column(key=f"{_FACTS}{name}", title=name, read=_read_fact(name), word=_word_fact, is_text=is_text, rank=2)
+        )
+    return columns
+
+
+def _read_fact(name: str) -> Callable[[JobResult], Value]:
+    return lambda row: None if row.receipt is None else row.receipt.facts.get(name)
+
+
+def _word_fact(value: float | str) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 def list_columns(rows: Sequence[JobResult]) -> list[Column]:
     """Lists the columns that say something of a sweep to a person, by the names that fit its rows.
 
@@ -252,7 +276,7 @@ def list_columns(rows: Sequence[JobResult]) -> list[Column]:
     if len(counts) == 1:
         hidden.add("score_samples")
         titles["score"] = f"{titles.get('score', 'score')}\nn={next(iter(counts))}"
-    return [
+    return list_facts(rows) + [
         replace(column, title=titles.get(column.key, column.title), best=_name_best(column, metrics))
         for column in COLUMNS
         if column.key not in hidden
