@@ -18,6 +18,7 @@ from exporter.errors import ArtifactError
 from exporter.saving.formats import find_format
 from exporter.saving.layout.names import MANIFEST
 from exporter.saving.layout.records import read_record
+from exporter.saving.layout.structure import ends_with_footer
 from exporter.storage.digests import FileRecord, record_files
 from exporter.storage.sidecars import name_receipt
 
@@ -26,6 +27,8 @@ VERSION = 1
 _SEAL_HEAD = b"\nexporter sha256 "
 _SEAL_SIZE = len(_SEAL_HEAD) + 64 + 1
 _CHUNK_BYTES = 1 << 20
+# With what a zip without a comment ends (APPNOTE.TXT 4.3.16).
+_END_OF_ZIP, _REST_OF_END = b"PK\x05\x06", 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Integrity:
     """What the bytes of an artifact were held against.
 
     Attributes:
-        witnesses: `manifest`, `digest` and `receipt`: those that there were.
+        witnesses: `manifest`, `digest` and `receipt`: those that there were; `checksums` where an artifact was saved
+            and not exported, of which every tensor and record has one.
         files: How many files were read.
         bytes: How many bytes they have.
         mismatches: What is not as it was written.
@@ -62,6 +66,10 @@ class Integrity:
     files: int
     bytes: int
     mismatches: tuple[Mismatch, ...]
+
+
+class UnsealedError(ArtifactError):
+    """There is nothing that says what all bytes of an artifact were."""
 
 
 def write_manifest(artifact: Path, name: str) -> tuple[FileRecord, ...]:
@@ -127,7 +135,8 @@ def check_integrity(path: Path) -> Integrity:
         What was found.
 
     Raises:
-        ArtifactError: There is no artifact, or nothing to hold it against, or that is damaged itself.
+        UnsealedError: There is nothing to hold it against.
+        ArtifactError: There is no artifact, or what it is held against is damaged itself.
     """
     if not path.exists():
         raise ArtifactError(f"There is no {path}. Give the path of an artifact that was exported.")
@@ -153,7 +162,7 @@ def check_integrity(path: Path) -> Integrity:
         known = {mismatch.path for mismatch in mismatches}
         mismatches += [found for found in compare_files(recorded, files) if found.path not in known]
     if not witnesses:
-        raise ArtifactError(
+        raise UnsealedError(
             f"{path} says nothing of its own bytes, and there is no {beside.name} beside it: it was not exported by "
             "`exporter`, or it was damaged or changed afterwards. Export it anew to have it sealed."
         )
@@ -163,6 +172,19 @@ def check_integrity(path: Path) -> Integrity:
         bytes=sum(record.size for record in files),
         mismatches=tuple(mismatches),
     )
+
+
+def is_bare(path: Path) -> bool:
+    """Tells whether an artifact is as a save leaves it: nothing stands behind its end, not even a part of a digest.
+
+    Args:
+        path: A directory, an HDF5 file of ours or a `.keras` archive.
+    """
+    if path.is_dir():
+        return not (path / MANIFEST).exists()
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - len(_END_OF_ZIP) - _REST_OF_END, 0))
+        return file.read().startswith(_END_OF_ZIP) or ends_with_footer(file)
 
 
 def compare_files(expected: Iterable[FileRecord], received: Iterable[FileRecord]) -> list[Mismatch]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 
 from exporter.cli.command_line import read_command_line
 from exporter.cli.commands import run_command
@@ -99,7 +100,11 @@ def test_a_recipe_composes_as_it_stands(
     )
     assert Path(recipe).read_text().splitlines() == lines
     assert run_command(["init", word, "-o", "in here/mine.yaml"]) == 0
-    assert "tensorflow" not in sys.modules
+
+
+def test_no_tensorflow_is_needed(command: Command) -> None:
+    done = command("init", "own_init_models.py:build")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_argument_without_a_default_is_left_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from exporter import ArtifactError, ExportConfig, RegressionError, compose
 from exporter.artifacts.numbered_versions import list_numbers, read_versions_of
 from exporter.artifacts.receipt import Receipt
 from exporter.cli.commands import run_command
+from exporter.cli.shorthands import expand
 from exporter.config import LayoutConfig, LayoutKind, SignatureConfig, VerifyConfig, VerifyMode
 from exporter.exporting import job
 from exporter.exporting.session import ExportSession
@@ -142,7 +144,10 @@ def test_what_cannot_be_promoted_is_exported_anew(
     model.save(path) if path.suffix else model.export(path, verbose=False)
     assert run_command(["promote", str(path), str(tmp_path / "served")]) == 3
     remedy = capsys.readouterr().err.strip().rpartition(": exporter ")[2]
-    export(compose(overrides=[*remedy.split(), "verify=none"]))
+    words = shlex.split(remedy)
+    place = words.index("-o") if "-o" in words else len(words)
+    expansion = expand([*words[:place], *words[place + 2 :], "verify=none"], words[place + 1 : place + 2])
+    export(compose(overrides=expansion.overrides))
     assert list_numbers(tmp_path / "served") == [1]
 
 

@@ -145,7 +145,7 @@ def test_without_the_extra_nothing_is_built(kind: LayoutKind, monkeypatch: pytes
         export(config)
     assert str(caught.value) == (
         "layout.warmup: needs tensorflow-serving-api, which is not installed; pip install 'keras-exporter[serving]', "
-        "or set layout.warmup=false"
+        "or set layout={'warmup': False}"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -184,7 +184,7 @@ NUMBERS = describe(x=((None,), "float32"))
         pytest.param(
             VerifyMode.FULL,
             True,
-            "pip install 'keras-exporter[serving]', or set layout.warmup=false",
+            "pip install 'keras-exporter[serving]', or set layout={'warmup': False}",
             id="without the extra",
         ),
     ],

@@ -149,7 +149,7 @@ def open_saved_model(path: Path, stack: ExitStack) -> Artifact:
     graph = read_graph(path / GRAPH)
     record = _read_json(path / STATE)
     if record is not None:
-        _check_parts(path)
+        check_parts(path, ".json")
     config = _read_json(path / CONFIG) or _read_json(path / OWN_CONFIG)
     versions = _read_json(path / OURS / VERSIONS) or {}
     functions = _read_json(path / FUNCTIONS)
@@ -187,14 +187,20 @@ def open_saved_model(path: Path, stack: ExitStack) -> Artifact:
     )
 
 
-def _check_parts(path: Path) -> None:
-    """Holds the records of a SavedModel of ours against their checksums."""
+def check_parts(path: Path, suffix: str = "") -> None:
+    """Holds the parts of a SavedModel of ours against their checksums.
+
+    Args:
+        path: The directory.
+        suffix: Of the parts that are read; empty for all that are files.
+    """
     place = path / CHECKSUMS
     if not place.is_file():
         raise ArtifactError(f"{path} is incomplete: it lacks {place.relative_to(path)}.")
     checksums = Checksums.from_json(place.read_bytes(), path)
     for name in checksums.parts:
-        if name.endswith(".json"):
+        is_file = "." in name or "/" in name  # else it lies in one of them
+        if is_file and name.endswith(suffix):
             checksums.check_part(name, (path / name).read_bytes(), path)
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifacts.inspection.artifacts import Artifact, Config, find_oldest_reader, open_artifact
+from exporter.artifacts.inspection.artifacts import Artifact, Config, check_parts, find_oldest_reader, open_artifact
 from exporter.artifacts.inspection.configurations import list_custom, list_inputs, list_layers, list_random
 from exporter.artifacts.inspection.records import (
     Architecture,
@@ -18,6 +18,7 @@ from exporter.artifacts.inspection.records import (
 )
 from exporter.artifacts.inspection.showing.inspection_page import show_inspection
 from exporter.artifacts.inspection.tensors import StoredTensor
+from exporter.artifacts.manifest import Integrity, is_bare
 from exporter.artifacts.receipt import Receipt
 from exporter.errors import ArtifactError
 from exporter.saving.contents import TWIN, ContentItem, Omission, OmissionKind, format_bytes
@@ -372,3 +373,33 @@ def _read_receipt(path: Path, files: tuple[FileRecord, ...]) -> ReceiptSummary |
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def check_sums(path: Path) -> Integrity | None:
+    """Reads every tensor and record of an artifact that was saved, and holds each against its checksum inside.
+
+    Args:
+        path: The artifact.
+
+    Returns:
+        What was read; None where somebody else wrote it, or where the artifact is not as a save leaves it.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    with open_artifact(path) as artifact:
+        if artifact.record is None or not is_bare(path):
+            return None
+        for tensor in artifact.tensors.values():
+            tensor.read()
+        for read in artifact.assets.values():
+            read()
+        if path.is_dir():
+            check_parts(path)
+    files = [each for each in path.rglob("*") if each.is_file() and not each.is_symlink()] if path.is_dir() else [path]
+    return Integrity(
+        witnesses=("checksums",),
+        files=len(files),
+        bytes=sum(each.stat().st_size for each in files),
+        mismatches=(),
+    )

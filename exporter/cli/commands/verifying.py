@@ -152,7 +152,7 @@ class Verification(Shown):
         if self.public_key:
             witnesses += f", and as signed with the private half of {self.public_key}"
         files = f"{integrity.files} file{'s' if integrity.files != 1 else ''}"
-        yield f"✓ {self.path}: {files}, {format_bytes(integrity.bytes)}, all as exported, by {witnesses}"
+        yield f"✓ {self.path}: {files}, {format_bytes(integrity.bytes)}, {self._word_state()} by {witnesses}"
         for check in self.checks:
             yield f"{'✓' if check.passed else '✗'} {check.name}: {check.figure}; {check.detail}"
         yield from (f"! {each.what}: {each.why}" for each in self.left_out)
@@ -164,6 +164,10 @@ class Verification(Shown):
             return
         yield f"✗ made again from its recipe: {len(rebuilt.mismatches)} of {rebuilt.files} files have other bytes"
         yield from (f"  {mismatch.path} {mismatch.message}" for mismatch in rebuilt.mismatches[:_SHOWN])
+
+    def _word_state(self) -> str:
+        is_saved = self.integrity.witnesses == ("checksums",)
+        return "every tensor and record as it was saved," if is_saved else "all as exported,"
 
     def to_json(self) -> str:
         """Returns what was found as JSON."""
@@ -226,8 +230,6 @@ def verify(
         memory: See there.
         report: Is given a line for each thing that is not as it was when the artifact was made.
     """
-    from exporter.artifacts.manifest import check_integrity
-
     place = locate_artifact(path)
     key = None if public_key is None else os.fspath(public_key)
     if key is not None:
@@ -239,7 +241,7 @@ def verify(
     elif signature is not None:
         raise UsageError([Fault("--signature", "needs the key that it is checked with: add --public-key FILE")])
     _check_environments(place, environments, files_only)
-    found = Verification(path=show_urls(str(place)), integrity=check_integrity(place), public_key=key)
+    found = Verification(path=show_urls(str(place)), integrity=_check_files(place), public_key=key)
     if found.intact and not files_only:
         checks, left_out = _load(place, found.integrity.bytes, environments, timeout, memory)
         found = replace(found, checks=checks, left_out=left_out)
@@ -247,6 +249,21 @@ def verify(
         return found
     given = {"trust": list(trust), "environment": list(environment), "inputs": list(inputs)}
     return replace(found, rebuilt=_rebuild(place, given, timeout, memory, report))
+
+
+def _check_files(path: Path) -> Integrity:
+    """Holds an artifact against its manifest and its receipt; one that was only saved, against the sums inside."""
+    from exporter.artifacts.manifest import UnsealedError, check_integrity
+
+    try:
+        return check_integrity(path)
+    except UnsealedError:
+        from exporter.artifacts.inspection import check_sums
+
+        found = check_sums(path)
+        if found is None:
+            raise
+        return found
 
 
 def _check_environments(path: Path, environments: Sequence[str], files_only: bool) -> None:

@@ -151,7 +151,7 @@ class Composer:
         if source is not None and name not in references.name_arguments(source):
             return explain_unknown(name, references.name_arguments(source))
         received = override.value()
-        if isinstance(received, list) and isinstance(_select(composed, path), dict):
+        if isinstance(received, list) and isinstance(_select(composed, path), dict) and _name_objects(received):
             return _explain_list(path, received)
         if override.is_delete():
             siblings = _select(composed, parent)
@@ -203,8 +203,13 @@ def _select(composed: DictConfig, path: str) -> Any:
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
 
 
+def _name_objects(received: Sequence[object]) -> bool:
+    """Whether a list holds nothing but dotted names, such as my_package.Layer."""
+    words = [str(each).split(".") for each in received]
+    return bool(words) and all(len(parts) > 1 and all(map(str.isidentifier, parts)) for parts in words)
+
+
 def _explain_list(path: str, received: Sequence[object]) -> str:
     """Says how the entries of a mapping are typed that were given as a list: each under the last part of its name."""
-    dotted = [str(each) for each in received]
-    lines = [f"{path}.{each.rpartition('.')[2]}={each}" for each in dotted]
-    return f"received a list; expected a name for each: {shlex.join(lines) or f'{path}.NAME=my_package.NAME'}"
+    lines = [f"{path}.{str(each).rpartition('.')[2]}={each}" for each in received]
+    return f"received a list; expected a name for each: {shlex.join(lines)}"

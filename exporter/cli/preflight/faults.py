@@ -11,7 +11,7 @@ from exporter.errors import Fault
 from exporter.text.hiding import hide
 from exporter.text.showing import shorten
 
-_LONGEST_MESSAGE = 600  # characters; what was received may be a whole file
+_LONGEST_MESSAGE = 900  # characters; what was received may be a whole file
 
 
 class FaultList:

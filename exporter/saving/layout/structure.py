@@ -126,6 +126,18 @@ def check_footer(file: IO[bytes], place: object) -> bool:
     return end is None or is_all
 
 
+def ends_with_footer(file: IO[bytes]) -> bool:
+    """Tells whether nothing stands behind the footer of an HDF5 file, as a digest would or what is left of one.
+
+    Args:
+        file: The file, open.
+    """
+    length = len(_FOOTER) + _DIGITS
+    file.seek(max(file.seek(0, 2) - length, 0))
+    tail = file.read(length)
+    return tail.startswith(_FOOTER) and tail[len(_FOOTER) :].isdigit()
+
+
 def _read_footer(file: IO[bytes], place: object) -> Structure | None:
     size = file.seek(0, 2)
     start = max(0, size - _BEHIND)
