@@ -140,8 +140,8 @@ class TestNpz(FormatTests):
         sweep, shown = collect(plan), io.StringIO()
         print_table(sweep, str(tmp_path / "report.html"), shown)
         page = write_report(sweep).read_text(encoding="utf-8")
-        for text in (shown.getvalue(), page):
-            assert "save_format=npz" in text
+        assert "\n6     npz " in shown.getvalue()
+        assert "<td class=\"job text\"><a href=\"#job-6\">npz</a></td>" in page
         numbers = [charts._number_format(name) for name in FORMATS]
         assert len(set(numbers)) == len(numbers) == 7
 
