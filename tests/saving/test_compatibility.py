@@ -152,7 +152,7 @@ def test_an_artifact_that_no_keras_opens_is_refused_where_one_has_to(trained: ke
     first, why, remedy = str(caught.value).splitlines()
     assert first == "No Keras opens this artifact, and compatibility='3.9' asks for one; nothing was published."
     assert why.startswith("  stock keras.models.load_model needs one data file, and experimental_sharding_callback")
-    assert remedy == "Choose save_format=h5 or keras, or set compatibility=null."
+    assert remedy == "Choose save_format='h5' or keras, or set compatibility=None."
     assert not (tmp_path / "model").exists()
 
     assert exporter.export(trained, str(tmp_path / "model"), **sharded).oldest_keras == ""
