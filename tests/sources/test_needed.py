@@ -61,7 +61,7 @@ def write_archive(place: Path, module: str | None, registered: str) -> Path:
         pytest.param(None, "Mine>Net", {"Net": "a.Net"}, False, id="given by its name"),
         pytest.param(None, "Mine>Net", ["a.b.Net"], False, id="given in a list"),
         pytest.param(None, "Mine>Net", ["a.b.Other"], True, id="another given"),
-        pytest.param("nowhere.at_all", "Net", None, True, id="no such package"),
+        pytest.param("nowhere.at_all", "Absent", None, True, id="no such package"),
         pytest.param("json.decoder", "Net", None, False, id="package that is there"),
         pytest.param("keras.layers", "Dense", None, False, id="keras's own"),
     ],

@@ -114,7 +114,7 @@ def test_says_what_to_do_where_the_model_takes_nothing(mode: str, tmp_path: Path
     assert takes == "It says that it takes: keras_tensor float32 (?, 3)."
     assert remedy == (
         "Name an .npz file with an array for each of these, which the model takes, in `verify.data`, or publish "
-        "without a proof: verify=none."
+        "without a proof: verify='none'."
     )
     assert not list(tmp_path.iterdir())
 
