@@ -17,6 +17,7 @@ class Dataset(Protocol):
     id: Any  # of h5py's low-level interface, which is not typed here
     is_virtual: bool
     name: str
+    nbytes: int
     shape: tuple[int, ...]
     size: int | None
 

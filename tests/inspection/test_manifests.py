@@ -6,15 +6,18 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_receipt import RECEIPT
 
+from exporter.artifacts.inspection.hdf5_tensors import _describe
 from exporter.artifacts.manifest import check_integrity, write_manifest
 from exporter.cli.commands import run_command
 from exporter.errors import ArtifactError
+from exporter.saving.layout.checksums import Checksums
 from exporter.saving.layout.names import MANIFEST
 from exporter.storage.digests import record_files
 from exporter.storage.sidecars import name_receipt
@@ -203,6 +206,14 @@ def test_what_was_saved_is_held_against_its_checksums(
     if not path.is_dir():  # as an export that lost a part of its seal
         place.write_bytes(sound + b"\nexporter sha")
         assert run_command(["verify", "--files-only", str(path)]) == 3
+
+
+def test_what_unpacks_to_more_than_is_stored_is_not_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        packed = file.create_dataset("ones", shape=(1 << 20,), dtype="float32", compression="gzip")
+        packed[...] = np.float32(1)
+        with pytest.raises(ArtifactError, match=r"is damaged at /ones: it claims more than is stored\.$"):
+            _describe(packed, Checksums(), "ones").read()
 
 
 def measure(file: Path) -> int:

@@ -141,7 +141,7 @@ class TestNpz(FormatTests):
         print_table(sweep, str(tmp_path / "report.html"), shown)
         page = write_report(sweep).read_text(encoding="utf-8")
         assert "\n6     npz " in shown.getvalue()
-        assert "<td class=\"job text\"><a href=\"#job-6\">npz</a></td>" in page
+        assert '<td class="job text"><a href="#job-6">npz</a></td>' in page
         numbers = [charts._number_format(name) for name in FORMATS]
         assert len(set(numbers)) == len(numbers) == 7
 
