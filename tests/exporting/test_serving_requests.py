@@ -184,7 +184,7 @@ NUMBERS = describe(x=((None,), "float32"))
         pytest.param(
             VerifyMode.FULL,
             True,
-            "pip install 'keras-exporter[serving]', or set layout={'warmup': False}",
+            "pip install 'keras-exporter[serving]', or set layout.warmup=false",
             id="without the extra",
         ),
     ],
