@@ -1,9 +1,13 @@
 """Requests to a model server: real records to warm it up, and the line to try it with, both asked of the artifact."""
 
 import json
+import re
 import shlex
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,56 @@ def test_the_printed_line_asks_what_the_endpoint_declares(served: Receipt) -> No
     first = next(read_requests(Path(served.filepath)))
     assert all(is_same(inputs[name], tf.make_ndarray(tensor)) for name, tensor in first.inputs.items())
     assert ask(served.filepath, "serving_default", inputs)["scores"].shape == (1, 2)
+
+
+class ModelServer(BaseHTTPRequestHandler):
+    """The REST interface of TF Serving over a SavedModel: a body becomes its PredictRequest, which is answered."""
+
+    version: str
+    requests: list[predict_pb2.PredictRequest]
+
+    def do_POST(self) -> None:
+        [name] = re.findall(r"^/v1/models/([A-Za-z0-9_.-]+):predict$", self.path)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert body.keys() == {"signature_name", "inputs"}
+        loaded = tf.saved_model.load(self.version)
+        function = loaded.signatures[body["signature_name"]]
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = name, body["signature_name"]
+        for key, spec in function.structured_input_signature[1].items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(body["inputs"][key], dtype=spec.dtype))
+        self.requests.append(predict_pb2.PredictRequest.FromString(request.SerializeToString()))
+        answer = function(**{key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()})
+        content = json.dumps({"outputs": {key: value.numpy().tolist() for key, value in answer.items()}}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Says nothing."""
+
+
+def test_the_printed_line_is_answered_by_a_server(served: Receipt) -> None:
+    stream = StringIO()
+    print_summary(served, Path("receipt.json"), stream)
+    [line] = [line.strip() for line in stream.getvalue().splitlines() if "curl" in line]
+    requests: list[predict_pb2.PredictRequest] = []
+    handler = type("Handler", (ModelServer,), {"version": served.filepath, "requests": requests})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = line.replace("localhost:8501", f"127.0.0.1:{server.server_port}")
+        done = subprocess.run(["bash", "-c", f"{here} --silent --noproxy '*'"], capture_output=True, check=False)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    [request] = requests
+    # What is asked is the first of the warm-up's requests, and the answer the one of the artifact.
+    first = next(read_requests(Path(served.filepath)))
+    assert request.inputs.keys() == first.inputs.keys()
+    for name, tensor in request.inputs.items():
+        assert is_same(tf.make_ndarray(tensor), tf.make_ndarray(first.inputs[name]))
+    asked = {name: tf.make_ndarray(tensor) for name, tensor in first.inputs.items()}
+    expected = ask(served.filepath, "serving_default", asked)["scores"]
+    np.testing.assert_array_equal(np.float32(json.loads(done.stdout)["outputs"]["scores"]), expected)
 
 
 def test_a_sparse_tensor_is_asked_for_by_its_parts(tmp_path: Path) -> None:
