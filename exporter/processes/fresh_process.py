@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self, cast
 
 from exporter.errors import ExportError
+from exporter.processes.interrupts import raise_endings
 from exporter.text.failures import describe_failure, find_own_place
 
 _LAST_WORDS_CHARACTERS = 2000
@@ -232,7 +233,9 @@ class FreshProcess:
             seconds: That time.
         """
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            # What a script runs in the background ignores Ctrl-C, and so does whatever it starts.
+            is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            self._process.send_signal(signal.SIGTERM if is_ignored else signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
         self.close()
@@ -289,6 +292,7 @@ def answer_requests(service: object) -> None:
             that raises is answered with the first line of its error.
     """
     requests, replies = _take_pipes()
+    raise_endings()
     with suppress(KeyboardInterrupt):
         for line in requests:
             _reply(replies, _answer(service, json.loads(line)))
