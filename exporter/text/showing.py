@@ -9,6 +9,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from exporter.text.hiding import hide
@@ -174,3 +175,15 @@ def escape_interpolations(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: escape_interpolations(entry) for key, entry in value.items()}
     return [escape_interpolations(entry) for entry in value] if isinstance(value, list) else value
+
+
+def format_moment(text: str) -> str:
+    """Words a date for a reader of this place, to the minute; empty where a record has something else instead.
+
+    Args:
+        text: ISO 8601 with a time zone, or anything that stands in its place.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return ""

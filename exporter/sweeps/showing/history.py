@@ -3,13 +3,13 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TextIO
 
 from exporter.sweeps.records.results import Outcome
 from exporter.sweeps.tables.collecting import Sweep
 from exporter.sweeps.tables.words import MARKS
 from exporter.text.page import escape_markup, make_console
+from exporter.text.showing import format_moment
 
 
 def print_history(sweeps: Sequence[Sweep], stream: TextIO | None = None) -> None:
@@ -25,8 +25,8 @@ def print_history(sweeps: Sequence[Sweep], stream: TextIO | None = None) -> None
         counts = "  ".join(f"{MARKS[each]} {sweep.count(each)} {each}" for each in Outcome if sweep.count(each))
         keys = ", ".join(column.title for column in sweep.parameters)
         over = f" [dim]over {escape_markup(keys)}[/]" if keys else ""
-        moment = _write_moment(sweep.plan.started)
-        console.print(f"{moment}  [bold]{escape_markup(sweep.plan.recipe)}[/]{over}  {counts}", soft_wrap=True)
+        moment = format_moment(sweep.plan.started) or "-"
+        console.print(f"{moment:<16}  [bold]{escape_markup(sweep.plan.recipe)}[/]{over}  {counts}", soft_wrap=True)
         console.print(f"{'':<18}[dim]{escape_markup(sweep.plan.directory)}[/]", soft_wrap=True)
     console.print()
     newest = [sweep for sweep in sweeps if sweep.plan.recipe == sweeps[0].plan.recipe][:2]
@@ -34,11 +34,3 @@ def print_history(sweeps: Sequence[Sweep], stream: TextIO | None = None) -> None
         line = shlex.join(["exporter", "compare", *(sweep.plan.directory for sweep in reversed(newest))])
         console.print(f"[dim]{'compare':<18}[/][cyan]{escape_markup(line)}[/]", soft_wrap=True)
         console.print()
-
-
-def _write_moment(started: str) -> str:
-    """Writes a date of a plan, which may be anything, for a reader of this place."""
-    try:
-        return datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
-        return f"{'-':<16}"

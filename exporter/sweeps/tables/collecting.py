@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from exporter.errors import ArtifactError, UsageError
@@ -31,7 +32,7 @@ _LONGEST_REASON = 10_000
 _DIGITS = 10  # no number of a job has as many
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sweep:
     """A sweep with its rows.
 
@@ -58,17 +59,17 @@ class Sweep:
         """Whether no job asked for what its format has."""
         return bool(self.rows) and self.count(Outcome.REFUSED) == len(self.rows)
 
-    @property
+    @cached_property
     def parameters(self) -> list[Column]:
         """A column for each key that the jobs differ in."""
         return list_parameters(self.rows)
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """The other columns that say something to a person."""
         return list_columns(self.rows)
 
-    @property
+    @cached_property
     def models(self) -> dict[str, list[JobResult]]:
         """Name of a model -> its rows: an artifact is compared with others of its model.
 
@@ -81,7 +82,7 @@ class Sweep:
         counts = [count for rows in models.values() if (count := sum(row.is_finished for row in rows))]
         return models if len(counts) > 1 and max(counts) > 1 else {"": list(self.rows)}
 
-    @property
+    @cached_property
     def front(self) -> list[int]:
         """The numbers of the jobs that no other one of their model beats in bytes, median latency and accuracy at once.
 
@@ -95,7 +96,7 @@ class Sweep:
         """Whether a job was judged on labelled data."""
         return any(row.score is not None for row in self.rows)
 
-    @property
+    @cached_property
     def beside(self) -> dict[int, tuple[int, ...]]:
         """Number of a job that was not measured alone -> those that ran on the same machine meanwhile."""
         return find_beside(self.rows)
@@ -124,16 +125,20 @@ class Sweep:
             numbers: Of the jobs.
             most: Of how many the names are told; more are told by their numbers.
         """
-        if len(numbers) > most:
-            return join_numbers(numbers)
-        labels = dict(zip((row.number for row in self.rows), self.labels, strict=True))
+        return join_numbers(numbers) if len(numbers) > most else ", ".join(self._names[number] for number in numbers)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Number of a job -> what tells it apart from others of its model."""
+        names = dict(zip((row.number for row in self.rows), self.labels, strict=True))
         if list(self.models) != [""]:
             swept = find_swept([row.overrides for row in self.rows])
             for row in self.rows:
                 parameters = read_parameters(row.overrides)
-                own = (key for key in swept if key in parameters and key not in find_naming(parameters, swept))
-                labels[row.number] = " ".join(f"{key}={parameters[key]}" for key in own) or labels[row.number]
-        return ", ".join(labels[number] for number in numbers)
+                naming = find_naming(parameters, swept)
+                own = (key for key in swept if key in parameters and key not in naming)
+                names[row.number] = " ".join(f"{key}={parameters[key]}" for key in own) or names[row.number]
+        return names
 
     def word_command(self, row: JobResult) -> str:
         """Returns the command line that runs the job of a row alone."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifacts.numbered_versions import NumberedVersion
 from exporter.saving.contents import format_bytes
 from exporter.text.page import Page, Shown, escape_markup
-from exporter.text.showing import escape_line, write_json
+from exporter.text.showing import escape_line, format_moment, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +108,7 @@ def _write_cells(version: NumberedVersion) -> tuple[str, ...]:
         scores = ", ".join(f"{score.metric} {score.artifact:.4f}" for score in version.scores)
     return (
         f"{version.number} {_NEWEST}" if version.newest else f"{version.number}",
-        _write_moment(version.finished),
+        format_moment(version.finished) or _UNKNOWN,
         version.recipe or _UNKNOWN,
         scores or _UNKNOWN,
         _UNKNOWN if version.total_bytes is None else format_bytes(version.total_bytes),
@@ -122,14 +121,6 @@ def _write_status(version: NumberedVersion) -> str:
     if version.broken:
         return "✗ broken"
     return {"proven": "✓ proven", "written": "! written"}.get(version.status, "? unknown")
-
-
-def _write_moment(finished: str) -> str:
-    """Writes a date of a receipt, which may be anything, for a reader of this place."""
-    try:
-        return datetime.fromisoformat(finished).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
-        return _UNKNOWN
 
 
 def _list_remarks(version: NumberedVersion) -> list[str]:
